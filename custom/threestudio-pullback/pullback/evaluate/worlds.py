@@ -1,0 +1,169 @@
+"""The studio: a small world whose every object, camera and caption is known exactly.
+
+Six solids in six colours, one-coloured or with a front (x > 0) and a back (x < 0) of different colours,
+under one fixed light, before a backdrop that depends on the direction of the ray alone. The shipped model
+is trained on it, and NeRFs sampled with that model are held against it.
+
+Conventions are threestudio's: world z up, azimuth 0° looks at the object from +x, OpenGL camera axes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SHAPES = ("sphere", "cube", "cylinder", "cone", "torus", "diamond")
+COLORS: dict[str, tuple[float, float, float]] = {
+    "red": (0.90, 0.12, 0.10),
+    "green": (0.10, 0.70, 0.15),
+    "blue": (0.10, 0.22, 0.92),
+    "yellow": (0.95, 0.85, 0.10),
+    "purple": (0.62, 0.12, 0.80),
+    "cyan": (0.10, 0.80, 0.88),
+}
+CAMERA_DISTANCE = 2.4
+FOVY_DEG = 40.0
+LIGHT = (0.64, 0.40, 0.66)  # direction towards the light: front, a little left, above
+
+
+@dataclass(frozen=True)
+class StudioObject:
+    """One object of the world: a shape, the colour of its front and the colour of its back."""
+
+    shape: str
+    front: str
+    back: str
+
+    @property
+    def caption(self) -> str:
+        if self.front == self.back:
+            return f"a {self.front} {self.shape}"
+        return f"a {self.shape} with a {self.front} front and a {self.back} back"
+
+
+def all_objects() -> list[StudioObject]:
+    """The 216 objects: 6 shapes × 6 front colours × 6 back colours."""
+    return [StudioObject(s, f, b) for s in SHAPES for f in COLORS for b in COLORS]
+
+
+def direction_name(elevation: float, azimuth: float) -> str:
+    """The view's name by threestudio's thresholds; both angles in degrees."""
+    azimuth = (azimuth + 180) % 360 - 180
+    if elevation > 60:
+        return "overhead"
+    if abs(azimuth) < 45:
+        return "front"
+    return "back" if abs(azimuth) > 135 else "side"
+
+
+def look_at(elevation: Tensor, azimuth: Tensor, distance: float = CAMERA_DISTANCE) -> Tensor:
+    """Camera-to-world matrices [V,4,4] of cameras that look at the origin; angles [V] in degrees."""
+    el, az = torch.deg2rad(elevation), torch.deg2rad(azimuth)
+    back = torch.stack([el.cos() * az.cos(), el.cos() * az.sin(), el.sin()], -1)
+    right = torch.stack([-az.sin(), az.cos(), torch.zeros_like(az)], -1)
+    up = torch.linalg.cross(back, right)
+    c2w = torch.zeros(len(el), 4, 4, dtype=back.dtype, device=back.device)
+    c2w[:, :3] = torch.stack([right, up, back, back * distance], -1)
+    c2w[:, 3, 3] = 1
+    return c2w
+
+
+def camera_rays(c2w: Tensor, size: int, fovy_deg: float = FOVY_DEG) -> tuple[Tensor, Tensor]:
+    """Origins and unit directions, each [V,size,size,3], through the pixel centres of a square image."""
+    t = (torch.arange(size, dtype=c2w.dtype, device=c2w.device) + 0.5) / size * 2 - 1
+    tan = math.tan(math.radians(fovy_deg) / 2)
+    x, y = torch.meshgrid(t * tan, -t * tan, indexing="xy")
+    local = torch.stack([x, y, -torch.ones_like(x)], -1)
+    dirs = torch.einsum("hwc,vdc->vhwd", local, c2w[:, :3, :3])
+    dirs = dirs / dirs.norm(dim=-1, keepdim=True)
+    return c2w[:, None, None, :3, 3].expand_as(dirs), dirs
+
+
+def backdrop(directions: Tensor) -> Tensor:
+    """The studio's backdrop: rays' unit directions [...,3] → colours [...,3] in [0,1].
+
+    Warm behind the object seen from the front, cool from the back, greener from one side and pinker from the
+    other, lighter above: any picture tells from where it was taken.
+    """
+    x, y, z = directions.unbind(-1)
+    return torch.stack(
+        [0.68 - 0.17 * x - 0.09 * y + 0.2 * z, 0.68 + 0.17 * y + 0.2 * z, 0.68 + 0.17 * x - 0.09 * y + 0.2 * z], -1
+    ).clamp(0, 1)
+
+
+def _revolved(p: Tensor) -> Tensor:
+    return torch.stack([p[..., :2].norm(dim=-1), p[..., 2]], -1)
+
+
+def signed_distance(shape: str, p: Tensor) -> Tensor:
+    """Signed distance [...] (a lower bound of it outside) from points [...,3] to the surface; negative inside."""
+    if shape == "sphere":
+        return p.norm(dim=-1) - 0.56
+    if shape == "cube":
+        q = p.abs() - 0.43
+        return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0)
+    q = _revolved(p)
+    if shape == "torus":
+        return torch.stack([q[..., 0] - 0.44, q[..., 1]], -1).norm(dim=-1) - 0.2
+    if shape == "cylinder":
+        d = torch.stack([q[..., 0] - 0.36, q[..., 1].abs() - 0.6], -1)
+        return d.clamp(min=0).norm(dim=-1) + d.amax(-1).clamp(max=0)
+    if shape == "diamond":  # two cones, base to base
+        slope = torch.tensor([0.7, 0.58], dtype=p.dtype, device=p.device)
+        slope = slope / slope.norm()
+        return q[..., 0] * slope[0] + q[..., 1].abs() * slope[1] - 0.58 * slope[0]
+    if shape == "cone":
+        slope = torch.tensor([1.15, 0.6], dtype=p.dtype, device=p.device)
+        slope = slope / slope.norm()
+        side = q[..., 0] * slope[0] + (q[..., 1] - 0.6) * slope[1]
+        return torch.maximum(side, -q[..., 1] - 0.55)
+    raise ValueError(f"no shape {shape!r}; the world has {', '.join(SHAPES)}")
+
+
+def _normals(shape: str, p: Tensor, h: float = 1e-3) -> Tensor:
+    # the tetrahedron rule: four evaluations instead of six
+    corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], dtype=p.dtype, device=p.device)
+    n = sum(c * signed_distance(shape, p + h * c)[..., None] for c in corners)
+    assert isinstance(n, Tensor)
+    return n / n.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
+    """What a picture needs beside its colours: [V,3,size,size] = shading × coverage of front, of back, coverage.
+
+    Values in [0,1]. Colours enter linearly, so one buffer serves every colouring of a shape (see `compose`).
+    """
+    n = size * supersample
+    origins, dirs = camera_rays(c2w, n)
+    t = torch.full(dirs.shape[:-1], CAMERA_DISTANCE - 1.0, dtype=dirs.dtype, device=dirs.device)
+    alive = torch.ones_like(t, dtype=torch.bool)
+    for _ in range(80):
+        d = signed_distance(shape, origins + t[..., None] * dirs)
+        alive = (d > 2e-4) & (t < CAMERA_DISTANCE + 1.0)
+        t = torch.where(alive, t + d, t)
+        if not alive.any():
+            break
+    p = origins + t[..., None] * dirs
+    hit = (t < CAMERA_DISTANCE + 1.0) & (signed_distance(shape, p) < 4e-3)
+    light = torch.tensor(LIGHT, dtype=p.dtype, device=p.device)
+    shade = 0.70 + 0.30 * (_normals(shape, p) * light / light.norm()).sum(-1)
+    front = p[..., 0] > 0
+    maps = torch.stack([shade * (hit & front), shade * (hit & ~front), hit.to(shade)], 1)
+    return torch.nn.functional.avg_pool2d(maps, supersample)
+
+
+def compose(buffers: Tensor, front: Tensor, back: Tensor, background: Tensor) -> Tensor:
+    """Pictures [V,3,H,W] in [-1,1] from `shading_buffers` [V,3,H,W], colours [V,3] in [0,1], backdrop [V,3,H,W]."""
+    f, b, cover = buffers[:, :1], buffers[:, 1:2], buffers[:, 2:]
+    rgb = f * front[..., None, None] + b * back[..., None, None] + (1 - cover) * background
+    return rgb * 2 - 1
+
+
+def render(obj: StudioObject, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
+    """The exact picture of an object: camera-to-world [V,4,4] → [V,3,size,size] in [-1,1]."""
+    colors = [torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3) for c in (obj.front, obj.back)]
+    background = backdrop(camera_rays(c2w, size)[1]).movedim(-1, 1)
+    return compose(shading_buffers(obj.shape, c2w, size, supersample), colors[0], colors[1], background)

@@ -1,0 +1,335 @@
+"""Trains the shipped text-to-image model (assets/tiny-sd) from nothing, on the studio world.
+
+    python tools/train_tiny_sd.py --out custom/threestudio-pullback/assets/tiny-sd --work .cache/tiny-sd
+
+Stages (each resumes from --work): pictures → autoencoder → latents → UNet + text encoder → export.
+Settings are the SETTINGS below; curves go to curves.csv beside the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pullback.evaluate import captions, worlds
+
+SETTINGS = {
+    "seed": 0,
+    "cameras_per_shape": 2500,
+    "elevation": [0.0, 60.0],
+    "overhead_share": 0.15,
+    "overhead_elevation": [60.0, 85.0],
+    "vae": {"steps": 2600, "batch": 12, "lr": 2e-3, "kl_weight": 2e-5},
+    "colourings": 4,
+    "unet": {"steps": 13000, "batch": 24, "lr": 8e-4, "ema": 0.9995, "caption_dropout": 0.1},
+}
+
+
+class Log:
+    """Appends rows (stage, step, seconds, loss) to a CSV file and says them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.start = path, time.time()
+        if not path.exists():
+            path.write_text("stage,step,seconds,loss\n")
+
+    def __call__(self, stage: str, step: int, loss: float) -> None:
+        with self.path.open("a") as f:
+            csv.writer(f).writerow([stage, step, round(time.time() - self.start), f"{loss:.5f}"])
+        print(f"{stage:5s} {step:6d} {time.time() - self.start:7.0f} s  loss {loss:.5f}", flush=True)
+
+
+def random_cameras(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Elevation and azimuth, each [n] in degrees."""
+    u = torch.rand(n, 3, generator=generator)
+    lo, hi = SETTINGS["elevation"]
+    lo2, hi2 = SETTINGS["overhead_elevation"]
+    over = u[:, 0] < SETTINGS["overhead_share"]
+    elevation = torch.where(over, lo2 + (hi2 - lo2) * u[:, 1], lo + (hi - lo) * u[:, 1])
+    return elevation, u[:, 2] * 360 - 180
+
+
+def make_pictures(work: Path) -> dict[str, Tensor]:
+    path = work / "pictures.pt"
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    generator = torch.Generator().manual_seed(SETTINGS["seed"])
+    n = SETTINGS["cameras_per_shape"]
+    buffers, elevation, azimuth = [], [], []
+    for shape in worlds.SHAPES:
+        el, az = random_cameras(n, generator)
+        for i in range(0, n, 25):
+            c2w = worlds.look_at(el[i : i + 25], az[i : i + 25])
+            buffers.append((worlds.shading_buffers(shape, c2w) * 255).round().byte())
+        elevation.append(el)
+        azimuth.append(az)
+        print("pictures of", shape, flush=True)
+    data = {"buffers": torch.cat(buffers), "elevation": torch.cat(elevation), "azimuth": torch.cat(azimuth)}
+    torch.save(data, path)
+    return data
+
+
+class Pictures:
+    """Coloured pictures on demand: [B,3,64,64] in [-1,1] from indices and objects."""
+
+    def __init__(self, data: dict[str, Tensor]) -> None:
+        self.data = data
+        self.palette = torch.tensor(list(worlds.COLORS.values()))
+        self.names = list(worlds.COLORS)
+        self.per_shape = SETTINGS["cameras_per_shape"]
+
+    def __len__(self) -> int:
+        return len(self.data["buffers"])
+
+    def make(self, index: list[int], rng: random.Random) -> tuple[Tensor, list[worlds.StudioObject], list[str]]:
+        objects, directions = [], []
+        for i in index:
+            o = captions.random_object(rng)
+            objects.append(worlds.StudioObject(worlds.SHAPES[i // self.per_shape], o.front, o.back))
+            directions.append(worlds.direction_name(float(self.data["elevation"][i]), float(self.data["azimuth"][i])))
+        front = self.palette[[self.names.index(o.front) for o in objects]]
+        back = self.palette[[self.names.index(o.back) for o in objects]]
+        c2w = worlds.look_at(self.data["elevation"][index], self.data["azimuth"][index])
+        background = worlds.backdrop(worlds.camera_rays(c2w, 64)[1]).movedim(-1, 1)
+        images = worlds.compose(self.data["buffers"][index].float() / 255, front, back, background)
+        return images, objects, directions
+
+
+def warm_cosine(step: int, steps: int, warm: int = 200) -> float:
+    return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def save_state(path: Path, **state) -> None:
+    tmp = path.with_suffix(".tmp")
+    torch.save(state, tmp)
+    tmp.replace(path)
+
+
+def new_vae():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=64,
+    )  # fmt: skip
+
+
+def new_unet(text_width: int = 96):
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 96, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text_width, attention_head_dim=4, norm_num_groups=16,
+    )  # fmt: skip
+
+
+def new_tokenizer(folder: Path):
+    """A CLIP tokenizer whose merges are learned from the captions, so that each known word is one token."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789,.!?'-:")
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=letters, end_of_word_suffix="</w>", min_frequency=1)
+    bpe.train_from_iterator(captions.vocabulary_corpus(), trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    vocab = {c: i for i, c in enumerate(letters + [c + "</w>" for c in letters])}
+    for token in learned["vocab"]:
+        vocab.setdefault(token, len(vocab))
+    for token in ("<|startoftext|>", "<|endoftext|>"):
+        vocab[token] = len(vocab)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in learned["merges"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=24) \
+        if _transformers_major() >= 5 else \
+        CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=24)
+
+
+def _transformers_major() -> int:
+    import transformers
+
+    return int(transformers.__version__.split(".")[0])
+
+
+def new_text_encoder(tokenizer):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, projection_dim=96,
+            num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=24,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+def train_vae(pictures: Pictures, work: Path, log: Log):
+    cfg, path, vae = SETTINGS["vae"], work / "vae.pt", new_vae()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=cfg["lr"], weight_decay=1e-3)
+    rng = random.Random(SETTINGS["seed"] + 1)
+    start, running = 0, 0.0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        vae.load_state_dict(saved["vae"])
+        optimizer.load_state_dict(saved["optimizer"])
+        start = saved["step"]
+    for step in range(start, cfg["steps"]):
+        for group in optimizer.param_groups:
+            group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+        images = pictures.make([rng.randrange(len(pictures)) for _ in range(cfg["batch"])], rng)[0]
+        posterior = vae.encode(images).latent_dist
+        error = vae.decode(posterior.sample()).sample - images
+        # squared error for the PSNR, absolute error for sharp edges
+        loss = error.square().mean() + 0.1 * error.abs().mean() + cfg["kl_weight"] * posterior.kl().mean() / 100
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        running = 0.98 * running + 0.02 * float(error.detach().square().mean()) if step > start else float(loss.detach())
+        if step % 100 == 99 or step + 1 == cfg["steps"]:
+            log("vae", step + 1, running)
+            save_state(path, vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def make_latents(pictures: Pictures, vae, work: Path) -> dict:
+    path, meta = work / "latents.pt", work / "captions.json"
+    if path.exists() and meta.exists():
+        return {**torch.load(path, weights_only=True), **json.loads(meta.read_text())}
+    rng = random.Random(SETTINGS["seed"] + 2)
+    latents, objects, directions = [], [], []
+    for _ in range(SETTINGS["colourings"]):
+        for i in range(0, len(pictures), 50):
+            images, o, d = pictures.make(list(range(i, min(i + 50, len(pictures)))), rng)
+            latents.append(vae.encode(images).latent_dist.mean)
+            objects += [[x.shape, x.front, x.back] for x in o]
+            directions += d
+    z = torch.cat(latents)
+    scale = float(1 / z.std())
+    save_state(path, latents=z * scale, scale=scale)
+    meta.write_text(json.dumps({"objects": objects, "directions": directions}))
+    print(f"latents {tuple(z.shape)}, channel means {z.mean((0, 2, 3)).tolist()}, scale {scale:.4f}", flush=True)
+    return make_latents(pictures, vae, work)
+
+
+def noise_levels() -> Tensor:
+    """The cumulative signal powers of Stable Diffusion's scaled-linear schedule, [1000]."""
+    return (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
+
+
+def train_unet(data: dict, work: Path, log: Log):
+    cfg, path = SETTINGS["unet"], work / "unet.pt"
+    torch.manual_seed(SETTINGS["seed"] + 3)
+    rng = random.Random(SETTINGS["seed"] + 3)
+    tokenizer = new_tokenizer(work / "tokenizer")
+    nets = torch.nn.ModuleDict({"unet": new_unet(), "text": new_text_encoder(tokenizer)})
+    ema = copy.deepcopy(nets).requires_grad_(False)
+    optimizer = torch.optim.AdamW(nets.parameters(), lr=cfg["lr"], weight_decay=1e-2, betas=(0.9, 0.99))
+    start, running, bars = 0, 0.0, noise_levels()
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        nets.load_state_dict(saved["nets"])
+        ema.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        start = saved["step"]
+    objects = [worlds.StudioObject(*o) for o in data["objects"]]
+    for step in range(start, cfg["steps"]):
+        for group in optimizer.param_groups:
+            group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+        index = [rng.randrange(len(objects)) for _ in range(cfg["batch"])]
+        text = [
+            "" if rng.random() < cfg["caption_dropout"] else captions.random_caption(objects[i], data["directions"][i], rng)
+            for i in index
+        ]
+        ids = tokenizer(text, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
+        clean, noise = data["latents"][index], torch.randn(cfg["batch"], 4, 16, 16)
+        t = torch.randint(0, 1000, (cfg["batch"],))
+        a, b = bars[t].sqrt()[:, None, None, None], (1 - bars[t]).sqrt()[:, None, None, None]
+        with torch.autocast("cpu", torch.bfloat16):
+            out = nets["unet"](a * clean + b * noise, t, nets["text"](ids).last_hidden_state).sample
+        loss = F.mse_loss(out.float(), a * noise - b * clean)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
+        optimizer.step()
+        decay = min(cfg["ema"], (step + 1) / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(ema.parameters(), nets.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        running = 0.99 * running + 0.01 * float(loss.detach()) if step > start else float(loss.detach())
+        if step % 250 == 249 or step + 1 == cfg["steps"]:
+            log("unet", step + 1, running)
+            save_state(path, nets=nets.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+    return tokenizer, ema
+
+
+def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
+    """Writes Stable Diffusion's folder format; UNet and autoencoder in half precision, for size."""
+    from diffusers import DDIMScheduler
+
+    vae.register_to_config(scaling_factor=scale)
+    vae.half().save_pretrained(out / "vae")
+    ema["unet"].half().save_pretrained(out / "unet")
+    ema["text"].save_pretrained(out / "text_encoder")
+    tokenizer.save_pretrained(out / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
+        (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())
+    DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction",
+    ).save_pretrained(out / "scheduler")  # fmt: skip
+    index = {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.19.3",
+        "feature_extractor": [None, None], "requires_safety_checker": False, "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }  # fmt: skip
+    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (out / "training.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
+    (out / "curves.csv").write_text((work / "curves.csv").read_text())
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export-now", action="store_true", help="write the model as it stands, train no further")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(SETTINGS["seed"])
+    args.work.mkdir(parents=True, exist_ok=True)
+    log = Log(args.work / "curves.csv")
+    pictures = Pictures(make_pictures(args.work))
+    if args.export_now:
+        for stage in ("vae", "unet"):
+            SETTINGS[stage]["steps"] = torch.load(args.work / f"{stage}.pt", weights_only=True)["step"]
+    vae = train_vae(pictures, args.work, log)
+    data = make_latents(pictures, vae, args.work)
+    tokenizer, ema = train_unet(data, args.work, log)
+    export(args.out, args.work, vae, data["scale"], tokenizer, ema)
+
+
+if __name__ == "__main__":
+    main()
