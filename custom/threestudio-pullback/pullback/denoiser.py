@@ -1,0 +1,116 @@
+"""Every pretrained model as one posterior mean x̂0(y, σ) in variance-exploding coordinates.
+
+With y = x0 + σ ε the probability-flow ODE is dy/dσ = ε̂(y, σ), ε̂ = (y − x̂0)/σ, whatever a network was trained
+with (Karras et al. 2022, section 3). The functions here take a bare network call `net(z, t)` in its own
+coordinates and return x̂0; bind the network with `functools.partial` or a closure to get a denoiser.
+
+    family                        z               σ               x̂0
+    VP, net predicts ε            y √ᾱ            √((1−ᾱ)/ᾱ)      y − σ net
+    VP, net predicts v            y √ᾱ            √((1−ᾱ)/ᾱ)      √ᾱ z − √(1−ᾱ) net
+    VP, net predicts x0           y √ᾱ            √((1−ᾱ)/ᾱ)      net
+    flow matching, net = ε − x0   y (1−t)         t/(1−t)         z − t net
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+
+Network = Callable[[Tensor, float], Tensor]
+"""net(z, t): the model's own state z [V,C,H,W] and its time t (a real number) to a tensor like z."""
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+class VPSchedule:
+    """The noise levels of a discrete-time variance-preserving model (DDPM, Stable Diffusion).
+
+    alphas_cumprod: ᾱ_t [T], strictly decreasing, inside (0, 1). Raises UserError otherwise.
+    sigmas: √((1−ᾱ)/ᾱ) [T], float64, increasing with t.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor):
+        alphas = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
+        if alphas.ndim != 1 or len(alphas) < 2 or not bool((alphas[1:] < alphas[:-1]).all()):
+            raise UserError(
+                "alphas_cumprod must be a strictly decreasing 1-D tensor; give the scheduler's own."
+            )
+        if not bool(((alphas > 0) & (alphas < 1)).all()):
+            raise UserError(
+                "alphas_cumprod must lie inside (0, 1); a schedule rescaled to zero terminal SNR has an "
+                "infinite sigma, so load the model's scheduler with rescale_betas_zero_snr=False."
+            )
+        self.sigmas = ((1 - alphas) / alphas).sqrt()
+        self._log_sigmas = self.sigmas.log()
+
+    @property
+    def sigma_min(self) -> float:
+        return float(self.sigmas[0])
+
+    @property
+    def sigma_max(self) -> float:
+        return float(self.sigmas[-1])
+
+    def t_of_sigma(self, sigma: float) -> float:
+        """The real-valued time of noise level sigma, interpolated in log σ between the model's own levels.
+
+        Returns t in [0, T−1]; t is an integer at the model's own levels. Raises UserError outside
+        [sigma_min, sigma_max] (a part in a thousand is taken for rounding).
+        """
+        low, high = self.sigma_min, self.sigma_max
+        if not low * 0.999 <= sigma <= high * 1.001:
+            raise UserError(
+                f"sigma {sigma:.4g} lies outside the model's range [{low:.4g}, {high:.4g}]; "
+                "choose sigma_min and sigma_max inside it."
+            )
+        log_sigma = min(max(math.log(sigma), float(self._log_sigmas[0])), float(self._log_sigmas[-1]))
+        upper = int(torch.searchsorted(self._log_sigmas, log_sigma).clamp(1, len(self.sigmas) - 1))
+        left, right = float(self._log_sigmas[upper - 1]), float(self._log_sigmas[upper])
+        return upper - 1 + (log_sigma - left) / (right - left)
+
+
+def vp_x0(
+    net: Network, schedule: VPSchedule, noisy: Tensor, sigma: float, prediction_type: str = "epsilon"
+) -> Tensor:
+    """x̂0 of a variance-preserving model.
+
+    noisy: y = x0 + σ ε [V,C,H,W]. sigma: inside the schedule's range. prediction_type: diffusers' name of
+    what the network returns, one of PREDICTION_TYPES. Raises UserError for another name or sigma out of range.
+    Source: Karras et al. 2022, table 1; v-prediction: Salimans & Ho 2022.
+    """
+    scale = 1 / math.sqrt(1 + sigma**2)  # √ᾱ; √(1−ᾱ) = σ √ᾱ
+    z = scale * noisy
+    t = schedule.t_of_sigma(sigma)
+    if prediction_type == "epsilon":
+        return noisy - sigma * net(z, t)
+    if prediction_type == "v_prediction":
+        return scale * z - sigma * scale * net(z, t)
+    if prediction_type == "sample":
+        return net(z, t)
+    raise UserError(
+        f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}."
+    )
+
+
+def flow_x0(net: Network, noisy: Tensor, sigma: float) -> Tensor:
+    """x̂0 of a flow-matching model z_t = (1−t) x0 + t ε whose network returns ε − x0, with t in [0, 1).
+
+    noisy: y = x0 + σ ε [V,C,H,W]. Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose
+    networks take 1000 t.
+    """
+    t = sigma / (1 + sigma)
+    z = (1 - t) * noisy
+    return z - t * net(z, t)
+
+
+def guide(x0_cond: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond); s = 1 is the conditional model.
+
+    This is diffusers' convention of the scale s (Ho & Salimans 2022, with w = s − 1).
+    """
+    return x0_uncond + scale * (x0_cond - x0_uncond)
