@@ -26,6 +26,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
 }
 CAMERA_DISTANCE = 2.4
 FOVY_DEG = 40.0
+BOUND = 0.85  # every solid lies within this distance of the origin
 LIGHT = (0.64, 0.40, 0.66)  # direction towards the light: front, a little left, above
 
 
@@ -137,21 +138,25 @@ def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 
     Values in [0,1]. Colours enter linearly, so one buffer serves every colouring of a shape (see `compose`).
     """
     n = size * supersample
-    origins, dirs = camera_rays(c2w, n)
-    t = torch.full(dirs.shape[:-1], CAMERA_DISTANCE - 1.0, dtype=dirs.dtype, device=dirs.device)
-    alive = torch.ones_like(t, dtype=torch.bool)
-    for _ in range(80):
-        d = signed_distance(shape, origins + t[..., None] * dirs)
-        alive = (d > 2e-4) & (t < CAMERA_DISTANCE + 1.0)
-        t = torch.where(alive, t + d, t)
-        if not alive.any():
+    origins, dirs = (x.reshape(-1, 3) for x in camera_rays(c2w, n))
+    middle = -(origins * dirs).sum(-1)  # depth of the point nearest to the origin
+    near = (origins + middle[:, None] * dirs).norm(dim=-1) < BOUND
+    o, d, t = origins[near], dirs[near], middle[near] - BOUND
+    active = torch.arange(len(t), device=t.device)
+    for _ in range(80):  # sphere tracing, on the rays that still move
+        step = signed_distance(shape, o[active] + t[active, None] * d[active])
+        t[active] += step
+        active = active[(step > 2e-4) & (t[active] < middle[near][active] + BOUND)]
+        if not len(active):
             break
-    p = origins + t[..., None] * dirs
-    hit = (t < CAMERA_DISTANCE + 1.0) & (signed_distance(shape, p) < 4e-3)
+    p = o + t[:, None] * d
+    hit = (t < middle[near] + BOUND) & (signed_distance(shape, p) < 4e-3)
     light = torch.tensor(LIGHT, dtype=p.dtype, device=p.device)
     shade = 0.70 + 0.30 * (_normals(shape, p) * light / light.norm()).sum(-1)
-    front = p[..., 0] > 0
-    maps = torch.stack([shade * (hit & front), shade * (hit & ~front), hit.to(shade)], 1)
+    front = p[:, 0] > 0
+    maps = torch.zeros(len(origins), 3, dtype=p.dtype, device=p.device)
+    maps[near] = torch.stack([shade * (hit & front), shade * (hit & ~front), hit.to(shade)], -1)
+    maps = maps.reshape(len(c2w), n, n, 3).movedim(-1, 1)
     return torch.nn.functional.avg_pool2d(maps, supersample)
 
 
