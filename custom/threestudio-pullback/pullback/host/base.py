@@ -1,0 +1,172 @@
+"""Base classes of everything a config can name: configured once, told the step before every batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from .config import config_path, parse_structured
+
+
+def get_rank() -> int:
+    """This process's rank; 0 outside distributed runs."""
+    for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        if key in os.environ:
+            return int(os.environ[key])
+    return 0
+
+
+def get_device() -> torch.device:
+    """Where parts are built: this process's CUDA device, or the CPU where there is none."""
+    return torch.device(f"cuda:{get_rank()}") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that depends on all of `parts`, e.g. (seed, step, "cameras").
+
+    Drawing from generators seeded this way makes step k's random numbers a function of (seed, k), so that a
+    resumed run draws what the uninterrupted one would.
+    """
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Updateable:
+    """Told epoch and step before every batch, together with every Updateable among its public attributes.
+
+    `update_step` runs in training, validation, test and export, and may run twice for one batch: it must be
+    idempotent.
+    """
+
+    def do_update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        for part in _updateable_parts(self):
+            part.do_update_step(epoch, global_step, on_load_weights=on_load_weights)
+        self.update_step(epoch, global_step, on_load_weights=on_load_weights)
+
+    def do_update_step_end(self, epoch: int, global_step: int) -> None:
+        for part in _updateable_parts(self):
+            part.do_update_step_end(epoch, global_step)
+        self.update_step_end(epoch, global_step)
+
+    def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Override: react to the step. With `on_load_weights`, tensors may still lie on different devices."""
+
+    def update_step_end(self, epoch: int, global_step: int) -> None:
+        """Override: react to the end of a batch."""
+
+
+def _updateable_parts(owner: Any) -> Iterator[Updateable]:
+    attributes = {**vars(owner), **(owner._modules if isinstance(owner, nn.Module) else {})}
+    for name, part in attributes.items():
+        if not name.startswith("_") and isinstance(part, Updateable):
+            yield part
+
+
+def update_if_possible(module: Any, epoch: int, global_step: int) -> None:
+    """`do_update_step` where the module has one."""
+    if isinstance(module, Updateable):
+        module.do_update_step(epoch, global_step)
+
+
+def update_end_if_possible(module: Any, epoch: int, global_step: int) -> None:
+    """`do_update_step_end` where the module has one."""
+    if isinstance(module, Updateable):
+        module.do_update_step_end(epoch, global_step)
+
+
+class BaseObject(Updateable):
+    """A part without parameters: `cfg` is the block parsed by `Config`, then `configure(...)` runs."""
+
+    @dataclass
+    class Config:
+        pass
+
+    cfg: Any
+
+    def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
+        self.device = get_device()
+        self.configure(*args, **kwargs)
+
+    def configure(self, *args: Any, **kwargs: Any) -> None:
+        """Override: build the part."""
+
+
+class BaseModule(nn.Module, Updateable):
+    """A part with parameters; `weights` ("file.ckpt:module") is a module of a checkpoint to start from."""
+
+    @dataclass
+    class Config:
+        weights: str | None = None
+
+    cfg: Any
+
+    def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
+        self.device = get_device()
+        self.configure(*args, **kwargs)
+        if self.cfg.weights is not None:
+            where = config_path(self.cfg, "weights")
+            path, colon, name = self.cfg.weights.rpartition(":")
+            if not colon:
+                raise UserError(f"`{where}` should be written file.ckpt:module, but is '{self.cfg.weights}'")
+            state, epoch, step = load_module_weights(path, module_name=name, where=where)
+            load_state(self, state, f"`{where}` ({path})")
+            self.do_update_step(epoch, step, on_load_weights=True)
+
+    def configure(self, *args: Any, **kwargs: Any) -> None:
+        """Override: build the part."""
+
+
+def read_checkpoint(path: str, where: str) -> dict[str, Any]:
+    """A checkpoint's content on the CPU; tensors and plain values only, nothing in it is executed.
+
+    Raises:
+        UserError: there is no such file, or it is no checkpoint; `where` is the config path that named it.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as e:
+        raise UserError(f"`{where}`: cannot read the checkpoint {path}: {e.strerror or e}") from e
+    except Exception as e:  # whatever the unpickler makes of a file that is something else
+        raise UserError(f"`{where}`: {path} is not a checkpoint, or is damaged") from e
+    if not isinstance(content, dict) or not {"state_dict", "epoch", "global_step"} <= content.keys():
+        raise UserError(f"`{where}`: {path} is not a checkpoint of a run: it lacks the state and the step")
+    return content
+
+
+def load_module_weights(
+    path: str,
+    module_name: str | None = None,
+    ignore_modules: Sequence[str] | None = None,
+    where: str = "weights",
+) -> tuple[dict[str, torch.Tensor], int, int]:
+    """State dict, epoch and global step of a checkpoint, for one module of it or for all but some."""
+    content = read_checkpoint(path, where)
+    state: dict[str, torch.Tensor] = content["state_dict"]
+    if module_name is not None:
+        state = {k[len(module_name) + 1 :]: v for k, v in state.items() if k.startswith(f"{module_name}.")}
+        if not state:
+            raise UserError(f"`{where}`: {path} holds no module '{module_name}'")
+    if ignore_modules:
+        state = {k: v for k, v in state.items() if not any(k.startswith(f"{m}.") for m in ignore_modules)}
+    return state, content["epoch"], content["global_step"]
+
+
+def load_state(module: nn.Module, state: dict[str, torch.Tensor], what: str, strict: bool = True) -> None:
+    """`load_state_dict`, with a misfit told in one sentence that names the first tensor concerned."""
+    try:
+        module.load_state_dict(state, strict=strict)
+    except RuntimeError as e:
+        detail = re.sub(r"\s+", " ", " ".join(str(e).splitlines()[1:2])).strip(" .")
+        raise UserError(f"{what} does not fit this config: {detail}; use the config it was made with") from e

@@ -1,0 +1,64 @@
+"""The flat table from a config's `<part>_type` name to the class which builds that part."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from ..errors import UserError
+
+T = TypeVar("T", bound=type)
+
+logger = logging.getLogger("pullback")
+debug, info, warn = logger.debug, logger.info, logger.warning
+
+_classes: dict[str, Any] = {}
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Class decorator: makes the class known as `name`.
+
+    Raises:
+        ValueError: the name is taken; the message names both modules.
+    """
+
+    def enter(cls: T) -> T:
+        if name in _classes:
+            first = _classes[name].__module__
+            raise ValueError(f"the name '{name}' is registered twice: by {first} and by {cls.__module__}")
+        _classes[name] = cls
+        return cls
+
+    return enter
+
+
+def find(name: str, path: str = "") -> Any:
+    """The class registered as `name`.
+
+    Args:
+        name: the registered name.
+        path: config path that holds the name, for the error, e.g. `system.geometry_type`.
+
+    Raises:
+        UserError: nothing is registered under that name; lists the nearest names.
+    """
+    if name in _classes:
+        return _classes[name]
+    where = f"`{path}` names " if path else ""
+    raise UserError(f"{where}'{name}', which is not registered; {suggest(name, _classes)}")
+
+
+def is_registered(name: str) -> bool:
+    """Whether `find(name)` would succeed."""
+    return name in _classes
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """'did you mean …?' with the nearest of `known`, or all of `known` where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(f"`{n}`" for n in near) + "?"
+    return "known are " + ", ".join(f"`{n}`" for n in names) if names else "none is known here"
