@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
@@ -205,7 +206,7 @@ def _check_length(path: str, hint: Any, value: Any) -> None:
 
 
 def _type_name(hint: Any) -> str:
-    if get_origin(hint) is Union:
+    if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("null" if h is type(None) else _type_name(h) for h in get_args(hint))
     plural = {int: "integers", float: "numbers", str: "texts"}
     if get_origin(hint) in (list, tuple):
@@ -318,28 +319,28 @@ def _takes_text(cfg: Any, key: str) -> bool:
     return get_type_hints(cls).get(last) in (str, Optional[str])  # noqa: UP045
 
 
-def check_parts(cls: Any, cfg: Any) -> None:
+def check_parts(cls: Any, cfg: Any) -> dict[str, Any]:
     """Checks every block named by a `<part>_type` key, at any depth, before anything is built.
 
     Args:
         cls: dataclass that describes `cfg`.
         cfg: parsed config of that dataclass.
 
+    Returns:
+        The config as plain dicts, with the defaults of every block filled in.
+
     Raises:
         UserError: a type which is not registered, or a block its class refuses.
     """
-    if not is_dataclass(cls):
-        return
-    names = {f.name for f in fields(cls)}
+    full = config_to_primitive(cfg)
+    names = get_type_hints(cls)
     for name in sorted(n for n in names if f"{n}_type" in names):
-        kind = cfg[f"{name}_type"]
-        if not kind:
-            if cfg[name]:
-                key = config_path(cfg, f"{name}_type")
-                raise UserError(
-                    f"`{config_path(cfg, name)}` is given, but `{key}`, which says its kind, is not"
-                )
-            continue
-        part = find(kind, config_path(cfg, f"{name}_type"))
-        if hasattr(part, "Config"):
-            check_parts(part.Config, parse_structured(part.Config, cfg[name]))
+        kind, where = cfg[f"{name}_type"], config_path(cfg, f"{name}_type")
+        if kind:
+            part = find(kind, where)
+            full[name] = check_parts(part.Config, parse_structured(part.Config, cfg[name]))
+        elif cfg[name]:
+            raise UserError(
+                f"`{config_path(cfg, name)}` is given, but `{where}`, which names its kind, is not"
+            )
+    return full
