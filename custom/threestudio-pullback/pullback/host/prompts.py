@@ -1,0 +1,226 @@
+"""Prompts, worded for the side a camera sees, as the embeddings a guidance asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import models
+from .base import BaseObject
+from .config import config_path
+from .registry import info, register, warn
+
+SIDE, FRONT, BACK, OVERHEAD = range(4)
+DIRECTIONS = ("side", "front", "back", "overhead")
+EXAMPLE = 'system.prompt_processor.prompt="a red cube"'
+CACHE = Path(".threestudio_cache/text_embeddings")
+
+
+def directions(elevation: Tensor, azimuth: Tensor, front: float, back: float, overhead: float) -> Tensor:
+    """Which side of the object a camera sees: indices [B] into `DIRECTIONS`, threestudio's rules.
+
+    elevation, azimuth: [B], degrees. front, back: half-widths of the two sectors around azimuth 0 and 180,
+    overhead: elevation above which only "overhead" holds; degrees. Where two sectors overlap, back wins.
+    """
+    around = ((azimuth + 180) % 360 - 180).abs()
+    index = torch.full_like(around, SIDE, dtype=torch.long)
+    index[around < front] = FRONT
+    index[around > 180 - back] = BACK
+    index[elevation > overhead] = OVERHEAD
+    return index
+
+
+@dataclass
+class PromptUtils:
+    """Embeddings of one prompt: plain ones [1,T,D], view-dependent ("vd") ones [4,T,D] by `DIRECTIONS`."""
+
+    prompt: str
+    prompts_vd: list[str]
+    text_embeddings: Tensor
+    uncond_text_embeddings: Tensor
+    text_embeddings_vd: Tensor
+    uncond_text_embeddings_vd: Tensor
+    front_threshold: float
+    back_threshold: float
+    overhead_threshold: float
+    use_perp_neg: bool = False
+
+    def get_text_embeddings(
+        self,
+        elevation: Tensor,
+        azimuth: Tensor,
+        camera_distances: Tensor,
+        view_dependent_prompting: bool = True,
+    ) -> Tensor:
+        """Embeddings [2B,T,D] for B cameras: conditional ones first, then unconditional.
+
+        elevation, azimuth: [B], degrees. camera_distances: [B], not used, part of threestudio's signature.
+        """
+        if not view_dependent_prompting:
+            both = torch.cat([self.text_embeddings, self.uncond_text_embeddings])
+            return both.repeat_interleave(len(elevation), dim=0)
+        limits = self.front_threshold, self.back_threshold, self.overhead_threshold
+        index = directions(elevation, azimuth, *limits).to(self.text_embeddings_vd.device)
+        return torch.cat([self.text_embeddings_vd[index], self.uncond_text_embeddings_vd[index]])
+
+
+@register("stable-diffusion-prompt-processor")
+class StableDiffusionPromptProcessor(BaseObject):
+    """Embeds the prompt and its four view-dependent wordings with the model's own text encoder.
+
+    The encoder is loaded only for what the cache on disk lacks, and let go afterwards. The cache is keyed by
+    the content of tokenizer and text encoder, so other weights under the same path are other entries.
+    """
+
+    @dataclass
+    class Config(BaseObject.Config):
+        prompt: str = "???"
+        negative_prompt: str = ""
+        pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+        view_dependent_prompt_front: bool = False  # "front view of X" in place of "X, front view"
+        front_threshold: float = 45.0  # degrees
+        back_threshold: float = 45.0
+        overhead_threshold: float = 60.0
+        prompt_front: str | None = None  # replace the automatic wording
+        prompt_side: str | None = None
+        prompt_back: str | None = None
+        prompt_overhead: str | None = None
+
+        use_cache: bool = True
+        spawn: bool = True  # without effect: nothing here needs a process of its own
+
+        use_perp_neg: bool = False
+        perp_neg_f_sb: tuple[float, float, float] = (1, 0.5, -0.606)
+        perp_neg_f_fsb: tuple[float, float, float] = (1, 0.5, +0.967)
+        perp_neg_f_fs: tuple[float, float, float] = (4, 0.5, -2.426)
+        perp_neg_f_sf: tuple[float, float, float] = (4, 0.5, -2.426)
+
+        def __post_init__(self) -> None:
+            if self.prompt == "???":
+                raise ValueError(f"prompt is not set; say what to make, for example {EXAMPLE}")
+            if not self.prompt.strip():
+                raise ValueError(f"prompt is empty; say what to make, for example {EXAMPLE}")
+            if self.use_perp_neg:
+                raise ValueError("use_perp_neg is not there yet; set it to false")
+            for name in ("front_threshold", "back_threshold"):
+                if not 0 <= getattr(self, name) <= 180:
+                    raise ValueError(f"{name} is {getattr(self, name):g}; give degrees from 0 to 180")
+
+    def configure(self) -> None:
+        cfg = self.cfg
+        self.prompt: str = cfg.prompt.strip()
+        self.negative_prompt: str = cfg.negative_prompt.strip()
+        self.prompts_vd = [
+            cfg[f"prompt_{name}"] or _worded(self.prompt, name, cfg.view_dependent_prompt_front)
+            for name in DIRECTIONS
+        ]
+        info("prompt [%s], worded for the views %s", self.prompt, " ".join(f"[{p}]" for p in self.prompts_vd))
+        self._utils = self._embed()
+
+    def __call__(self) -> PromptUtils:
+        """The embeddings, as the guidance takes them."""
+        return self._utils
+
+    def _embed(self) -> PromptUtils:
+        cfg = self.cfg
+        where = _path(cfg, "pretrained_model_name_or_path")
+        folder = models.resolve(cfg.pretrained_model_name_or_path, where)
+        cache = _Cache(models.fingerprint(folder, models.TEXT_COMPONENTS)) if cfg.use_cache else None
+        encoder = models.load_text_encoder(folder, where, self.device)
+        self._warn_about_prompts(encoder)
+        table: dict[str, Tensor] = {}
+        for prompt in dict.fromkeys([self.prompt, self.negative_prompt, *self.prompts_vd]):
+            cached = cache.read(prompt) if cache else None
+            # one at a time: an embedding must not depend, even in its last bit, on what else was computed
+            table[prompt] = encoder.embed([prompt])[0].float().cpu() if cached is None else cached
+            if cache and cached is None:
+                cache.write(prompt, table[prompt])
+
+        def stacked(prompts: list[str]) -> Tensor:
+            return torch.stack([table[prompt] for prompt in prompts]).to(self.device)
+
+        return PromptUtils(
+            prompt=self.prompt,
+            prompts_vd=self.prompts_vd,
+            text_embeddings=stacked([self.prompt]),
+            uncond_text_embeddings=stacked([self.negative_prompt]),
+            text_embeddings_vd=stacked(self.prompts_vd),
+            uncond_text_embeddings_vd=stacked([self.negative_prompt] * len(DIRECTIONS)),
+            front_threshold=cfg.front_threshold,
+            back_threshold=cfg.back_threshold,
+            overhead_threshold=cfg.overhead_threshold,
+        )
+
+    def _warn_about_prompts(self, encoder: models.TextEncoder) -> None:
+        longest = max([self.negative_prompt, *self.prompts_vd], key=encoder.tokens_cut)
+        if cut := encoder.tokens_cut(longest):
+            warn(
+                "the prompt [%s] is longer than the model's %d tokens, its last %d are ignored: shorten %s",
+                longest,
+                encoder.max_tokens,
+                cut,
+                _path(self.cfg, "prompt"),
+            )
+        if unknown := encoder.unknown_words(self.prompt):
+            warn(
+                "the model's vocabulary lacks %s, so it cannot know what is meant: choose other words for %s",
+                " and ".join(repr(word) for word in unknown),
+                _path(self.cfg, "prompt"),
+            )
+
+
+def _worded(prompt: str, direction: str, in_front: bool) -> str:
+    if in_front:
+        return f"{'backside' if direction == 'back' else direction} view of {prompt}"
+    return f"{prompt}, {direction} view"
+
+
+def _path(cfg: Any, key: str) -> str:
+    """The key's full path, also for a block that stands alone."""
+    path = config_path(cfg, key)
+    return path if "." in path else f"system.prompt_processor.{key}"
+
+
+class _Cache:
+    """One safetensors file per embedding; a read-only folder or a damaged file costs time only."""
+
+    def __init__(self, content: str):
+        self.content = content
+
+    def read(self, prompt: str) -> Tensor | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self._file(prompt))["embedding"]
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def write(self, prompt: str, embedding: Tensor) -> None:
+        from safetensors.torch import save
+
+        file = self._file(prompt)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        except OSError as error:
+            warn("text embeddings are not cached: %s", error)
+            return
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(save({"embedding": embedding.contiguous()}))
+            os.replace(unfinished, file)
+        except OSError as error:
+            Path(unfinished).unlink(missing_ok=True)
+            warn("text embeddings are not cached: %s", error)
+
+    def _file(self, prompt: str) -> Path:
+        return CACHE / (hashlib.sha256(f"{self.content}\n{prompt}".encode()).hexdigest() + ".safetensors")

@@ -1,0 +1,162 @@
+"""A latent diffusion model as a posterior mean in variance-exploding coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import VPSchedule, vp_x0
+from ..errors import UserError
+from .text import TextEncoder
+
+
+class DiffusionModel:
+    """Frozen UNet, VAE and text encoder of one Stable Diffusion model; `models.load` makes one.
+
+    No nn.Module: a module that owns it neither trains nor checkpoints its weights.
+    prediction_type: "epsilon", "v_prediction" or "sample". dtype and device: of the networks; every tensor
+    that comes in is cast, and what goes out has at least float32.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        text: TextEncoder,
+        schedule: VPSchedule,
+        prediction_type: str,
+        fingerprint: Callable[[], str],
+    ):
+        self.unet, self.vae, self.text = unet, vae, text
+        self.schedule, self.prediction_type = schedule, prediction_type
+        self.fingerprint = fingerprint
+        """() -> 64 hex digits that change with any byte of weights or configs."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.vae.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.vae.dtype
+
+    @property
+    def sigma_min(self) -> float:
+        return self.schedule.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        return self.schedule.sigma_max
+
+    @property
+    def sample_size(self) -> int:
+        """Latent height and width the UNet was trained at."""
+        return int(self.unet.config.sample_size)
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def image_size(self) -> int:
+        """Image height and width the model was trained at, in pixels."""
+        return self.sample_size * self.vae_scale_factor
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    def encode_prompt(self, prompts: list[str]) -> Tensor:
+        """Text embeddings [B, T, D] of B prompts, in the UNet's dtype."""
+        return self.text.embed(prompts).to(self.device, self.dtype)
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raises UserError unless both are multiples of the VAE's factor; the UNet takes any latent size."""
+        unit = self.vae_scale_factor
+        for name, value in (("height", height), ("width", width)):
+            if value < unit or value % unit:
+                below = max(unit, value // unit * unit)
+                near = dict.fromkeys((below, -(-value // unit) * unit if value > unit else unit))
+                raise UserError(
+                    f"data.{name} is {value}, but the model takes multiples of {unit}; set it to "
+                    f"{' or '.join(map(str, near))} (the model was trained at {self.image_size})."
+                )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [V,3,H,W] in [-1,1] → latents [V,c,H/f,W/f]: the VAE's posterior mean × its scaling factor.
+
+        Differentiable in ``images``. Raises UserError for a size the model cannot take.
+        """
+        self.check_image_size(images.shape[-2], images.shape[-1])
+        mean = self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mean
+        return mean.to(_wide(images)) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
+        """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1], at most ``chunk`` at a time; no gradients."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
+        parts = scaled.split(chunk or len(scaled))
+        return torch.cat([self.vae.decode(part).sample for part in parts]).to(_wide(latents))
+
+    @torch.no_grad()
+    def predict_x0(self, noisy: Tensor, sigma: float, text: Tensor) -> Tensor:
+        """Posterior mean x̂0 [V,c,h,w] of ``noisy`` = x0 + σ ε, given embeddings ``text`` [V,T,D].
+
+        The UNet is asked at the real-valued time interpolated in log σ; arithmetic around it is done in at
+        least float32. Raises UserError for a sigma outside [sigma_min, sigma_max].
+        Source: `pullback.denoiser.vp_x0`.
+        """
+        text = text.to(self.device, self.dtype)
+
+        def net(z: Tensor, t: float) -> Tensor:
+            times = torch.full((len(z),), t, device=z.device)
+            return self.unet(z.to(self.dtype), times, encoder_hidden_states=text).sample.to(z.dtype)
+
+        wide = noisy.to(self.device, _wide(noisy))
+        return vp_x0(net, self.schedule, wide, float(sigma), self.prediction_type)
+
+    def save_memory(
+        self,
+        enable_attention_slicing: bool = False,
+        enable_channels_last_format: bool = False,
+        enable_sequential_cpu_offload: bool = False,
+        enable_memory_efficient_attention: bool = False,
+        token_merging: bool = False,
+        token_merging_params: dict[str, Any] | None = None,
+    ) -> None:
+        """Trade speed for memory, by threestudio's names.
+
+        Memory-efficient attention is PyTorch's own and always on, so its key has no further effect. Raises
+        UserError when accelerate (sequential offload) or tomesd (token merging) is missing.
+        """
+        if enable_attention_slicing:
+            self.unet.set_attention_slice("auto")
+        if enable_channels_last_format:
+            self.unet.to(memory_format=torch.channels_last)
+        if token_merging:
+            try:
+                import tomesd  # type: ignore[import-not-found]
+            except ImportError as error:
+                raise UserError(
+                    "system.guidance.token_merging needs the package tomesd; install it with "
+                    "`pip install tomesd` or set it to false."
+                ) from error
+            tomesd.apply_patch(self.unet, **(token_merging_params or {}))
+        if enable_sequential_cpu_offload and self.device.type != "cpu":
+            try:
+                from accelerate import cpu_offload
+            except ImportError as error:
+                raise UserError(
+                    "system.guidance.enable_sequential_cpu_offload needs the package accelerate; install it "
+                    "with `pip install accelerate` or set it to false."
+                ) from error
+            # the VAE stays: its device is the model's, and the decoder runs once a level only
+            cpu_offload(self.unet, self.device)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

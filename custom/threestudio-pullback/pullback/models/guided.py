@@ -1,0 +1,84 @@
+"""A text-to-image model with classifier-free guidance, as a latent denoiser of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import guide
+from ..errors import UserError
+from .diffusion import DiffusionModel
+
+TextOf = Callable[[Any], tuple[Tensor, Tensor]]
+"""views -> (cond, uncond) embeddings, each [V,T,D], or [1,T,D] for all views alike."""
+
+FIT_SPACES = ("image", "latent")
+
+
+class GuidedDenoiser:
+    """x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond), diffusers' convention of the scale s; s = 1 skips uncond.
+
+    model: from `models.load`. text: see `TextOf`. fit_space: "image" (a level's target is decoded once, and
+    the fit never touches a network) or "latent" (the fit goes backward through the VAE's encoder). chunk: how
+    many views share one network call, all by default.
+    nfe_per_view: network evaluations one view costs, 1 or 2. A NaN of the model is passed on.
+    Source: Ho & Salimans 2022. Raises UserError for an unknown fit_space or a chunk below 1.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        text: TextOf,
+        guidance_scale: float,
+        fit_space: str = "image",
+        chunk: int | None = None,
+    ):
+        if fit_space not in FIT_SPACES:
+            raise UserError(f"system.guidance.fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}.")
+        if chunk is not None and chunk < 1:
+            raise UserError(f"The number of views per network call is {chunk}; use at least 1.")
+        self.model, self.text, self.chunk = model, text, chunk
+        self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
+
+    @property
+    def nfe_per_view(self) -> int:
+        return 1 if self.guidance_scale == 1 else 2
+
+    def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+        """noisy latents [V,c,h,w] = u + σ ε → x̂0 [V,c,h,w] on noisy's device. Errors as `predict_x0`."""
+        count = len(noisy)
+        cond, uncond = (_per_view(part, count) for part in self.text(views))
+        size = self.chunk or count
+        batches = zip(noisy.split(size), cond.split(size), uncond.split(size), strict=True)
+        return torch.cat([self._guided(*batch, sigma) for batch in batches]).to(noisy.device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [V,3,H,W] in [-1,1] → latents, with gradients only when the fit runs in latent space."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.fit_space == "latent"):
+            return self.model.encode(images).to(images.device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1]; no gradients."""
+        return self.model.decode(latents, self.chunk).to(latents.device)
+
+    def _guided(self, noisy: Tensor, cond: Tensor, uncond: Tensor, sigma: float) -> Tensor:
+        if self.guidance_scale == 1:
+            return self.model.predict_x0(noisy, sigma, cond)
+        both = self.model.predict_x0(torch.cat([noisy, noisy]), sigma, torch.cat([cond, uncond]))
+        x0_cond, x0_uncond = both.chunk(2)
+        return guide(x0_cond, x0_uncond, self.guidance_scale)
+
+
+def fixed_text(model: DiffusionModel, prompt: str, negative_prompt: str = "") -> TextOf:
+    """The same prompt for every view, as the ``text`` of a `GuidedDenoiser`."""
+    cond, uncond = model.encode_prompt([prompt, negative_prompt]).chunk(2)
+    return lambda views: (cond, uncond)
+
+
+def _per_view(embeddings: Tensor, count: int) -> Tensor:
+    if len(embeddings) not in (1, count):
+        raise ValueError(f"{len(embeddings)} text embeddings for {count} views")
+    return embeddings.expand(count, -1, -1)

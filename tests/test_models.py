@@ -1,0 +1,351 @@
+"""Pretrained models as denoisers: diffusers' own arithmetic, and clear about what cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from pullback import models
+from pullback.errors import UserError
+from safetensors.torch import load_file, save_file
+from tiny_pipeline import build
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> models.DiffusionModel:
+    return models.load(folder, dtype=torch.float64)
+
+
+def _noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _refused(name: object, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        models.load(name, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# what it computes
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_x0_is_diffusers_pred_original_sample_at_its_own_timesteps(tmp_path: Path, prediction_type: str):
+    path = build(tmp_path, prediction_type)
+    model = models.load(path, dtype=torch.float64)
+    pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None).to(torch.float64)  # type: ignore
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(1000)
+    text = _noise(2, 16, 16)
+    for t in (0, 1, 250, 731, 999):
+        alpha = scheduler.alphas_cumprod[t].double()
+        noisy = (1 + ((1 - alpha) / alpha).sqrt()) * _noise(2, 4, 8, 8, seed=t)
+        state = alpha.sqrt() * noisy
+        with torch.no_grad():
+            net = pipe.unet(state, t, encoder_hidden_states=text).sample
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+        expected = scheduler.step(net, t, state).pred_original_sample  # type: ignore[union-attr]
+        found = model.predict_x0(noisy, float(((1 - alpha) / alpha).sqrt()), text)
+        # cancelling the noise costs digits in proportion to the noisy image's size
+        assert (found - expected).abs().max() < 1e-10 * noisy.abs().max()
+
+
+def test_embeddings_and_latents_are_the_pipelines_own(folder: Path, model: models.DiffusionModel):
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).to(torch.float64)  # type: ignore
+    cond, uncond = pipe.encode_prompt(["a red cube"], "cpu", 1, True, ["a ball"])
+    assert torch.equal(model.encode_prompt(["a red cube", "a ball"]), torch.cat([cond, uncond]))
+    images = _noise(2, 3, 16, 16).clamp(-1, 1)
+    with torch.no_grad():
+        latents = pipe.vae.encode(images).latent_dist.mode() * 0.5
+        assert torch.allclose(model.encode(images), latents, atol=1e-12)
+        decoded = pipe.vae.decode(latents / 0.5).sample
+    assert torch.allclose(model.decode(latents), decoded, atol=1e-12)
+    assert torch.allclose(model.decode(latents, chunk=1), decoded, atol=1e-12)
+
+
+def test_encode_is_the_only_way_for_gradients(model: models.DiffusionModel):
+    images = _noise(1, 3, 16, 16).clamp(-1, 1).requires_grad_()
+    latents = model.encode(images)
+    (gradient,) = torch.autograd.grad(latents.square().sum(), images)
+    assert gradient.abs().max() > 0
+    latents = model.encode(images)
+    assert not model.decode(latents).requires_grad
+    assert not model.predict_x0(latents, 1.0, model.encode_prompt(["a cube"])).requires_grad
+    networks = model.unet, model.vae, model.text.network
+    assert not any(p.requires_grad for network in networks for p in network.parameters())
+    assert not any(network.training for network in networks)
+
+
+def test_time_is_exact_at_the_models_levels_and_monotone_between(model: models.DiffusionModel):
+    sigmas = model.schedule.sigmas
+    for t in (0, 1, 500, 998, 999):
+        assert model.schedule.t_of_sigma(float(sigmas[t])) == pytest.approx(t, abs=1e-9)
+    times = [model.schedule.t_of_sigma(s) for s in torch.logspace(-1.5, 1.1, 200).tolist()]
+    assert all(a < b for a, b in pairwise(times))
+    asked: list[torch.Tensor] = []
+    hook = model.unet.register_forward_pre_hook(lambda _, args: asked.append(args[1]))
+    text, noisy = model.encode_prompt(["a cube"]), _noise(1, 4, 8, 8)
+    for sigma in (sigmas[500], (sigmas[500] * sigmas[501]).sqrt(), sigmas[999]):
+        model.predict_x0(noisy, float(sigma), text)
+    hook.remove()
+    assert torch.cat(asked).tolist() == [500, 500.5, 999]
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_sigma_out_of_range_is_refused(model: models.DiffusionModel, factor: float):
+    sigma = factor * (model.sigma_max if factor > 1 else model.sigma_min)
+    with pytest.raises(UserError, match="outside the model's range"):
+        model.predict_x0(_noise(1, 4, 8, 8), sigma, model.encode_prompt(["a cube"]))
+
+
+def test_sizes_come_from_the_model(model: models.DiffusionModel):
+    assert (model.sample_size, model.vae_scale_factor, model.image_size) == (8, 2, 16)
+    assert model.latent_channels == 4
+    model.check_image_size(16, 18)
+    with pytest.raises(UserError, match=r"data\.height is 17, .* set it to 16 or 18 "):
+        model.check_image_size(17, 16)
+    with pytest.raises(UserError, match=r"data\.width is 1, .* set it to 2 "):
+        model.encode(torch.zeros(1, 3, 16, 1))
+    wide = model.predict_x0(_noise(1, 4, 9, 7), 1.0, model.encode_prompt(["a cube"]))
+    assert wide.shape == (1, 4, 9, 7)
+
+
+def test_half_precision_networks_keep_wide_arithmetic(folder: Path, model: models.DiffusionModel):
+    half = models.load(folder, dtype=torch.bfloat16)
+    text, noisy = model.encode_prompt(["a cube"]), 14 * _noise(1, 4, 8, 8)
+    assert half.encode_prompt(["a cube"]).dtype == torch.bfloat16
+    found = half.predict_x0(noisy.float(), 14.0, text)
+    assert found.dtype == torch.float32
+    # the network errs by bfloat16's 2^-8 or so; had y − σ net been rounded too, x̂0 would err by 14 times that
+    net_error = (found - model.predict_x0(noisy, 14.0, text)).abs().max() / 14
+    assert net_error < 0.05
+
+
+def test_zero_terminal_snr_keeps_the_finite_levels(tmp_path: Path):
+    path = build(tmp_path, "v_prediction", scheduler={"rescale_betas_zero_snr": True})
+    model = models.load(path)
+    assert len(model.schedule.sigmas) == 999
+    assert model.sigma_max < float("inf")
+
+
+# guidance
+
+
+def test_guidance_is_the_manual_mix_whatever_the_chunk(model: models.DiffusionModel):
+    cond = model.encode_prompt(["a red cube", "a blue cube", "a ball"])
+    uncond = model.encode_prompt(["", "of", "a"])
+    noisy, sigma = 3 * _noise(3, 4, 8, 8), 2.5
+    with_text, without = model.predict_x0(noisy, sigma, cond), model.predict_x0(noisy, sigma, uncond)
+    for chunk in (None, 1, 2):
+        denoise = models.GuidedDenoiser(model, lambda views: (cond, uncond), 7.5, chunk=chunk)
+        assert denoise.nfe_per_view == 2
+        expected = without + 7.5 * (with_text - without)
+        assert torch.allclose(denoise(noisy, sigma, None), expected, atol=1e-11)
+
+
+def test_scale_one_asks_once(model: models.DiffusionModel):
+    text = models.fixed_text(model, "a red cube", "a ball")
+    denoise = models.GuidedDenoiser(model, text, 1.0)
+    calls = []
+    hook = model.unet.register_forward_hook(lambda *_: calls.append(1))
+    noisy = _noise(2, 4, 8, 8)
+    found = denoise(noisy, 1.0, None)
+    hook.remove()
+    assert (denoise.nfe_per_view, len(calls)) == (1, 1)
+    assert torch.equal(found, model.predict_x0(noisy, 1.0, text(None)[0].expand(2, -1, -1)))
+
+
+def test_text_follows_the_views(model: models.DiffusionModel):
+    table = model.encode_prompt(["a cube, front view", "a cube, back view"])
+    nothing = model.encode_prompt([""])
+    denoise = models.GuidedDenoiser(model, lambda views: (table[views], nothing), 1.0)
+    noisy = _noise(1, 4, 8, 8).repeat(2, 1, 1, 1)
+    one, other = denoise(noisy, 1.0, torch.tensor([0, 1]))
+    assert not torch.allclose(one, other)
+    swapped = denoise(noisy, 1.0, torch.tensor([1, 0]))
+    assert torch.allclose(swapped, torch.stack([other, one]), atol=1e-12)
+
+
+@pytest.mark.parametrize("fit_space", ["image", "latent"])
+def test_fit_space_decides_about_gradients(model: models.DiffusionModel, fit_space: str):
+    denoise = models.GuidedDenoiser(model, models.fixed_text(model, "a cube"), 3.0, fit_space)
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    assert denoise.encode(images).requires_grad == (fit_space == "latent")
+    assert denoise.decode(denoise.encode(images)).shape == images.shape
+    with pytest.raises(UserError, match=r"system\.guidance\.fit_space is 'pixels'"):
+        models.GuidedDenoiser(model, denoise.text, 3.0, "pixels")
+
+
+def test_nan_is_passed_on(model: models.DiffusionModel):
+    noisy = _noise(2, 4, 8, 8)
+    noisy[1, 0, 0, 0] = float("nan")
+    found = models.GuidedDenoiser(model, models.fixed_text(model, "a cube"), 3.0)(noisy, 1.0, None)
+    assert not found[0].isnan().any()
+    assert found[1].isnan().any()
+
+
+def test_memory_options_do_not_change_the_answer(folder: Path, model: models.DiffusionModel):
+    thrifty = models.load(folder, dtype=torch.float64)
+    every = ("attention_slicing", "channels_last_format", "memory_efficient_attention")
+    thrifty.save_memory(**{f"enable_{name}": True for name in every})
+    noisy, text = _noise(2, 4, 8, 8), _noise(2, 16, 16)
+    found, expected = (m.predict_x0(noisy, 1.0, text) for m in (thrifty, model))
+    assert torch.allclose(found, expected, atol=1e-11)
+    with pytest.raises(UserError, match="pip install tomesd"):
+        thrifty.save_memory(token_merging=True)
+
+
+# what it reads
+
+
+def test_fingerprint_follows_content_not_path(folder: Path, copy: Path):
+    before = models.fingerprint(copy)
+    assert before == models.fingerprint(folder) == models.load(copy).fingerprint()
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    state["conv_in.bias"] += 1
+    save_file(state, weights, metadata={"format": "pt"})
+    assert models.fingerprint(copy) != before
+    text = models.TEXT_COMPONENTS
+    assert models.fingerprint(copy, text) == models.fingerprint(folder, text)
+
+
+def test_fp16_files_are_used_when_there_are_no_others(tmp_path: Path, folder: Path):
+    half = models.load(build(tmp_path, variant="fp16"))
+    for one, other in zip(half.unet.parameters(), models.load(folder).unet.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert "diffusion_pytorch_model.fp16.safetensors" in _refused(folder, variant="fp16")
+
+
+def test_loading_says_nothing_and_needs_no_diffusers_to_import(folder: Path):
+    code = (
+        "import sys, pullback.models as m; assert not {'diffusers', 'transformers'} & set(sys.modules); "
+        f"m.load({str(folder)!r}).encode_prompt(['a cube'])"
+    )
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", [None, "", "  ", "???"])
+def test_no_name(name: str | None):
+    assert "system.guidance.pretrained_model_name_or_path is not set" in _refused(name)
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path):
+    message = _refused(tmp_path / "none", config_path="system.prompt_processor.x")
+    assert message.startswith("system.prompt_processor.x: ")
+    assert "does not exist" in message
+    assert "is no diffusers folder" in _refused(tmp_path)
+    (tmp_path / "old.ckpt").touch()
+    assert "single file" in _refused(tmp_path / "old.ckpt")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_missing_component(copy: Path, part: str):
+    shutil.rmtree(copy / part)
+    assert f"no folder {part}" in _refused(copy)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("damage", ["truncated", "lacking", "misshapen", "pickled", "config"])
+def test_damaged_network(copy: Path, part: str, damage: str):
+    weights = copy / part / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    first = sorted(state)[0]
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "pickled":
+        weights.rename(weights.with_suffix(".bin"))
+    elif damage == "config":
+        (copy / part / "config.json").write_text("{not json")
+    else:
+        tensor = state.pop(first)
+        state |= {first: tensor.new_zeros(3, 5, 7)} if damage == "misshapen" else {}
+        save_file(state, weights, metadata={"format": "pt"})
+    message = _refused(copy)
+    assert str(copy / part) in message
+    assert "pickled" in message if damage == "pickled" else "again" in message
+
+
+def test_damaged_text_encoder(copy: Path):
+    (copy / "text_encoder" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="text_encoder cannot be loaded"):
+        models.load(copy).encode_prompt(["a cube"])
+    (copy / "tokenizer" / "vocab.json").unlink()
+    assert "no vocabulary" in _refused(copy)
+
+
+def _edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_other_families(copy: Path):
+    index = copy / "model_index.json"
+    flow = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    _edit(index, scheduler=flow, _class_name="StableDiffusion3Pipeline")
+    assert "flow-matching model (StableDiffusion3Pipeline), which is not supported" in _refused(copy)
+    _edit(index, scheduler=["diffusers", "PNDMScheduler"], text_encoder_2=["transformers", "CLIPTextModel"])
+    assert "text_encoder_2 is not supported" in _refused(copy)
+    _edit(index, text_encoder_2=[None, None], text_encoder=["transformers", "T5EncoderModel"])
+    assert "text_encoder is not supported" in _refused(copy)
+    _edit(index, text_encoder=["transformers", "CLIPTextModel"])
+    models.load(copy)
+    index.write_text("[]")
+    assert "is no JSON object" in _refused(copy)
+
+
+def test_another_prediction_type_or_conditioning(copy: Path):
+    _edit(copy / "scheduler" / "scheduler_config.json", prediction_type="flow")
+    assert "prediction_type 'flow'" in _refused(copy)
+    _edit(copy / "scheduler" / "scheduler_config.json", prediction_type="epsilon")
+    _edit(copy / "text_encoder" / "config.json", hidden_size=32)
+    assert "another conditioning" in _refused(copy)
+
+
+def test_ids_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for offline in (True, False):
+        message = _refused("nobody/nothing", local_files_only=offline)
+        assert "not in the local hub cache" in message
+        assert "hf download nobody/nothing" in message
+    message = _refused("runwayml/stable-diffusion-v1-5")
+    assert "'stable-diffusion-v1-5/stable-diffusion-v1-5'" in message
+
+
+def test_an_id_in_the_hub_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    commit = "0" * 40
+    shutil.copytree(folder, tmp_path / "models--someone--tiny" / "snapshots" / commit)
+    (tmp_path / "models--someone--tiny" / "refs").mkdir()
+    (tmp_path / "models--someone--tiny" / "refs" / "main").write_text(commit)
+    assert models.load("someone/tiny").sample_size == 8
+
+
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch, folder: Path):
+    monkeypatch.setitem(sys.modules, "transformers.utils", None)
+    assert 'pip install "threestudio-pullback[models]"' in _refused(folder)
