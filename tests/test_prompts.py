@@ -154,7 +154,7 @@ def test_what_is_refused(keys: dict, sentence: str):
 def test_no_prompt_at_all():
     block = {"pretrained_model_name_or_path": "tiny"}
     config = OmegaConf.create({"system": {"prompt_processor": block}})
-    with pytest.raises(UserError, match=r'`system\.prompt_processor\.prompt` is not set.*prompt="a red cube"'):
+    with pytest.raises(UserError, match=r"`system\.prompt_processor\.prompt` is not set.*\"a red cube\""):
         host.find(KIND)(config.system.prompt_processor)
 
 
