@@ -91,7 +91,12 @@ def backdrop(directions: Tensor) -> Tensor:
     """
     x, y, z = directions.unbind(-1)
     return torch.stack(
-        [0.68 - 0.17 * x - 0.09 * y + 0.2 * z, 0.68 + 0.17 * y + 0.2 * z, 0.68 + 0.17 * x - 0.09 * y + 0.2 * z], -1
+        [
+            0.68 - 0.17 * x - 0.09 * y + 0.2 * z,
+            0.68 + 0.17 * y + 0.2 * z,
+            0.68 + 0.17 * x - 0.09 * y + 0.2 * z,
+        ],
+        -1,
     ).clamp(0, 1)
 
 
@@ -169,6 +174,9 @@ def compose(buffers: Tensor, front: Tensor, back: Tensor, background: Tensor) ->
 
 def render(obj: StudioObject, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
     """The exact picture of an object: camera-to-world [V,4,4] → [V,3,size,size] in [-1,1]."""
-    colors = [torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3) for c in (obj.front, obj.back)]
+    colors = [
+        torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3)
+        for c in (obj.front, obj.back)
+    ]
     background = backdrop(camera_rays(c2w, size)[1]).movedim(-1, 1)
     return compose(shading_buffers(obj.shape, c2w, size, supersample), colors[0], colors[1], background)

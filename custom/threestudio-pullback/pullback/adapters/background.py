@@ -1,0 +1,41 @@
+"""`pullback-gradient-background`: a fixed backdrop that is linear in the direction of the ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._framework import BaseModule, register
+
+
+@register("pullback-gradient-background")
+class GradientBackground(BaseModule):
+    """colour(d) = clamp(base + x·gradient_x + y·gradient_y + z·gradient_z, 0, 1), d the ray's unit direction.
+
+    A backdrop that differs from side to side tells a denoiser, which knows the view by a word at most, from where
+    a picture is taken; the views then agree on one pose of the object. Nothing in it is learned.
+    """
+
+    @dataclass
+    class Config(BaseModule.Config):
+        base: Any = field(default_factory=lambda: [0.7, 0.7, 0.7])
+        gradient_x: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
+        gradient_y: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
+        gradient_z: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+    cfg: Config
+
+    def configure(self) -> None:
+        rows = [self.cfg.gradient_x, self.cfg.gradient_y, self.cfg.gradient_z, self.cfg.base]
+        self.coefficients: Tensor
+        self.register_buffer(
+            "coefficients", torch.tensor([[float(v) for v in r] for r in rows]), persistent=False
+        )
+
+    def forward(self, dirs: Tensor) -> Tensor:
+        """Ray directions [...,3] (unit length) → colours [...,3] in [0,1]."""
+        m = self.coefficients.to(dirs)
+        return (dirs @ m[:3] + m[3]).clamp(0, 1)
