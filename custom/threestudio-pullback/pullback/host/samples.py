@@ -1,0 +1,131 @@
+"""Samples along rays, their weights and sums: dense in PyTorch on any device, packed by nerfacc on CUDA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def ray_box(
+    origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float
+) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave a box, in units of the direction's length.
+
+    Args:
+        origins, directions: [R, 3].
+        bbox: [2, 3], lower and upper corner.
+        near, far: the part of a ray that counts.
+
+    Returns:
+        Entry and exit [R]; a ray that misses the box has its exit at or before its entry.
+    """
+    tiny = torch.finfo(directions.dtype).tiny
+    slope = 1 / torch.where(directions == 0, tiny, directions)
+    a, b = (bbox[0] - origins) * slope, (bbox[1] - origins) * slope
+    return torch.minimum(a, b).amax(-1).clamp(min=near), torch.maximum(a, b).amin(-1).clamp(max=far)
+
+
+class DenseSamples:
+    """The same number of equal intervals on every ray that meets the box, one sample in each.
+
+    t, dt, ray_indices [N] are the distances of the samples, the lengths of their intervals and their rays.
+    """
+
+    def __init__(self, n_rays: int, rays: Tensor, t: Tensor, step: Tensor) -> None:
+        """n_rays: all of them. rays [M], which of them are sampled; t [M, S]; step [M]."""
+        self.n_rays, self.rays, self.shape = n_rays, rays, t.shape
+        self.kept: Tensor | None = None
+        self.t, self.dt = t.reshape(-1), step[:, None].expand(t.shape).reshape(-1)
+        self.ray_indices = rays[:, None].expand(t.shape).reshape(-1)
+
+    @classmethod
+    def march(
+        cls,
+        origins: Tensor,
+        directions: Tensor,
+        bbox: Tensor,
+        near: float,
+        far: float,
+        n: int,
+        randomized: bool,
+    ) -> DenseSamples:
+        """n samples a ray between entry and exit: in the middle of their intervals, or anywhere in them."""
+        entry, leave = ray_box(origins, directions, bbox, near, far)
+        rays = (leave > entry).nonzero()[:, 0]
+        if not len(rays):  # one ray with empty intervals, so that everything after has its shapes
+            rays, leave = rays.new_zeros(1), entry
+        entry, step = entry[rays], (leave - entry)[rays] / n
+        at = torch.arange(n, dtype=entry.dtype, device=entry.device).expand(len(rays), n)
+        within = torch.rand_like(entry[:, None].expand(-1, n)) if randomized else 0.5
+        return cls(len(origins), rays, entry[:, None] + (at + within) * step[:, None], step)
+
+    def keep(self, mask: Tensor) -> None:
+        """Drops the samples where mask [N] is False, which are taken to be empty; one always stays."""
+        kept = mask.nonzero()[:, 0]
+        if len(kept) == len(mask):
+            return
+        if not len(kept):
+            kept = kept.new_zeros(1)
+        self.kept = kept if self.kept is None else self.kept[kept]
+        self.t, self.dt, self.ray_indices = self.t[kept], self.dt[kept], self.ray_indices[kept]
+
+    def _dense(self, values: Tensor) -> Tensor:
+        if self.kept is not None:
+            values = values.new_zeros(self.shape.numel()).index_copy(0, self.kept, values)
+        return values.view(self.shape)
+
+    def transmittance(self, density: Tensor) -> tuple[Tensor, Tensor]:
+        """What light reaches each sample, and each sample's opacity, [N] both, from density [N].
+
+        T_i = exp(−Σ_{j<i} σ_j δ_j), α_i = 1 − exp(−σ_i δ_i) (Max 1995).
+        """
+        depth = self._dense(density * self.dt)
+        before = torch.exp(depth - depth.cumsum(1))
+        alpha = -torch.expm1(-depth)
+        both = before.reshape(-1), alpha.reshape(-1)
+        return both if self.kept is None else (both[0][self.kept], both[1][self.kept])
+
+    def weights(self, density: Tensor) -> Tensor:
+        """Contribution [N] of each sample to its ray's colour."""
+        reaching, alpha = self.transmittance(density)
+        return reaching * alpha
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums [n_rays, C] of values [N, C] along each ray."""
+        if self.kept is not None:
+            return values.new_zeros(self.n_rays, values.shape[1]).index_add(0, self.ray_indices, values)
+        sums = values.view(*self.shape, -1).sum(1)
+        if len(self.rays) == self.n_rays:
+            return sums
+        return values.new_zeros(self.n_rays, values.shape[1]).index_copy(0, self.rays, sums)
+
+
+@dataclass
+class PackedSamples:
+    """nerfacc's samples on CUDA: as many on each ray as its occupied cells ask for."""
+
+    n_rays: int
+    ray_indices: Tensor
+    starts: Tensor
+    ends: Tensor
+
+    def __post_init__(self) -> None:
+        if not len(self.ray_indices):  # one empty interval, so that everything after has its shapes
+            self.ray_indices = self.ray_indices.new_zeros(1)
+            self.starts = self.ends = self.starts.new_zeros(1)
+        self.ray_indices = self.ray_indices.long()
+        self.t, self.dt = (self.starts + self.ends) / 2, self.ends - self.starts
+
+    def weights(self, density: Tensor) -> Tensor:
+        """Contribution [N] of each sample to its ray's colour."""
+        from nerfacc import render_weight_from_density
+
+        return render_weight_from_density(
+            self.starts, self.ends, density, ray_indices=self.ray_indices, n_rays=self.n_rays
+        )[0]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums [n_rays, C] of values [N, C] along each ray."""
+        return values.new_zeros(self.n_rays, values.shape[1]).index_add(0, self.ray_indices, values)
