@@ -1,3 +1,26 @@
 """Sample the parameters of a differentiable representation by pulled-back reverse diffusion."""
 
+from . import denoiser, diffreps, errors, noise, priors
+from .constraint import Projection, Repaint
+from .sampler import Sampler, sample, steps
+from .schedule import karras_sigmas
+from .solve import FirstOrder, GaussNewton, Outcome
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "FirstOrder",
+    "GaussNewton",
+    "Outcome",
+    "Projection",
+    "Repaint",
+    "Sampler",
+    "denoiser",
+    "diffreps",
+    "errors",
+    "karras_sigmas",
+    "noise",
+    "priors",
+    "sample",
+    "steps",
+]

@@ -1,8 +1,8 @@
 """Every pretrained model as one posterior mean x̂0(y, σ) in variance-exploding coordinates.
 
-With y = x0 + σ ε the probability-flow ODE is dy/dσ = ε̂(y, σ), ε̂ = (y − x̂0)/σ, whatever a network was trained
-with (Karras et al. 2022, section 3). The functions here take a bare network call `net(z, t)` in its own
-coordinates and return x̂0; bind the network with `functools.partial` or a closure to get a denoiser.
+With y = x0 + σ ε the probability-flow ODE is dy/dσ = ε̂(y, σ), ε̂ = (y − x̂0)/σ, whatever a network was
+trained with (Karras et al. 2022, section 3). The functions here take a bare network call `net(z, t)` in its
+own coordinates and return x̂0; bind the network with `functools.partial` or a closure to get a denoiser.
 
     family                        z               σ               x̂0
     VP, net predicts ε            y √ᾱ            √((1−ᾱ)/ᾱ)      y − σ net
@@ -80,7 +80,7 @@ def vp_x0(
     """x̂0 of a variance-preserving model.
 
     noisy: y = x0 + σ ε [V,C,H,W]. sigma: inside the schedule's range. prediction_type: diffusers' name of
-    what the network returns, one of PREDICTION_TYPES. Raises UserError for another name or sigma out of range.
+    what the network returns, one of PREDICTION_TYPES. Raises UserError for another name or sigma out of it.
     Source: Karras et al. 2022, table 1; v-prediction: Salimans & Ho 2022.
     """
     scale = 1 / math.sqrt(1 + sigma**2)  # √ᾱ; √(1−ᾱ) = σ √ᾱ

@@ -1,0 +1,112 @@
+"""The implicit constraint: renders must lie in the range of θ ↦ (f(θ,π_1), …, f(θ,π_V)).
+
+The unconstrained model's score is not the score of the model conditioned on that. A constraint says what the
+renders are asked to become in a visit of level σ → σ', how often a level is visited, and which noise is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .errors import UserError
+from .noise import refresh
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What is known in one visit of a level, once the denoiser has spoken.
+
+    clean, noise, x0: u, ε and x̂0(u + σε, σ), each [V,C,H,W]. source: the coupling's source of ε.
+    draw: a fresh source of the same coupling. cycle counts from 0.
+    """
+
+    sigma: float
+    sigma_next: float
+    cycle: int
+    clean: Tensor
+    noise: Tensor
+    x0: Tensor
+    source: Tensor
+    draw: Callable[[], Tensor]
+
+
+class Constraint:
+    """The plain pulled-back flow with separated noise (Savani et al. 2024); other constraints override it."""
+
+    cycles: int = 1
+    """Visits of each level."""
+    orders: ClassVar[tuple[int, ...]] = (1, 2)
+    """The orders of integration (1 Euler, 2 Heun) that make sense with it."""
+
+    def target(self, visit: Visit) -> Tensor:
+        """What the renders should become [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
+
+        One Euler step of du/dσ = ε̂ − ε = (u − x̂0)/σ. Heun puts its own, second-order target in its place.
+        """
+        ratio = visit.sigma_next / visit.sigma
+        return ratio * visit.clean + (1 - ratio) * visit.x0
+
+    def renoise(self, visit: Visit) -> Tensor:
+        """The source of noise for the next visit: the same, for noise fixed along the path."""
+        return visit.source
+
+
+@dataclass(frozen=True)
+class Repaint(Constraint):
+    """After each step σ → σ' go back up to σ with refreshed noise and repeat, `cycles` steps a level in all.
+
+    cycles: at least 1 (1 is the plain flow). Each further step lets the views agree before σ falls.
+    Source: RePaint (Lugmayr et al. 2022) in the separated form of Savani et al. 2024.
+    """
+
+    cycles: int = 3
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1:
+            raise UserError(f"Repaint needs at least 1 cycle per level, not {self.cycles}.")
+
+    def renoise(self, visit: Visit) -> Tensor:
+        if visit.cycle == self.cycles - 1:
+            return visit.source
+        return refresh(visit.source, visit.draw(), visit.sigma, visit.sigma_next)
+
+
+@dataclass(frozen=True)
+class Projection(Constraint):
+    """Project x̂0 of all views onto the range of f, then noise the projection again at σ'.
+
+    The renders are asked for x̂0 in full, and the next visit sees u' + σ' (√(1 − η²) ε̂ + η z): the predicted
+    noise ε̂ = (y − x̂0)/σ and fresh z of the coupling. This is DDIM (Song et al. 2021) with its x̂0
+    projected; for the identity and η = 0 it is DDIM itself. Since x̂0 is a mean, fresh noise at every level
+    (η = 1) loses variance and seeks modes.
+
+    fresh: η in [0, 1]. Below 1 every view's own ε̂ is kept, which takes a noise of one image per view, kept
+    by slot: noise='independent', or a single view; other couplings raise UserError. Euler only.
+    """
+
+    fresh: float = 0.0
+    orders: ClassVar[tuple[int, ...]] = (1,)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fresh <= 1:
+            raise UserError(f"Projection's share of fresh noise must lie in [0, 1], not {self.fresh}.")
+
+    def target(self, visit: Visit) -> Tensor:
+        return visit.x0
+
+    def renoise(self, visit: Visit) -> Tensor:
+        new = visit.draw()
+        if self.fresh == 1:
+            return new
+        predicted = visit.noise + (visit.clean - visit.x0) / visit.sigma
+        if predicted.shape != visit.source.shape:
+            raise UserError(
+                "Projection with fresh < 1 keeps the predicted noise of every view; "
+                "use noise='independent', or fresh=1."
+            )
+        return math.sqrt(1 - self.fresh**2) * predicted + self.fresh * new

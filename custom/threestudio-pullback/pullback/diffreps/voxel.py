@@ -1,0 +1,108 @@
+"""A voxel grid of density and colour, volume-rendered from any camera."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+
+def orbit(elevation: Tensor, azimuth: Tensor, distance: float = 3.0) -> Tensor:
+    """Camera-to-world matrices [V,4,4] of cameras on a sphere, looking at the origin with the world's z up.
+
+    elevation in (−90, 90) and azimuth, in degrees [V]; azimuth 0 looks from +x, 90 from +y. distance from the
+    origin. Camera axes (columns): x right, y up, z backwards, as in OpenGL.
+    """
+    elevation, azimuth = torch.deg2rad(elevation), torch.deg2rad(azimuth)
+    back = torch.stack(
+        [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], -1
+    )
+    up = back.new_tensor([0.0, 0.0, 1.0]).expand_as(back)
+    right = F.normalize(torch.linalg.cross(up, back), dim=-1)
+    pose = torch.zeros(len(back), 4, 4, dtype=back.dtype, device=back.device)
+    pose[:, :3, 0], pose[:, :3, 1] = right, torch.linalg.cross(back, right)
+    pose[:, :3, 2], pose[:, :3, 3], pose[:, 3, 3] = back, distance * back, 1
+    return pose
+
+
+class VoxelField(nn.Module):
+    """Density and RGB on a grid over [−1, 1]³, by emission and absorption (Max 1995; Mildenhall et al. 2020).
+
+    resolution: grid points per axis. height, width: of the renders. samples: points per ray, at the midpoints
+    of equal pieces of its way through the cube. fovy: vertical angle of view in radians. background: grey
+    level behind the field in [−1, 1]; 1 is white. render(views): camera-to-world matrices [V,4,4], see
+    `orbit`. Starts as a faint grey fog. The lookup gathers the eight corners, because torch's grid_sample has
+    no forward-mode derivative in 3D. Raises UserError for sizes below 1 (resolution: 2).
+    """
+
+    def __init__(
+        self,
+        resolution: int = 24,
+        height: int = 24,
+        width: int = 24,
+        samples: int = 32,
+        fovy: float = 0.7,
+        background: float = 1.0,
+    ):
+        super().__init__()
+        if resolution < 2 or min(height, width, samples) < 1 or not 0 < fovy < math.pi:
+            raise UserError("VoxelField takes resolution >= 2, other sizes >= 1 and fovy in (0, pi) radians.")
+        self.resolution, self.height, self.width, self.samples = resolution, height, width, samples
+        self.fovy, self.background = fovy, background
+        self.density = nn.Parameter(torch.full((resolution**3, 1), -2.0))
+        self.colour = nn.Parameter(torch.zeros(resolution**3, 3))
+
+    def render(self, views: Tensor) -> Tensor:
+        """[V,3,H,W] in [−1, 1] for poses [V,4,4]."""
+        origins, directions = self._rays(views)
+        near, far = self._inside(origins, directions)
+        edge = (torch.arange(self.samples, dtype=near.dtype, device=near.device) + 0.5) / self.samples
+        along = near + (far - near) * edge  # [V,H,W,S]
+        points = origins[..., None, :] + along[..., None] * directions[..., None, :]
+        raw = self._lookup(points, torch.cat([self.density, self.colour], 1))  # [V,H,W,S,4]
+        optical = F.softplus(raw[..., 0]) * 10 * (far - near) / self.samples
+        before = optical.cumsum(-1) - optical
+        weights = (-before).exp() * -torch.expm1(-optical)  # [V,H,W,S]
+        colour = (weights[..., None] * torch.tanh(raw[..., 1:])).sum(-2)
+        through = 1 - weights.sum(-1, keepdim=True)
+        return (colour + through * self.background).permute(0, 3, 1, 2)
+
+    def _rays(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions [V,H,W,3] in the world, row 0 on top."""
+        poses = views.to(self.density)
+        focal = 0.5 * self.height / math.tan(0.5 * self.fovy)
+        rows = torch.arange(self.height, dtype=poses.dtype, device=poses.device) + 0.5 - self.height / 2
+        columns = torch.arange(self.width, dtype=poses.dtype, device=poses.device) + 0.5 - self.width / 2
+        down, right = torch.meshgrid(rows / focal, columns / focal, indexing="ij")
+        camera = F.normalize(torch.stack([right, -down, -torch.ones_like(down)], -1), dim=-1)
+        directions = torch.einsum("vij,hwj->vhwi", poses[:, :3, :3], camera)
+        return poses[:, None, None, :3, 3].expand_as(directions), directions
+
+    @staticmethod
+    def _inside(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances [V,H,W,1] at which each ray enters and leaves the cube; equal where it misses."""
+        safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+        first, second = (-1 - origins) / safe, (1 - origins) / safe
+        near = torch.minimum(first, second).amax(-1, keepdim=True).clamp(min=0)
+        far = torch.maximum(first, second).amin(-1, keepdim=True)
+        return near, torch.maximum(near, far)
+
+    def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
+        """Trilinear interpolation of grid [R³,K] at points [...,3] in [−1, 1]³ (x slowest): [...,K]."""
+        last = self.resolution - 1
+        scaled = ((points + 1) / 2 * last).clamp(0, last)
+        low = scaled.floor().clamp(max=last - 1)
+        part = scaled - low
+        low = low.long()
+        value = grid.new_zeros(())
+        for corner in range(8):
+            offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=points.device)
+            index = low + offset
+            flat = (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2]
+            weight = torch.where(offset.bool(), part, 1 - part).prod(-1, keepdim=True)
+            value = value + weight * grid[flat]
+        return value

@@ -1,0 +1,202 @@
+"""One level's fit: move θ so that the renders reach their targets, argmin_θ Σ_i ‖f(θ, π_i) − target_i‖².
+
+The exact step of the pulled-back flow is (Σ JᵀJ)⁺ Σ Jᵀ(target − u), not Σ Jᵀ(target − u): without the inverse
+metric the path of rendered images would depend on how f is parametrised (Savani et al. 2024, section 3).
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .errors import NonFiniteError, UserError
+from .linearise import FlatRender, Linear, conjugate_gradients, trainable
+
+
+class Outcome(enum.Enum):
+    """How a fit ended; the value says what to make of it."""
+
+    CONVERGED = "the fit reached its minimum"
+    STEPS_EXHAUSTED = "the fit improved until its steps ran out; more steps may fit closer"
+    STALLED = "the fit found no better parameters; raise the damping or the conjugate-gradient iterations"
+    DIVERGED = "the fit ended worse than it began; lower the learning rate or take more steps"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """residual: root mean square of f(θ) − target over all views, at the parameters now in the diffrep.
+
+    start: the same before the fit. steps: optimiser steps or Gauss–Newton iterations taken.
+    """
+
+    residual: float
+    start: float
+    steps: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The least-squares problem of one level visit.
+
+    target: [V,C,H,W] in the renders' space, or in the latent space of `encode` where that is given.
+    generator: for random subsets of the residual.
+    """
+
+    diffrep: nn.Module
+    views: Any
+    target: Tensor
+    encode: Callable[[Tensor], Tensor] | None
+    generator: torch.Generator
+
+    def difference(self) -> Tensor:
+        """f(θ, views) − target, in full [V,C,H,W]."""
+        render = cast(Any, self.diffrep).render(self.views)
+        return (render if self.encode is None else self.encode(render)) - self.target
+
+    def residual(self) -> Tensor:
+        """The diffrep's own unbiased random subset of the difference where it offers one, else all of it."""
+        if self.encode is None and hasattr(self.diffrep, "residual"):
+            return cast(Any, self.diffrep).residual(self.views, self.target, self.generator)
+        return self.difference()
+
+    def rms(self) -> float:
+        with torch.no_grad():
+            return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())
+
+
+def check_finite(tensor: Tensor, what: str) -> Tensor:
+    """The tensor [V,...] itself; NonFiniteError names the first view that is not finite."""
+    if not bool(tensor.isfinite().all()):
+        view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
+        raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")
+    return tensor
+
+
+class Solver:
+    """Base: `solve` moves the diffrep's parameters; what must outlive a visit goes through state_dict."""
+
+    def solve(self, fit: Fit) -> Solution:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take what state_dict gave."""
+
+
+@dataclass
+class FirstOrder(Solver):
+    """`steps` steps of a first-order optimiser on the mean square residual; needs only backward passes.
+
+    By default a new Adam(lr) over the parameters that require gradients, at every visit. An `optimizer` built
+    by the caller is used as it is, lr included, and keeps its moments from visit to visit. Which of many
+    minima a rank-deficient fit ends in is the optimiser's choice; where that matters take GaussNewton. Raises
+    NonFiniteError before a step would write a NaN into the parameters.
+    """
+
+    lr: float = 0.01
+    steps: int = 20
+    optimizer: torch.optim.Optimizer | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 < self.lr < math.inf:
+            raise UserError(f"FirstOrder needs steps >= 1 and lr > 0, not {self.steps} and {self.lr}.")
+
+    def solve(self, fit: Fit) -> Solution:
+        parameters = list(trainable(fit.diffrep).values())
+        optimizer = self.optimizer or torch.optim.Adam(parameters, lr=self.lr)
+        start = 0.0
+        for step in range(self.steps):
+            optimizer.zero_grad()
+            with torch.enable_grad():
+                residual = check_finite(fit.residual(), "the fit")
+                loss = residual.square().mean()
+                loss.backward()
+            if step == 0:
+                start = math.sqrt(loss.item())
+            if not all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
+                raise NonFiniteError(
+                    f"the gradient of the fit has a NaN or infinity in optimiser step {step}"
+                )
+            optimizer.step()
+        optimizer.zero_grad()
+        achieved = fit.rms()
+        outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
+        return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.optimizer is None else copy.deepcopy(self.optimizer.state_dict())
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(copy.deepcopy(saved))
+
+
+@dataclass
+class GaussNewton(Solver):
+    """Gauss–Newton: (JᵀJ + damping·I) δ = Jᵀ(target − u) by conjugate gradients, J only as jvp and vjp.
+
+    Conjugate gradients from 0 stay in the row space of J, so with damping 0 a rank-deficient fit takes the
+    minimum-norm step, else the damped one. damping is in units of JᵀJ, summed over views, channels and
+    pixels. A step that does not lower the residual is halved, up to 10 times. Converged means: the gradient
+    or the residual fell to `tolerance` times its start. Needs a render with forward-mode derivatives
+    (UserError if not). Source: Nocedal & Wright 2006, section 10.3.
+    """
+
+    iterations: int = 2
+    cg_iterations: int = 10
+    damping: float = 0.0
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.cg_iterations < 1 or self.damping < 0 or self.tolerance < 0:
+            raise UserError(f"{self} needs iterations and cg_iterations >= 1, damping and tolerance >= 0.")
+
+    def solve(self, fit: Fit) -> Solution:
+        function = FlatRender(fit.diffrep, fit.views, fit.encode)
+        start = achieved = fit.rms()
+        first_slope = None
+        for iteration in range(self.iterations + 1):
+            render, push, pull = function.linearise(function.flat)
+            downhill = pull(fit.target - render)
+            slope = downhill.norm().item()
+            if not math.isfinite(slope):
+                raise NonFiniteError(
+                    f"the gradient of the fit has a NaN or infinity in iteration {iteration}"
+                )
+            first_slope = slope if first_slope is None else first_slope
+            if slope <= self.tolerance * first_slope or achieved <= self.tolerance * start:
+                return Solution(achieved, start, iteration, Outcome.CONVERGED)
+            if iteration == self.iterations:
+                break
+
+            def normal(v: Tensor, push: Linear = push, pull: Linear = pull) -> Tensor:
+                return pull(push(v)) + self.damping * v
+
+            step = conjugate_gradients(normal, downhill, self.cg_iterations, self.tolerance)
+            better = _halve_until_better(fit, function, step, achieved)
+            if better is None:
+                return Solution(achieved, start, iteration, Outcome.STALLED)
+            achieved = better
+        return Solution(achieved, start, self.iterations, Outcome.STEPS_EXHAUSTED)
+
+
+def _halve_until_better(fit: Fit, function: FlatRender, step: Tensor, residual: float) -> float | None:
+    """Move by step, else ½ step, ¼ step, … until the residual falls and return it; None, and back, if never."""
+    point = function.flat
+    for halving in range(11):
+        function.write(point + step / 2**halving)
+        achieved = fit.rms()
+        if achieved < residual:
+            return achieved
+    function.write(point)
+    return None
