@@ -121,9 +121,9 @@ def test_sizes_come_from_the_model(model: models.DiffusionModel):
     assert (model.sample_size, model.vae_scale_factor, model.image_size) == (8, 2, 16)
     assert model.latent_channels == 4
     model.check_image_size(16, 18)
-    with pytest.raises(UserError, match=r"data\.height is 17, .* set it to 16 or 18 "):
+    with pytest.raises(UserError, match=r"data\.height` is 17, .* set it to 16 or 18 "):
         model.check_image_size(17, 16)
-    with pytest.raises(UserError, match=r"data\.width is 1, .* set it to 2 "):
+    with pytest.raises(UserError, match=r"data\.width` is 1, .* set it to 2 "):
         model.encode(torch.zeros(1, 3, 16, 1))
     wide = model.predict_x0(_noise(1, 4, 9, 7), 1.0, model.encode_prompt(["a cube"]))
     assert wide.shape == (1, 4, 9, 7)
@@ -191,7 +191,7 @@ def test_fit_space_decides_about_gradients(model: models.DiffusionModel, fit_spa
     images = torch.zeros(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
     assert denoise.encode(images).requires_grad == (fit_space == "latent")
     assert denoise.decode(denoise.encode(images)).shape == images.shape
-    with pytest.raises(UserError, match=r"system\.guidance\.fit_space is 'pixels'"):
+    with pytest.raises(UserError, match=r"system\.guidance\.fit_space` is 'pixels'"):
         models.GuidedDenoiser(model, denoise.text, 3.0, "pixels")
 
 
@@ -247,12 +247,12 @@ def test_loading_says_nothing_and_needs_no_diffusers_to_import(folder: Path):
 
 @pytest.mark.parametrize("name", [None, "", "  ", "???"])
 def test_no_name(name: str | None):
-    assert "system.guidance.pretrained_model_name_or_path is not set" in _refused(name)
+    assert "`system.guidance.pretrained_model_name_or_path` is not set" in _refused(name)
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path):
     message = _refused(tmp_path / "none", config_path="system.prompt_processor.x")
-    assert message.startswith("system.prompt_processor.x: ")
+    assert message.startswith("`system.prompt_processor.x`: ")
     assert "does not exist" in message
     assert "is no diffusers folder" in _refused(tmp_path)
     (tmp_path / "old.ckpt").touch()

@@ -140,7 +140,7 @@ def test_no_cache_leaves_no_files():
         ({"prompt": " \n "}, "prompt` is empty"),
         ({"use_perp_neg": True}, "use_perp_neg` is not there yet"),
         ({"front_threshold": -1}, "front_threshold` is -1"),
-        ({"pretrained_model_name_or_path": "none"}, "pretrained_model_name_or_path: the path 'none'"),
+        ({"pretrained_model_name_or_path": "none"}, "pretrained_model_name_or_path`: the path 'none'"),
         ({"promt": "a cube"}, "promt"),
     ],
 )
@@ -168,6 +168,7 @@ def test_a_long_prompt_is_cut_and_said_so(caplog: pytest.LogCaptureFixture):
 
 def test_words_the_model_never_saw_are_named(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "pullback"):
-        _processor(prompt="a red dinosaur of Blue")
-    assert "'dinosaur'" in caplog.text
+        _processor(prompt="a red dinosaur of Blue cubes")
+    # "cubes" begins with pieces of "cube", "dinosaur" is spelled
+    assert "'dinosaur' and 'cubes'" in caplog.text
     assert not any(f"'{known}'" in caplog.text for known in ("red", "of", "blue"))

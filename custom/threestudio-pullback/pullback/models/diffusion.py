@@ -82,7 +82,7 @@ class DiffusionModel:
                 below = max(unit, value // unit * unit)
                 near = dict.fromkeys((below, -(-value // unit) * unit if value > unit else unit))
                 raise UserError(
-                    f"data.{name} is {value}, but the model takes multiples of {unit}; set it to "
+                    f"`data.{name}` is {value}, but the model takes multiples of {unit}; set it to "
                     f"{' or '.join(map(str, near))} (the model was trained at {self.image_size})."
                 )
 
@@ -142,7 +142,7 @@ class DiffusionModel:
                 import tomesd  # type: ignore[import-not-found]
             except ImportError as error:
                 raise UserError(
-                    "system.guidance.token_merging needs the package tomesd; install it with "
+                    "`system.guidance.token_merging` needs the package tomesd; install it with "
                     "`pip install tomesd` or set it to false."
                 ) from error
             tomesd.apply_patch(self.unet, **(token_merging_params or {}))
@@ -151,8 +151,8 @@ class DiffusionModel:
                 from accelerate import cpu_offload
             except ImportError as error:
                 raise UserError(
-                    "system.guidance.enable_sequential_cpu_offload needs the package accelerate; install it "
-                    "with `pip install accelerate` or set it to false."
+                    "`system.guidance.enable_sequential_cpu_offload` needs the package accelerate; install "
+                    "it with `pip install accelerate` or set it to false."
                 ) from error
             # the VAE stays: its device is the model's, and the decoder runs once a level only
             cpu_offload(self.unet, self.device)

@@ -49,19 +49,19 @@ def resolve(
     name = str(name_or_path).strip() if name_or_path is not None else ""
     if name in ("", "???"):
         raise UserError(
-            f"{config_path} is not set; give a model folder in diffusers' format or a model id such as "
+            f"`{config_path}` is not set; give a model folder in diffusers' format or a model id such as "
             f"{MOVED['runwayml/stable-diffusion-v1-5']}."
         )
     folder = Path(name).expanduser()
     if not folder.exists():
         if not _looks_like_id(name):
             raise UserError(
-                f"{config_path}: the path {name!r} does not exist; give a model folder in diffusers' format."
+                f"`{config_path}`: the path {name!r} does not exist; give a folder in diffusers' format."
             )
         folder = _snapshot(name, config_path, local_files_only, variant)
     if not folder.is_dir():
         raise UserError(
-            f"{config_path}: {name!r} is a single file and no diffusers folder; convert it with diffusers' "
+            f"`{config_path}`: {name!r} is a single file and no diffusers folder; convert it with diffusers' "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)."
         )
     _check_family(folder, name, config_path)
@@ -120,7 +120,7 @@ def _snapshot(name: str, config_path: str, local_files_only: bool, variant: str 
         reason = FileNotFoundError("the local cache holds only a part of it")
     if name in MOVED:
         raise UserError(
-            f"{config_path}: the model {name!r} is gone from the hub; use its mirror {MOVED[name]!r} instead."
+            f"`{config_path}`: the model {name!r} is gone from the hub; use its mirror {MOVED[name]!r}."
         ) from reason
     if not local_files_only:
         try:
@@ -128,9 +128,9 @@ def _snapshot(name: str, config_path: str, local_files_only: bool, variant: str 
         except Exception as error:
             reason = error
     raise UserError(
-        f"{config_path}: {name!r} is no folder here, and as a model id it is not in the local hub cache and "
-        f"could not be downloaded ({first_line(reason)}); give the path of a diffusers folder, or fetch it "
-        f"where there is a network with `hf download {name}` (older: `huggingface-cli download {name}`)."
+        f"`{config_path}`: {name!r} is no folder here, and as a model id it is not in the local hub cache "
+        f"and could not be downloaded ({first_line(reason)}); give the path of a diffusers folder, or fetch "
+        f"it where there is a network with `hf download {name}` (older: `huggingface-cli download {name}`)."
     ) from reason
 
 
@@ -140,20 +140,20 @@ def _check_family(folder: Path, name: str, config_path: str) -> None:
     scheduler = str((index.get("scheduler") or [""])[-1])
     if "transformer" in parts or "FlowMatch" in scheduler:
         raise UserError(
-            f"{config_path}: {name!r} is a flow-matching model ({index.get('_class_name')}), which is not "
+            f"`{config_path}`: {name!r} is a flow-matching model ({index.get('_class_name')}), which is not "
             "supported yet; use a Stable Diffusion 1.x or 2.x model."
         )
     wrong = next((p for p, c in CLASSES.items() if p in parts and not _is_class(index[p][-1], c)), None)
     extra = next((p for p in ("text_encoder_2", "prior", "controlnet", "movq") if p in parts), wrong)
     if extra:
         raise UserError(
-            f"{config_path}: {name!r} is a {index.get('_class_name')}, whose {extra} is not supported; use a "
-            "Stable Diffusion 1.x or 2.x model."
+            f"`{config_path}`: {name!r} is a {index.get('_class_name')}, whose {extra} is not supported; use "
+            "a Stable Diffusion 1.x or 2.x model."
         )
     for part in COMPONENTS:
         if not (folder / part).is_dir():
             raise UserError(
-                f"{config_path}: {name!r} is incomplete, it has no folder {part}; copy or download it again."
+                f"`{config_path}`: {name!r} is incomplete, it has no folder {part}; download it again."
             )
 
 
@@ -166,15 +166,15 @@ def read_json(file: Path, config_path: str, otherwise: str) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{config_path}: {otherwise} (it has no {file.name}); give a folder written by diffusers' "
+            f"`{config_path}`: {otherwise} (it has no {file.name}); give a folder written by diffusers' "
             "save_pretrained."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{config_path}: {file} cannot be read ({first_line(error)}); copy or download the model again."
+            f"`{config_path}`: {file} cannot be read ({first_line(error)}); copy or download the model again."
         ) from error
     if not isinstance(value, dict):
-        raise UserError(f"{config_path}: {file} is no JSON object; copy or download the model again.")
+        raise UserError(f"`{config_path}`: {file} is no JSON object; copy or download the model again.")
     return value
 
 

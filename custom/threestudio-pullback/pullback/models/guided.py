@@ -37,7 +37,7 @@ class GuidedDenoiser:
         chunk: int | None = None,
     ):
         if fit_space not in FIT_SPACES:
-            raise UserError(f"system.guidance.fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}.")
+            raise UserError(f"`system.guidance.fit_space` is {fit_space!r}; use {' or '.join(FIT_SPACES)}.")
         if chunk is not None and chunk < 1:
             raise UserError(f"The number of views per network call is {chunk}; use at least 1.")
         self.model, self.text, self.chunk = model, text, chunk

@@ -73,7 +73,7 @@ def _text_encoder(
     has = {file.name for file in (folder / "tokenizer").glob("*")}
     if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
         raise UserError(
-            f"{config_path}: {folder / 'tokenizer'} has no vocabulary (vocab.json and merges.txt); copy or "
+            f"`{config_path}`: {folder / 'tokenizer'} has no vocabulary (vocab.json and merges.txt); copy or "
             "download the model again."
         )
     with _quiet(), _readable(folder / "tokenizer", config_path):
@@ -109,7 +109,7 @@ def _network(
             options |= {"torch_dtype": dtype, "use_safetensors": True}
             if config.get("_class_name", CLASSES[part]) != CLASSES[part]:
                 raise UserError(
-                    f"{config_path}: {folder / part} holds a {config['_class_name']}, which is not "
+                    f"`{config_path}`: {folder / part} holds a {config['_class_name']}, which is not "
                     "supported; use a Stable Diffusion 1.x or 2.x model."
                 )
         loaded: Any = Network.from_pretrained(
@@ -120,7 +120,7 @@ def _network(
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing:
         raise UserError(
-            f"{config_path}: {folder / part} lacks {len(missing)} weights (the first is {missing[0]}); copy "
+            f"`{config_path}`: {folder / part} lacks {len(missing)} weights (the first is {missing[0]}); copy "
             "or download the model again."
         )
     return network.eval().requires_grad_(False)
@@ -136,8 +136,8 @@ def _variant(folder: Path, part: str, config_path: str, wanted: str | None) -> s
     mark = f".{wanted}" if wanted else ""
     pickled = any((folder / part).glob("*.bin"))
     raise UserError(
-        f"{config_path}: {folder / part} has no {stem}{mark}.safetensors"
-        + (", only pickled .bin weights, which are not loaded because they can run code" if pickled else "")
+        f"`{config_path}`: {folder / part} has no {stem}{mark}.safetensors"
+        + (", only pickled .bin weights, not loaded because they can run code" if pickled else "")
         + "; save the model again with save_pretrained(..., safe_serialization=True)."
     )
 
@@ -147,13 +147,13 @@ def _check_fit(folder: Path, unet: Any, vae: Any, config_path: str) -> None:
     width = _text_config(folder, config_path).get("hidden_size")
     if not config.in_channels == config.out_channels == latent:
         raise UserError(
-            f"{config_path}: the UNet of {folder} takes {config.in_channels} channels and returns "
+            f"`{config_path}`: the UNet of {folder} takes {config.in_channels} channels and returns "
             f"{config.out_channels}, while its VAE has {latent}, as inpainting and upscaling models do; use "
             "a text-to-image model."
         )
     if config.cross_attention_dim != width or config.class_embed_type or config.addition_embed_type:
         raise UserError(
-            f"{config_path}: the UNet of {folder} asks for another conditioning than its text encoder's "
+            f"`{config_path}`: the UNet of {folder} asks for another conditioning than its text encoder's "
             f"{width}-wide embeddings; use a Stable Diffusion 1.x or 2.x model."
         )
 
@@ -164,7 +164,7 @@ def _schedule(folder: Path, config_path: str) -> tuple[VPSchedule, str]:
     prediction_type = config.get("prediction_type", "epsilon")
     if prediction_type not in PREDICTION_TYPES:
         raise UserError(
-            f"{config_path}: {file} has prediction_type {prediction_type!r}, which is not supported; use a "
+            f"`{config_path}`: {file} has prediction_type {prediction_type!r}, which is not supported; use a "
             f"model that predicts one of {', '.join(PREDICTION_TYPES)}."
         )
     with _quiet(), _readable(file, config_path):
@@ -188,7 +188,7 @@ def _readable(place: Path, config_path: str) -> Iterator[None]:
         raise
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
         raise UserError(
-            f"{config_path}: {place} cannot be loaded ({type(error).__name__}: {first_line(error)}); copy "
+            f"`{config_path}`: {place} cannot be loaded ({type(error).__name__}: {first_line(error)}); copy "
             "or download the model again."
         ) from error
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+SMALL_VOCABULARY = 5000
+
 
 class TextEncoder:
     """A tokenizer and a frozen text encoder, which is read when first used.
@@ -42,11 +44,16 @@ class TextEncoder:
         return max(0, len(self.tokenizer.tokenize(prompt)) + marks - self.max_tokens)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words the tokenizer spells letter by letter, or not at all: the model has no idea of them."""
-        unknown = self.tokenizer.unk_token_id
+        """Words that mean nothing to the model, as far as its vocabulary tells.
 
-        def pieces(word: str) -> list[int]:
-            return self.tokenizer.convert_tokens_to_ids(self.tokenizer.tokenize(word))
+        A small vocabulary, learned from the training captions, holds every word seen as one token; a large
+        one (CLIP's 49,408 tokens) builds rare words from pieces, and only one that it spells letter by letter is
+        surely strange to it.
+        """
+        unknown, small = self.tokenizer.unk_token_id, len(self.tokenizer) < SMALL_VOCABULARY
 
-        words = dict.fromkeys(re.findall(r"[^\W\d_]{2,}", prompt.lower()))
-        return [w for w in words if unknown in (ids := pieces(w)) or len(ids) >= len(w)]
+        def strange(word: str) -> bool:
+            pieces = self.tokenizer.convert_tokens_to_ids(self.tokenizer.tokenize(word))
+            return unknown in pieces or len(pieces) >= (2 if small else len(word))
+
+        return [w for w in dict.fromkeys(re.findall(r"[^\W\d_]{2,}", prompt.lower())) if strange(w)]
