@@ -75,9 +75,7 @@ class SafeStop(Callback):
         self._training = True
         trainer.save_checkpoint(self.io.MEMORY)
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer.save_checkpoint(self.io.MEMORY)
         if self.received is not None:
             raise Interrupted(self.received)
@@ -131,18 +129,14 @@ class ProgressLine(ProgressBar):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._began, self._first = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now, step, total = time.monotonic(), trainer.global_step, trainer.max_steps
         last = step == total
         if not self.enabled or (now - self._shown < (0.2 if self.terminal else self.every) and not last):
             return
         self._shown = now
         words = [f"step {step}/{total}" if total > 0 else f"step {step}"]
-        words += [
-            f"{k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))
-        ]
+        words += [f"{k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))]
         if total > 0 and step > self._first:
             words.append(f"{_clock((now - self._began) / (step - self._first) * (total - step))} left")
         self._show(" · ".join(words), end=last)

@@ -55,8 +55,7 @@ class AtomicCheckpointIO(CheckpointIO):
             reason = cause.strerror if cause is not None else "the disk refused the data"
             kept = f"the last good checkpoint is {self.newest}" if self.newest else "there is no earlier one"
             raise UserError(
-                f"cannot write the checkpoint {path}: {reason}; {kept}; free space or set `exp_root_dir`, "
-                "then resume"
+                f"cannot write the checkpoint {path}: {reason}; {kept}; free space or set `exp_root_dir`, then resume"
             ) from e
         self.newest = path
 
@@ -65,9 +64,7 @@ class AtomicCheckpointIO(CheckpointIO):
         assert self.held is not None
         self.save_checkpoint(self.held, path)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Callable | None = None, weights_only: Any = None
-    ) -> Any:
+    def load_checkpoint(self, path: Any, map_location: Callable | None = None, weights_only: Any = None) -> Any:
         return read_checkpoint(os.fspath(path), "resume")
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -108,17 +105,13 @@ def check_belongs(content: dict[str, Any], path: str, mine: str, training: bool)
     if training:
         differ = [k for k in differ if not k.startswith(tuple(f"system.{free}" for free in _FREE))]
     else:
-        differ = [
-            k for k in differ if k.endswith(("_type", ".prompt")) and not k.startswith("system.exporter")
-        ]
+        differ = [k for k in differ if k.endswith(("_type", ".prompt")) and not k.startswith("system.exporter")]
     if not differ:
         return
     told = ", ".join(f"`{k}` is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in differ[:3])
     more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
     config = os.path.join(os.path.dirname(os.path.dirname(path)), "configs", "parsed.yaml")
-    raise UserError(
-        f"`resume`: {path} belongs to another config: {told}{more}; resume with its own, --config {config}"
-    )
+    raise UserError(f"`resume`: {path} belongs to another config: {told}{more}; resume with its own, --config {config}")
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -74,9 +74,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "cmaxgt0orcmaxgt0": lambda a, b: C_max(a) > 0 or C_max(b) > 0,
 }
 with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the name changes in omegaconf 2.4; the old one means the same in all versions
+    warnings.simplefilter("ignore")  # the name changes in omegaconf 2.4; the old one means the same in all versions
     for _name, _function in _RESOLVERS.items():
         OmegaConf.register_new_resolver(_name, _function, replace=True)
 
@@ -340,7 +338,5 @@ def check_parts(cls: Any, cfg: Any) -> dict[str, Any]:
             part = find(kind, where)
             full[name] = check_parts(part.Config, parse_structured(part.Config, cfg[name]))
         elif cfg[name]:
-            raise UserError(
-                f"`{config_path(cfg, name)}` is given, but `{where}`, which names its kind, is not"
-            )
+            raise UserError(f"`{config_path(cfg, name)}` is given, but `{where}`, which names its kind, is not")
     return full

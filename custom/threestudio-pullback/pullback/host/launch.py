@@ -43,6 +43,11 @@ _PIP_NAMES = {
 }
 
 
+class _Stdout(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
@@ -98,7 +103,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         what = f"cannot write {error.filename}" if error.filename else "cannot write a file of the run"
         return (
-            f"{what}: {error.strerror}; make room or set `exp_root_dir`; checkpoints already written are whole",
+            f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole",
             2,
         )
     if type(error).__name__ == "MisconfigurationException":
@@ -247,9 +252,7 @@ class Run:
                     f.write(f"{command}\npullback {__version__}, commit {commit()}\n")
             else:
                 settings["enable_progress_bar"] = False
-            return pl.Trainer(
-                callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings
-            )
+            return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)
         except (TypeError, ValueError) as e:
             raise UserError(f"`trainer` or `checkpoint`: {first_line(e)}") from e
 
@@ -258,9 +261,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the key=value overrides on it."""
     parser = _Parser(prog="launch.py", description="Train, validate, test or export what a config describes.")
     parser.add_argument("--config", required=True, help="YAML file")
-    parser.add_argument(
-        "--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set"
-    )
+    parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
     group = parser.add_mutually_exclusive_group(required=True)
     for action in ("train", "validate", "test", "export"):
         group.add_argument(f"--{action}", action="store_true")
@@ -275,7 +276,7 @@ def quieten(verbose: bool) -> None:
     """Our own messages on stdout; Lightning's only with `verbose`."""
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not logger.handlers:
-        logger.addHandler(logging.StreamHandler(sys.stdout))
+        logger.addHandler(_Stdout())
     if verbose:
         return
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
@@ -297,7 +298,7 @@ def make_writable(folder: str) -> None:
             f.write(b"\0")
     except OSError as e:
         raise UserError(
-            f"cannot write to the output folder {folder}: {e.strerror}; set `exp_root_dir` (or `tag`) to another"
+            f"cannot write to the output folder {folder}: {e.strerror}; set another `exp_root_dir` or `tag`"
         ) from e
 
 

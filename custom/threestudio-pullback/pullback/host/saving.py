@@ -67,9 +67,7 @@ class SaverMixin:
         img = np.pad(img, ((0, 0), (0, 0), (0, -img.shape[-1] % 3)))
         return np.concatenate([img[..., i : i + 3] for i in range(0, img.shape[-1], 3)], axis=1)
 
-    def get_grayscale_image_(
-        self, img: Any, data_range: tuple[float, float] | None, cmap: str | None
-    ) -> np.ndarray:
+    def get_grayscale_image_(self, img: Any, data_range: tuple[float, float] | None, cmap: str | None) -> np.ndarray:
         """[H,W] to uint8 [H,W,3]; `data_range` None spans the values, `cmap` is "jet" or None for grey."""
         img = self.convert_data(img)
         if data_range is None:

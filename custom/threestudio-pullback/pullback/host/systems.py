@@ -85,10 +85,8 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
     def get_loggers(self) -> list[Any]:
         """Override: loggers beside the CSV and TensorBoard ones."""
         if config_to_primitive(self.cfg.loggers).get("wandb", {}).get("enable"):
-            raise UserError(
-                f"`{config_path(self.cfg, 'loggers.wandb.enable')}` must be false: the bundled host logs to CSV "
-                "and TensorBoard only"
-            )
+            where = config_path(self.cfg, "loggers.wandb.enable")
+            raise UserError(f"`{where}` must be false: the bundled host logs to CSV and TensorBoard only")
         return []
 
     # ---- optimisers
@@ -135,9 +133,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._after_batch(self.trainer.train_dataloader)
 
-    def on_validation_batch_end(
-        self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._after_batch(self.trainer.val_dataloaders, self.cfg.cleanup_after_validation_step)
 
     def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -172,9 +168,10 @@ class BaseLift3DSystem(BaseSystem):
 
     def configure(self) -> None:
         if self.cfg.geometry_convert_from:
+            where, weights = (config_path(self.cfg, key) for key in ("geometry_convert_from", "weights"))
             raise UserError(
-                f"`{config_path(self.cfg, 'geometry_convert_from')}` must be null: converting an earlier run's "
-                f"geometry needs threestudio; `{config_path(self.cfg, 'weights')}` starts from its parameters"
+                f"`{where}` must be null: converting an earlier run's geometry needs threestudio; `{weights}` "
+                "starts from its parameters"
             )
         self.geometry = self._build("geometry")
         self.material = self._build("material")
@@ -217,8 +214,8 @@ def parse_optimizer(config: dict[str, Any], model: nn.Module, where: str) -> tor
     """The optimiser a config block describes: {name, args, params}.
 
     Args:
-        config: `name` of a class in torch.optim; `args`, its keywords; `params`, attribute path → keywords of that
-            group. Without `params` everything is optimised, with it only what is named.
+        config: `name` of a class in torch.optim; `args`, its keywords; `params`, keywords by attribute path. Without
+            `params` everything is optimised, with it only what is named.
         where: config path of the block, for errors.
     """
     name = config.get("name")
@@ -264,10 +261,7 @@ def _scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: 
     known = [n for n, c in vars(lr_scheduler).items() if isinstance(c, type)]
     if name not in known:
         raise UserError(f"`{where}.name` is {name!r}, which is no scheduler; {suggest(str(name), known)}")
-    inner = [
-        _scheduler(c, optimizer, f"{where}.schedulers[{i}]")
-        for i, c in enumerate(config.get("schedulers", []))
-    ]
+    inner = [_scheduler(c, optimizer, f"{where}.schedulers[{i}]") for i, c in enumerate(config.get("schedulers", []))]
     try:
         if name == "SequentialLR":
             return lr_scheduler.SequentialLR(optimizer, inner, milestones=config["milestones"])
