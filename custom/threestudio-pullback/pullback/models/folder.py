@@ -127,10 +127,11 @@ def _snapshot(name: str, config_path: str, local_files_only: bool, variant: str 
             return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=10))
         except Exception as error:
             reason = error
+    failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_line(reason)}"
     raise UserError(
         f"`{config_path}`: {name!r} is no folder here, and as a model id it is not in the local hub cache "
-        f"and could not be downloaded ({first_line(reason)}); give the path of a diffusers folder, or fetch "
-        f"it where there is a network with `hf download {name}` (older: `huggingface-cli download {name}`)."
+        f"({failure}); give the path of a diffusers folder, or fetch it where there is a network with "
+        f"`hf download {name}` (older: `huggingface-cli download {name}`)."
     ) from reason
 
 
@@ -185,6 +186,6 @@ def missing_package(error: ImportError) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, short enough for a sentence."""
+    """The first sentence of an error's message, on one line."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line[:200].rstrip(".")
+    return line.split(". ")[0][:200].rstrip(".")
