@@ -40,7 +40,6 @@ def config(tmp_path: Path) -> str:
         ("system_type=toy-sistem", ["`system_type`", "did you mean `toy-system`"]),
         ("system_type=", ["`system_type`"]),
         ("data_type=none-such", ["`data_type`", "'none-such'"]),
-        ("system.prompt=???", ["`system.prompt` must be given"]),
         ("trainer.max_step=5", ["`trainer.max_step`", "did you mean `max_steps`"]),
         ("trainer.logger=true", ["`trainer.logger`"]),
         ("trainer.precision=7", ["`trainer` or `checkpoint`", "7"]),
@@ -60,6 +59,10 @@ def config(tmp_path: Path) -> str:
 def test_values(override: str, words: list[str], config: str, capsys: Any) -> None:
     sentence = refused(capsys, "--config", config, "--train", "system.prompt=x", override)
     assert all(word in sentence for word in words), sentence
+
+
+def test_missing_prompt(config: str, capsys: Any) -> None:
+    assert "`system.prompt` must be given" in refused(capsys, "--config", config, "--train")
 
 
 def test_nothing_is_left_behind(config: str, capsys: Any, tmp_path: Path) -> None:

@@ -114,7 +114,6 @@ def test_quoted_text_is_unquoted_and_other_values_are_yaml() -> None:
         ("system.geometry_type=toy-geometri", "`system.geometry_type` names 'toy-geometri'"),
         ("system.geometry_type=toy-geometri", "did you mean `toy-geometry`?"),
         ("tag=", "`tag` must be given where `use_timestamp` is false"),
-        ("system.prompt=???", "`system.prompt` must be given"),
         ("trainer.max_steps=${nothing}", "'nothing' not found"),
         ("data.size={1", "cannot read the value of `data.size`"),
         ("--fast", "cannot read `--fast` on the command line"),
@@ -126,7 +125,9 @@ def test_errors_name_the_path(override: str, sentence: str) -> None:
     assert sentence in str(e.value) and "\n" not in str(e.value)
 
 
-def test_missing_value_reached_through_an_interpolation() -> None:
+def test_missing_value_alone_and_reached_through_an_interpolation() -> None:
+    with pytest.raises(UserError, match=r"^`system.prompt` must be given"):
+        check_parts(ExperimentConfig, load())
     with pytest.raises(UserError, match=r"^`system.prompt` must be given"):
         load("tag=${rmspace:${system.prompt},_}")
 

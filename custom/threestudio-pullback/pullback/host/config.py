@@ -286,19 +286,21 @@ def _read_yaml(source: str, from_string: bool) -> DictConfig:
 
 
 def _override(cfg: Any, key: str, raw: str) -> DictConfig:
+    if _takes_text(cfg, key) and raw.strip() not in ("null", "~") and not _is_quoted(raw):
+        text = OmegaConf.create()
+        OmegaConf.update(text, key, raw)
+        return text
     try:
-        parsed = OmegaConf.from_dotlist([f"{key}={raw}"])
-        value = OmegaConf.select(parsed, key)
-    except (yaml.YAMLError, OmegaConfBaseException):
-        parsed, value = None, None
-    takes_text = _takes_text(cfg, key)
-    quoted = raw[:1] in ("'", '"') and isinstance(value, str)
-    if takes_text and not quoted and not (value is None and raw.strip() in ("null", "~")):
-        parsed = OmegaConf.create()
-        OmegaConf.update(parsed, key, raw)
-    if parsed is None:
-        raise UserError(f"cannot read the value of `{key}` on the command line, {raw!r}, as YAML; quote it")
-    return parsed
+        return OmegaConf.from_dotlist([f"{key}={raw}"])
+    except (yaml.YAMLError, OmegaConfBaseException) as e:
+        raise UserError(f"cannot read the value of `{key}` on the command line, {raw!r}, as YAML; quote it") from e
+
+
+def _is_quoted(raw: str) -> bool:
+    try:
+        return raw[:1] in ("'", '"') and isinstance(yaml.safe_load(raw), str)
+    except yaml.YAMLError:
+        return False
 
 
 def _takes_text(cfg: Any, key: str) -> bool:
