@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from . import noise as couplings
 from .constraint import Constraint, Visit
 from .errors import NonFiniteError, UserError
+from .linearise import trainable
 from .schedule import check_sigmas
 from .solve import FirstOrder, Solver
 from .space import Denoiser, Space
@@ -95,13 +96,13 @@ class Sampler:
 
         Raises NonFiniteError, naming level, σ and view, if a NaN turns up; θ is then as it was before.
         """
-        before = {name: p.detach().clone() for name, p in self.diffrep.named_parameters()}
+        before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
         try:
             return self._visit(state)
         except NonFiniteError as error:
             with torch.no_grad():
-                for name, parameter in self.diffrep.named_parameters():
+                for name, parameter in trainable(self.diffrep).items():
                     parameter.copy_(before[name])
             where = f"at level {state.level}, cycle {state.cycle}, sigma {state.sigma:.4g}"
             raise NonFiniteError(f"Stopped {where}: {error}.") from error

@@ -134,10 +134,10 @@ class FirstOrder(Solver):
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.optimizer is None else copy.deepcopy(self.optimizer.state_dict())
+        return copy.deepcopy(self.optimizer.state_dict()) if self.optimizer else {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if self.optimizer is not None:
+        if self.optimizer:
             self.optimizer.load_state_dict(copy.deepcopy(saved))
 
 
@@ -191,7 +191,7 @@ class GaussNewton(Solver):
 
 
 def _halve_until_better(fit: Fit, function: FlatRender, step: Tensor, residual: float) -> float | None:
-    """Move by step, else ½ step, ¼ step, … until the residual falls and return it; None, and back, if never."""
+    """Move by step, ½ step, ¼ step, … until the residual falls and return it; None, and back, if never."""
     point = function.flat
     for halving in range(11):
         function.write(point + step / 2**halving)
