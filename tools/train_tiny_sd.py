@@ -30,7 +30,7 @@ SETTINGS = {
     "overhead_elevation": [60.0, 85.0],
     "vae": {"steps": 2600, "batch": 12, "lr": 2e-3, "kl_weight": 2e-5},
     "colourings": 4,
-    "unet": {"steps": 13000, "batch": 24, "lr": 8e-4, "ema": 0.9995, "caption_dropout": 0.1},
+    "unet": {"steps": 9000, "batch": 24, "lr": 8e-4, "ema": 0.9995, "caption_dropout": 0.1},
 }
 
 
@@ -271,6 +271,8 @@ def train_unet(data: dict, work: Path, log: Log):
         ema.load_state_dict(saved["ema"])
         optimizer.load_state_dict(saved["optimizer"])
         start = saved["step"]
+        torch.manual_seed(SETTINGS["seed"] + 3 + start)  # a resumed training sees new noise and captions
+        rng = random.Random(SETTINGS["seed"] + 3 + start)
     objects = [worlds.StudioObject(*o) for o in data["objects"]]
     for step in range(start, cfg["steps"]):
         for group in optimizer.param_groups:

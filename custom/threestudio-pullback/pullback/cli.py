@@ -67,16 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    from .evaluate.captions import unknown_words
     from .host.launch import main as launch
 
-    strange = unknown_words(args.prompt)
-    if strange:
-        print(
-            f"note: the shipped model does not know {', '.join(strange)}; it draws one- and two-coloured solids "
-            '(README, "Your own model")',
-            file=sys.stderr,
-        )
     tag = f"{re.sub(r'[^A-Za-z0-9]+', '_', args.prompt).strip('_')}-{args.seed}"
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 
 from .worlds import COLORS, SHAPES, StudioObject
 
@@ -51,9 +50,3 @@ def vocabulary_corpus() -> list[str]:
         p + StudioObject(s, f, b).caption for p in PREFIXES for s in SHAPES for f in COLORS for b in COLORS
     ]
     return lines + [f"an object, {d} view" for d in DIRECTIONS] * 50 + [f"a {c} object" for c in COLORS] * 50
-
-
-def unknown_words(prompt: str) -> list[str]:
-    """Words of a prompt that no caption of the world uses, in order."""
-    known = set(re.findall(r"[a-z0-9]+", " ".join(vocabulary_corpus()).lower()))
-    return [w for w in dict.fromkeys(re.findall(r"[a-z0-9]+", prompt.lower())) if w not in known]

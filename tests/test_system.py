@@ -1,0 +1,176 @@
+"""`pullback-system` in the host: the demo's config, end to end, with a small random model."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_pipeline import build
+
+from pullback.host import launch
+
+CONFIG = "configs/pullback-nerf-tiny.yaml"
+# 3 levels × 2 cycles = 6 visits of two views, in seconds
+SMALL = [
+    "data.batch_size=2", "data.width=16", "data.height=16", "data.n_val_views=2", "data.n_test_views=2",
+    "data.eval_width=16", "data.eval_height=16", "system.geometry.grid_size=[16,16,16]",
+    "system.geometry.isosurface_resolution=16", "system.renderer.num_samples_per_ray=16",
+    "system.guidance.levels=3", "system.guidance.cycles=2", "system.guidance.fit_steps=3",
+    "system.guidance.fit_rays=64", "system.guidance.sigma_min=0.5", "trainer.val_check_interval=2",
+    "checkpoint.every_n_train_steps=1", "use_timestamp=false", "tag=t",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "sd"
+    build(path)
+    return path
+
+
+def arguments(model: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "--config", CONFIG, "--train", f"exp_root_dir={out}", "system.prompt_processor.prompt=a red cube",
+        f"system.prompt_processor.pretrained_model_name_or_path={model}", *SMALL, *more,
+    ]  # fmt: skip
+
+
+def folder(out: Path) -> Path:
+    return out / "pullback-nerf-tiny" / "t"
+
+
+def checkpoint(out: Path, name: str = "last.ckpt") -> dict[str, Any]:
+    return torch.load(folder(out) / "ckpts" / name, weights_only=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b or (a != a and b != b)
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert launch.main(arguments(model, out)) == 0
+    return out
+
+
+def test_one_step_is_one_visit_and_the_run_ends_after_the_last_level(trained: Path):
+    state = checkpoint(trained)
+    assert state["global_step"] == 6
+    assert (state["pullback"]["level"], state["pullback"]["cycle"]) == (3, 0)
+    # six visits of two views, each a guided call of two
+    assert state["pullback"]["nfe"] == 6 * 2 * 2
+    assert not any("unet" in key or "vae" in key for key in state["state_dict"])
+    with next((folder(trained) / "csv_logs").rglob("metrics.csv")).open() as f:
+        rows = [r for r in csv.DictReader(f) if r.get("sigma")]
+    assert [(float(r["level"]), float(r["cycle"])) for r in rows] == [(i, c) for i in range(3) for c in range(2)]
+    sigmas = [float(r["sigma"]) for r in rows]
+    assert sigmas == sorted(sigmas, reverse=True) and sigmas[-1] == pytest.approx(0.5)
+
+
+def test_pictures_logs_and_the_turntable_are_there(trained: Path):
+    saved = folder(trained) / "save"
+    assert len(list(saved.glob("it*-val.png"))) == 3
+    assert (saved / "it6-grid.png").stat().st_size > 0
+    assert (saved / "it6-test.mp4").stat().st_size > 0
+    assert list((folder(trained) / "tb_logs").rglob("events*"))
+
+
+def test_the_parameters_moved_and_the_log_says_by_how_much_it_fits(trained: Path):
+    first, last = checkpoint(trained, "epoch=0-step=1.ckpt"), checkpoint(trained)
+    assert not torch.equal(first["state_dict"]["geometry.grid"], last["state_dict"]["geometry.grid"])
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_a_run_resumed_from_any_visit_ends_bit_for_bit_the_same(step: int, model: Path, trained: Path, tmp_path: Path):
+    resume = folder(trained) / "ckpts" / f"epoch=0-step={step}.ckpt"
+    assert launch.main(arguments(model, tmp_path, f"resume={resume}")) == 0
+    a, b = checkpoint(trained), checkpoint(tmp_path)
+    for key in ("state_dict", "pullback", "optimizer_states"):
+        assert same(a[key], b[key]), key
+
+
+def test_sigterm_in_the_middle_then_the_printed_command(model: Path, trained: Path, tmp_path: Path):
+    command = [sys.executable, "launch.py", *arguments(model, tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    ckpts = folder(tmp_path) / "ckpts"
+    deadline = time.monotonic() + 120
+    while not list(ckpts.glob("*step=2*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, printed
+    line = next(row for row in printed.splitlines() if "resume=" in row)
+    resumed = subprocess.run(line.replace("python", sys.executable, 1), shell=True, env=environment, capture_output=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(checkpoint(trained)["state_dict"], checkpoint(tmp_path)["state_dict"])
+
+
+def test_a_nan_names_level_and_view_and_leaves_the_last_good_state(model: Path, trained: Path, tmp_path: Path, capsys, monkeypatch):
+    from pullback.models import DiffusionModel
+
+    whole, calls = DiffusionModel.predict_x0, []
+
+    def breaks_in_the_fourth_call(self, noisy, sigma, text):
+        calls.append(sigma)
+        x0 = whole(self, noisy, sigma, text)
+        if len(calls) == 4:
+            x0[1] = float("nan")
+        return x0
+
+    monkeypatch.setattr(DiffusionModel, "predict_x0", breaks_in_the_fourth_call)
+    assert launch.main(arguments(model, tmp_path)) == 1
+    error = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error")]
+    assert len(error) == 1 and "level 1, cycle 1" in error[0] and "view 1" in error[0]
+    good = checkpoint(trained, "epoch=0-step=3.ckpt")
+    assert same(checkpoint(tmp_path)["state_dict"], good["state_dict"])
+    assert same(checkpoint(tmp_path)["pullback"], good["pullback"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("system.guidance.sigma_max=100", ["`system.guidance.sigma_max`", "outside the model's range"]),
+        ("system.guidance.sigma_max=0.4", ["`system.guidance.sigma_min`", "below"]),
+        ("system.guidance.levels=0", ["system.guidance", "levels", "at least 1"]),
+        ("system.guidance.noise=shard", ["system.guidance", "noise", "shared"]),
+        ("system.guidance.cycels=2", ["system.guidance.cycels", "cycles"]),
+        ("system.guidance.order=3", ["system.guidance", "order", "1, 2"]),
+        ("system.prompt_processor.prompt=", ["system.prompt_processor.prompt"]),
+        ("system.guidance.pretrained_model_name_or_path=/nowhere/model", ["system.guidance.pretrained", "/nowhere"]),
+        ("system.guidance.pretrained_model_name_or_path=tests", ["system.guidance.pretrained", "diffusers"]),
+        ("data.batch_size=0", ["data", "batch_size", "at least 1"]),
+    ],
+)
+def test_bad_values_get_one_sentence(override: str, words: list[str], model: Path, tmp_path: Path, capsys):
+    assert launch.main(arguments(model, tmp_path, override)) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and "Traceback" not in error[0]
+    assert all(word in error[0] for word in words), error[0]
+
+
+@pytest.mark.parametrize("prompt", ["a cube: red", "a [red] cube", "{a: cube}", "a cube # red", "- a cube", "yes", "7"])
+def test_prompts_with_yaml_characters_are_taken_as_they_are(prompt: str, model: Path, tmp_path: Path):
+    assert launch.main(arguments(model, tmp_path, f"system.prompt_processor.prompt={prompt}", "trainer.max_steps=1")) == 0
+    assert f"prompt: {prompt}" in (folder(tmp_path) / "configs" / "parsed.yaml").read_text().replace("'", "")
+
+
+def test_latent_fit_and_resized_renders_run(model: Path, tmp_path: Path):
+    more = ["system.guidance.fit_space=latent", "data.width=12", "data.height=12", "trainer.max_steps=1"]
+    assert launch.main(arguments(model, tmp_path, *more)) == 0
+    assert checkpoint(tmp_path)["global_step"] == 1
