@@ -53,6 +53,7 @@ def config(tmp_path: Path) -> str:
         ("system.weights=none.ckpt", ["`system.weights`", "none.ckpt", "No such file"]),
         ("system.geometry.weights=none.ckpt", ["`system.geometry.weights`", "file.ckpt:module"]),
         ("resume=none.ckpt", ["`resume`", "none.ckpt", "No such file"]),
+        ("tag=", ["`tag` must be given where `use_timestamp` is false"]),
         ("nonsense", ["`nonsense`", "key=value"]),
     ],
 )

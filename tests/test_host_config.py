@@ -113,7 +113,6 @@ def test_quoted_text_is_unquoted_and_other_values_are_yaml() -> None:
         ("data.n_test_views=0", "`data.n_test_views` must be at least 1, not 0"),
         ("system.geometry_type=toy-geometri", "`system.geometry_type` names 'toy-geometri'"),
         ("system.geometry_type=toy-geometri", "did you mean `toy-geometry`?"),
-        ("tag=", "`tag` must be given where `use_timestamp` is false"),
         ("trainer.max_steps=${nothing}", "'nothing' not found"),
         ("data.size={1", "cannot read the value of `data.size`"),
         ("--fast", "cannot read `--fast` on the command line"),

@@ -107,8 +107,6 @@ class ExperimentConfig:
     checkpoint: dict = field(default_factory=dict)  # keywords of Lightning's ModelCheckpoint
 
     def __post_init__(self) -> None:
-        if not self.tag and not self.use_timestamp:
-            raise ValueError("tag must be given where `use_timestamp` is false")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.exp_dir = os.path.join(self.exp_root_dir, self.name)

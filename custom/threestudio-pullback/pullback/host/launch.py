@@ -134,17 +134,19 @@ class Run:
     def __call__(self) -> None:
         args, extras = parse_args(self.argv)
         self.training = args.train
-        quieten(args.verbose)
         if "CUDA_VISIBLE_DEVICES" not in os.environ:
             os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
         load_parts()
+        quieten(args.verbose)
         cfg = self.cfg = load_config(args.config, cli_args=extras, n_gpus=1)
         if cfg.trainer.get("accelerator") == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parts are built on the GPU where one is seen
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
         blocks = check_parts(ExperimentConfig, cfg)
+        if not cfg.trial_name:
+            raise UserError("`tag` must be given where `use_timestamp` is false")
         seal = self._check_resume(blocks)
         self._check_keywords()
         make_writable(cfg.trial_dir)
@@ -273,7 +275,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def quieten(verbose: bool) -> None:
-    """Our own messages on stdout; Lightning's only with `verbose`."""
+    """Our own messages on stdout; Lightning's, which sets its level when imported, only with `verbose`."""
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not logger.handlers:
         logger.addHandler(_Stdout())
