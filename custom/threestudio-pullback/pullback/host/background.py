@@ -52,9 +52,7 @@ class SolidColorBackground(BaseBackground):
         def __post_init__(self) -> None:
             super().__post_init__()
             if len(self.color) != self.n_output_dims:
-                raise ValueError(
-                    f"color must have n_output_dims = {self.n_output_dims} values, not {len(self.color)}"
-                )
+                raise ValueError(f"color must have n_output_dims = {self.n_output_dims} values, not {len(self.color)}")
 
     def configure(self) -> None:
         color = torch.tensor([float(c) for c in self.cfg.color])
@@ -74,9 +72,7 @@ class NeuralEnvironmentMapBackground(BaseBackground):
     @dataclass
     class Config(BaseBackground.Config):
         color_activation: str = "sigmoid"
-        dir_encoding_config: dict = field(
-            default_factory=lambda: {"otype": "SphericalHarmonics", "degree": 3}
-        )
+        dir_encoding_config: dict = field(default_factory=lambda: {"otype": "SphericalHarmonics", "degree": 3})
         mlp_network_config: dict = field(
             default_factory=lambda: {
                 "otype": "VanillaMLP",

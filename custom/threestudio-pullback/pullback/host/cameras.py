@@ -133,14 +133,10 @@ class RandomCameras(IterableDataset, Updateable):
             fovy [B] in radians, height, width.
         """
         cfg, stage = self.cfg, bisect.bisect_right(self.cfg.resolution_milestones, step)
-        height, width, n = (
-            stages(v)[min(stage, len(stages(v)) - 1)] for v in (cfg.height, cfg.width, cfg.batch_size)
-        )
+        height, width, n = (stages(v)[min(stage, len(stages(v)) - 1)] for v in (cfg.height, cfg.width, cfg.batch_size))
         random = _Draws(n, Generator().manual_seed(derive_seed(self.seed, step, "cameras")))
         widened = min(1.0, step / (cfg.progressive_until + 1)) if cfg.progressive_until > 0 else 1.0
-        elevation = _elevation(
-            random, [_mix(cfg.eval_elevation_deg, e, widened) for e in cfg.elevation_range]
-        )
+        elevation = _elevation(random, [_mix(cfg.eval_elevation_deg, e, widened) for e in cfg.elevation_range])
         low, high = (_mix(0.0, a, widened) for a in cfg.azimuth_range)
         share = random.uniform(0, 1)
         if cfg.batch_uniform_azimuth:
@@ -259,9 +255,7 @@ class RandomCameraDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         if self.trainer is not None:  # by now a checkpoint's counters are restored
             self.train_dataset.step = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return DataLoader(
-            self.train_dataset, batch_size=None, num_workers=0, collate_fn=self.train_dataset.collate
-        )
+        return DataLoader(self.train_dataset, batch_size=None, num_workers=0, collate_fn=self.train_dataset.collate)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val_dataset, batch_size=1, collate_fn=self.val_dataset.collate)

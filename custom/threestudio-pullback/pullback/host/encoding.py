@@ -47,9 +47,7 @@ class HashGrid(nn.Module):
         self.n_output_dims = n_levels * n_features_per_level
         self.table_size = 2**log2_hashmap_size
         # the epsilon keeps powers that are whole in exact arithmetic from being floored one too low
-        self.resolutions = [
-            math.floor(base_resolution * per_level_scale**level + 1e-6) for level in range(n_levels)
-        ]
+        self.resolutions = [math.floor(base_resolution * per_level_scale**level + 1e-6) for level in range(n_levels)]
         self.sizes = [min((r + 1) ** n_input_dims, self.table_size) for r in self.resolutions]
         self.table = nn.Parameter(torch.empty(sum(self.sizes), n_features_per_level).uniform_(-1e-4, 1e-4))
         self.active_levels = n_levels
@@ -93,9 +91,7 @@ class ProgressiveBandHashGrid(nn.Module, Updateable):
     The first further level comes `update_steps` after `start_step`.
     """
 
-    def __init__(
-        self, n_input_dims: int, start_level: int, start_step: int, update_steps: int, **grid: Any
-    ) -> None:
+    def __init__(self, n_input_dims: int, start_level: int, start_step: int, update_steps: int, **grid: Any) -> None:
         super().__init__()
         self.grid = HashGrid(n_input_dims, **grid)
         self.n_input_dims, self.n_output_dims = n_input_dims, self.grid.n_output_dims
@@ -147,9 +143,7 @@ class ProgressiveBandFrequency(Frequency, Updateable):
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
         if self.n_masking_step > 0:
             n = len(self.mask)
-            reached = (
-                global_step / self.n_masking_step * n - torch.arange(n, device=self.mask.device)
-            ).clamp(0, 1)
+            reached = (global_step / self.n_masking_step * n - torch.arange(n, device=self.mask.device)).clamp(0, 1)
             self.mask = (1 - torch.cos(math.pi * reached)) / 2
 
 
@@ -248,11 +242,7 @@ def get_encoding(n_input_dims: int, config: Any, path: str = "pos_encoding_confi
     otype, include_xyz = options.pop("otype", None), bool(options.pop("include_xyz", False))
     if otype not in _KINDS:
         raise UserError(f"`{path}.otype` is '{otype}', but should be one of {', '.join(_KINDS)}")
-    if (
-        otype == "HashGrid"
-        and get_device().type == "cuda"
-        and importlib.util.find_spec("tinycudann") is not None
-    ):
+    if otype == "HashGrid" and get_device().type == "cuda" and importlib.util.find_spec("tinycudann") is not None:
         return CompositeEncoding(TinyCudaEncoding(n_input_dims, {"otype": otype, **options}), include_xyz)
     try:
         return CompositeEncoding(_KINDS[otype](n_input_dims, **options), include_xyz)

@@ -67,19 +67,13 @@ class DensityField(BaseGeometry):
                     f"normal_type must be null or one of {', '.join(NORMAL_TYPES)}, not {self.normal_type}"
                 )
             if not _is_number(self.density_bias) and self.density_bias not in BLOBS:
-                raise ValueError(
-                    f"density_bias must be a number or one of {', '.join(BLOBS)}, not {self.density_bias}"
-                )
+                raise ValueError(f"density_bias must be a number or one of {', '.join(BLOBS)}, not {self.density_bias}")
             if not _is_number(self.isosurface_threshold) and self.isosurface_threshold != "auto":
-                raise ValueError(
-                    f"isosurface_threshold must be a number or 'auto', not {self.isosurface_threshold}"
-                )
+                raise ValueError(f"isosurface_threshold must be a number or 'auto', not {self.isosurface_threshold}")
             if self.isosurface_method not in ("mt", "mc-cpu"):
                 raise ValueError(f"isosurface_method must be 'mt' or 'mc-cpu', not {self.isosurface_method}")
             if self.isosurface_resolution < 2:
-                raise ValueError(
-                    f"isosurface_resolution must be at least 2, not {self.isosurface_resolution}"
-                )
+                raise ValueError(f"isosurface_resolution must be at least 2, not {self.isosurface_resolution}")
             if self.n_feature_dims < 0:
                 raise ValueError(f"n_feature_dims must be at least 0, not {self.n_feature_dims}")
 
@@ -95,9 +89,7 @@ class DensityField(BaseGeometry):
         if self.cfg.isosurface_deformable_grid:
             warn("`%s` has no effect on a density field", config_path(self.cfg, "isosurface_deformable_grid"))
 
-    def raw(
-        self, points: Tensor, features: bool, normal: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """What the field holds at points [N, 3], given in [0, 1].
 
         Pre-activation density [N, 1] and, if asked, features [N, n_feature_dims] and normals [N, 3].
@@ -118,9 +110,7 @@ class DensityField(BaseGeometry):
         kind = self.cfg.normal_type if output_normal else None
         if output_normal and kind is None:
             path = config_path(self.cfg, "normal_type")
-            raise UserError(
-                f"`{path}` is null, but the material or the renderer needs normals; try {path}=analytic"
-            )
+            raise UserError(f"`{path}` is null, but the material or the renderer needs normals; try {path}=analytic")
         differentiate = torch.is_grad_enabled()
         with torch.set_grad_enabled(differentiate or kind == "analytic"):
             if kind == "analytic" and not points.requires_grad:
@@ -156,9 +146,7 @@ class DensityField(BaseGeometry):
         features = self._evaluate(points, True, False)[1]
         return {} if features is None else {"features": features}
 
-    def _evaluate(
-        self, points: Tensor, features: bool, normal: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _evaluate(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         flat = points.reshape(-1, 3)
         unit = (flat - self.bbox[0]) / (self.bbox[1] - self.bbox[0])
         raw, more, predicted = self.raw(unit, features and self.cfg.n_feature_dims > 0, normal)
@@ -166,7 +154,7 @@ class DensityField(BaseGeometry):
         shape = points.shape[:-1]
         return (
             density.view(*shape, 1),
-            None if more is None else more.view(*shape, -1),
+            None if more is None else more.view(*shape, more.shape[-1]),
             None if predicted is None else predicted.view(*shape, 3),
         )
 
@@ -201,9 +189,7 @@ class DensityField(BaseGeometry):
         if self.cfg.isosurface_coarse_to_fine:
             low, high = mesh.v_pos.amin(0), mesh.v_pos.amax(0)
             margin = 0.1 * (high - low)
-            mesh = self._isosurface(
-                torch.stack([(low - margin).max(self.bbox[0]), (high + margin).min(self.bbox[1])])
-            )
+            mesh = self._isosurface(torch.stack([(low - margin).max(self.bbox[0]), (high + margin).min(self.bbox[1])]))
         return mesh
 
     def _isosurface(self, bbox: Tensor) -> Mesh:
@@ -212,9 +198,7 @@ class DensityField(BaseGeometry):
         chunks = flat.split(self.cfg.isosurface_chunk or len(flat))
         field = torch.cat([self.forward_field(c)[0] for c in chunks]).view(points.shape[:3])
         if not field.isfinite().all():
-            raise NonFiniteError(
-                "the density is not finite at some points of the surface grid; no mesh can be made"
-            )
+            raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
         threshold = self._threshold(field)
         mesh = marching_cubes(field, threshold, bbox)
         if self.cfg.isosurface_remove_outliers:

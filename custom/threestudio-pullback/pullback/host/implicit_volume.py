@@ -50,9 +50,7 @@ class ImplicitVolume(DensityField):
 
     def configure(self) -> None:
         super().configure()
-        self.encoding = get_encoding(
-            3, self.cfg.pos_encoding_config, config_path(self.cfg, "pos_encoding_config")
-        )
+        self.encoding = get_encoding(3, self.cfg.pos_encoding_config, config_path(self.cfg, "pos_encoding_config"))
 
         def network(n_output_dims: int):
             path = config_path(self.cfg, "mlp_network_config")
@@ -64,9 +62,7 @@ class ImplicitVolume(DensityField):
         if self.cfg.normal_type == "pred":
             self.normal_network = network(3)
 
-    def raw(
-        self, points: Tensor, features: bool, normal: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         encoded = self.encoding(points)
         return (
             self.density_network(encoded),

@@ -51,7 +51,7 @@ def marching_cubes(field: Tensor, threshold: float, bbox: Tensor) -> Mesh:
     # outside the box there is nothing: one more layer, below the threshold, closes the surface
     outside = min(0.0, float(field.min())) if threshold > 0 else threshold - 1
     padded = torch.nn.functional.pad(field.detach().float().cpu(), (1,) * 6, value=outside)
-    vertices, faces, _, _ = lewiner(padded.numpy(), threshold)
+    vertices, faces, _, _ = lewiner(padded.numpy(), threshold, gradient_direction="ascent")
     at = torch.from_numpy(vertices.copy()).to(bbox) - 1
     size = torch.as_tensor(field.shape, dtype=bbox.dtype, device=bbox.device) - 1
     v_pos = bbox[0] + (at.clamp(min=0).minimum(size) / size) * (bbox[1] - bbox[0])
@@ -72,9 +72,7 @@ def remove_specks(mesh: Mesh, n_faces: int | float) -> Mesh:
     a, b = faces[:, [0, 1]].T.reshape(2, -1), faces[:, [1, 2]].T.reshape(2, -1)
     rows, columns = [*a[0], *b[0]], [*a[1], *b[1]]
     n = len(mesh.v_pos)
-    _, vertex_part = connected_components(
-        coo_matrix(([True] * len(rows), (rows, columns)), (n, n)), directed=False
-    )
+    _, vertex_part = connected_components(coo_matrix(([True] * len(rows), (rows, columns)), (n, n)), directed=False)
     part = torch.from_numpy(vertex_part).long()[mesh.t_pos_idx[:, 0].cpu()]
     counts = torch.bincount(part)
     least = n_faces * int(counts.max()) if isinstance(n_faces, float) else n_faces

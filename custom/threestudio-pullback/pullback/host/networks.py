@@ -92,9 +92,7 @@ class MLP(nn.Module):
         widths = [n_input_dims, *[width] * depth, n_output_dims]
         self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
         self.activation = get_activation(config.get("activation", "ReLU"), f"{path}.activation")
-        self.output_activation = get_activation(
-            config.get("output_activation", "none"), f"{path}.output_activation"
-        )
+        self.output_activation = get_activation(config.get("output_activation", "none"), f"{path}.output_activation")
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -102,9 +100,7 @@ class MLP(nn.Module):
         return self.output_activation(self.layers[-1](x))
 
 
-def get_mlp(
-    n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str = "mlp_network_config"
-) -> MLP:
+def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str = "mlp_network_config") -> MLP:
     """The network a config block describes.
 
     Args:

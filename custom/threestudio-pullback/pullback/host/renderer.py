@@ -56,8 +56,8 @@ class NeRFVolumeRenderer(Renderer):
 
     On a CPU: num_samples_per_ray samples between a ray's entry into the box and its exit; on CUDA: nerfacc's
     marching with steps of the box's diagonal / num_samples_per_ray. With grid_prune, samples in empty cells
-    of a 32³ occupancy grid, kept up to date in training, are skipped; with prune_alpha_threshold, so are samples
-    nearly transparent (α < 0.01) or hidden (transmittance < 1e-4).
+    of a 32³ occupancy grid, kept up to date in training, are skipped; with prune_alpha_threshold, so are
+    samples nearly transparent (α < 0.01) or hidden (transmittance < 1e-4).
     """
 
     @dataclass
@@ -208,9 +208,7 @@ class NeRFVolumeRenderer(Renderer):
         x, y, z = (unit * len(cells)).long().clamp_(0, len(cells) - 1).unbind(-1)
         return cells.view(-1)[(x * len(cells) + y) * len(cells) + z]
 
-    def _sample_cuda(
-        self, origins: Tensor, directions: Tensor, randomized: bool, see_through: bool
-    ) -> PackedSamples:
+    def _sample_cuda(self, origins: Tensor, directions: Tensor, randomized: bool, see_through: bool) -> PackedSamples:
         def density(starts: Tensor, ends: Tensor, rays: Tensor) -> Tensor:
             middle = (starts + ends)[:, None] / 2
             return self.geometry.forward_density(origins[rays] + middle * directions[rays])[:, 0]

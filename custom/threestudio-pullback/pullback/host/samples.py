@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 
-def ray_box(
-    origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float
-) -> tuple[Tensor, Tensor]:
+def ray_box(origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave a box, in units of the direction's length.
 
     Args:
@@ -62,12 +60,12 @@ class DenseSamples:
         return cls(len(origins), rays, entry[:, None] + (at + within) * step[:, None], step)
 
     def keep(self, mask: Tensor) -> None:
-        """Drops the samples where mask [N] is False, which are taken to be empty; one always stays."""
+        """Drops the samples where mask [N] is False, which are taken to be empty."""
         kept = mask.nonzero()[:, 0]
         if len(kept) == len(mask):
             return
-        if not len(kept):
-            kept = kept.new_zeros(1)
+        if not len(kept):  # one empty interval stays, so that everything after has its shapes
+            kept, self.dt = kept.new_zeros(1), torch.zeros_like(self.dt)
         self.kept = kept if self.kept is None else self.kept[kept]
         self.t, self.dt, self.ray_indices = self.t[kept], self.dt[kept], self.ray_indices[kept]
 

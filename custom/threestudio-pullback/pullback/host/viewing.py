@@ -36,9 +36,7 @@ def look_at(position: Tensor, center: Tensor, up: Tensor) -> Tensor:
     return c2w
 
 
-def camera_rays(
-    c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True
-) -> tuple[Tensor, Tensor]:
+def camera_rays(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True) -> tuple[Tensor, Tensor]:
     """Origins and directions [B, height, width, 3] of the rays through the pixels' centres.
 
     Args:

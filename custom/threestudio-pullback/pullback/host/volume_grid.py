@@ -47,13 +47,9 @@ class VolumeGrid(DensityField):
 
     def _voxels(self, channels: int) -> nn.Parameter:
         zeros = torch.zeros(1, channels, *self.cfg.grid_size)
-        return nn.Parameter(
-            zeros.contiguous(memory_format=torch.channels_last_3d)
-        )  # a voxel's numbers side by side
+        return nn.Parameter(zeros.contiguous(memory_format=torch.channels_last_3d))  # a voxel's numbers side by side
 
-    def raw(
-        self, points: Tensor, features: bool, normal: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         voxels = lookup_voxels(self.grid if features else self.grid[:, :1], points)
         return (
             voxels[:, :1] * self.density_scale.exp(),
