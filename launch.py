@@ -5,7 +5,11 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "custom", "threestudio-pullback"))
 
-from pullback.host.launch import main
+try:
+    from pullback.host.launch import main
+except ModuleNotFoundError as e:
+    print(f"error: the package '{e.name}' is missing; run ./install.sh, or: pip install {e.name}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main())

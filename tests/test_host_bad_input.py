@@ -160,3 +160,11 @@ def test_the_program_itself_from_another_folder(tmp_path: Path) -> None:
     assert out.stderr.splitlines() == [
         "error: cannot read the config file none.yaml: No such file or directory; check --config"
     ]
+
+
+def test_the_program_without_its_packages() -> None:
+    program = Path(__file__).resolve().parent.parent / "launch.py"
+    code = f"import runpy, sys; sys.modules['omegaconf'] = None; runpy.run_path({str(program)!r}, run_name='__main__')"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 2 and len(out.stderr.splitlines()) == 1
+    assert "'omegaconf' is missing" in out.stderr and "pip install omegaconf" in out.stderr
