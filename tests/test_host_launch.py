@@ -225,6 +225,16 @@ def test_pictures_hold_the_values_given(tmp_path: Path) -> None:
     assert jet[0].argmax(-1)[[1, 3]].tolist() == [2, 0] and jet[0, 2, 1] == 255  # blue, green, red
 
 
+def test_a_video_that_could_not_be_written_whole_is_refused(tmp_path: Path) -> None:
+    saver = _Saver()
+    saver.set_save_dir(str(tmp_path))
+    for i in range(2):
+        saver.save_rgb_image(f"frames/{i}.png", torch.rand(16, 16, 3))
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"full.mp4 holds 0 of 2 frames; free space"):
+        saver.save_img_sequence("full", "frames", r"(\d+)\.png")
+
+
 def test_grid_lays_out_rows_and_columns(tmp_path: Path) -> None:
     saver = _Saver()
     saver.set_save_dir(str(tmp_path))

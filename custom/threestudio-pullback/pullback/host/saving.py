@@ -178,7 +178,7 @@ class SaverMixin:
         """A video ("mp4" or "gif") of the pictures in `img_dir` whose names match, in the order of group 1.
 
         Raises:
-            UserError: no picture matches.
+            UserError: no picture matches, or the video could not be written whole.
         """
         import imageio.v2 as imageio
 
@@ -194,7 +194,8 @@ class SaverMixin:
             imageio.mimsave(path, frames, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
         else:
             # players want even sizes; the default, multiples of 16, would resize most pictures
-            imageio.mimsave(path, frames, fps=fps, macro_block_size=2)  # type: ignore[arg-type]
+            imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore
+            _check_frames(path, len(frames))
         return path
 
     # ---- the rest
@@ -246,6 +247,19 @@ def _to_bytes(values: np.ndarray, data_range: tuple[float, float]) -> np.ndarray
     if high == low:
         return np.zeros(values.shape, np.uint8)
     return ((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
+
+
+def _check_frames(path: str, count: int) -> None:
+    """The encoder is a process of its own and says nothing when the disk is full."""
+    import imageio.v2 as imageio
+
+    try:
+        with imageio.get_reader(path, "ffmpeg") as video:  # type: ignore[arg-type]
+            written = video.count_frames()
+    except (OSError, RuntimeError):
+        written = 0
+    if written != count:
+        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and test again")
 
 
 def _resize(img: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
