@@ -254,7 +254,8 @@ def _check_frames(path: str, count: int) -> None:
     import imageio.v2 as imageio
 
     try:
-        with imageio.get_reader(path, "ffmpeg") as video:  # type: ignore[arg-type]
+        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+        with video:
             written = video.count_frames()
     except (OSError, RuntimeError):
         written = 0
