@@ -41,9 +41,7 @@ def test_sigma_outside_the_models_range_is_refused(sigma):
         denoiser.VPSchedule(ALPHAS).t_of_sigma(sigma)
 
 
-@pytest.mark.parametrize(
-    "alphas", [ALPHAS.flip(0), ALPHAS[None], torch.tensor([0.5, 0.0]), torch.tensor([1.0, 0.5])]
-)
+@pytest.mark.parametrize("alphas", [ALPHAS.flip(0), ALPHAS[None], torch.tensor([0.5, 0.0]), torch.tensor([1.0, 0.5])])
 def test_broken_schedules_are_refused(alphas):
     with pytest.raises(UserError):
         denoiser.VPSchedule(alphas)

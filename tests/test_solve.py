@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -65,7 +66,7 @@ def test_gauss_newton_solves_a_curved_problem_quadratically():
     residuals = [GaussNewton(iterations=1, cg_iterations=50, tolerance=1e-14).solve(fit).residual for _ in range(8)]
     assert residuals[-1] < 1e-14
     falling = [r for r in residuals if 1e-9 < r < 1e-1]
-    assert all(after < 10 * before**2 for before, after in zip(falling, falling[1:], strict=False))
+    assert all(after < 10 * before**2 for before, after in itertools.pairwise(falling))
     assert len(falling) >= 2
 
 

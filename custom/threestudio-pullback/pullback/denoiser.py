@@ -37,9 +37,7 @@ class VPSchedule:
     def __init__(self, alphas_cumprod: Tensor):
         alphas = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
         if alphas.ndim != 1 or len(alphas) < 2 or not bool((alphas[1:] < alphas[:-1]).all()):
-            raise UserError(
-                "alphas_cumprod must be a strictly decreasing 1-D tensor; give the scheduler's own."
-            )
+            raise UserError("alphas_cumprod must be a strictly decreasing 1-D tensor; give the scheduler's own.")
         if not bool(((alphas > 0) & (alphas < 1)).all()):
             raise UserError(
                 "alphas_cumprod must lie inside (0, 1); a schedule rescaled to zero terminal SNR has an "
@@ -74,9 +72,7 @@ class VPSchedule:
         return upper - 1 + (log_sigma - left) / (right - left)
 
 
-def vp_x0(
-    net: Network, schedule: VPSchedule, noisy: Tensor, sigma: float, prediction_type: str = "epsilon"
-) -> Tensor:
+def vp_x0(net: Network, schedule: VPSchedule, noisy: Tensor, sigma: float, prediction_type: str = "epsilon") -> Tensor:
     """x̂0 of a variance-preserving model.
 
     noisy: y = x0 + σ ε [V,C,H,W]. sigma: inside the schedule's range. prediction_type: diffusers' name of
@@ -92,9 +88,7 @@ def vp_x0(
         return scale * z - sigma * scale * net(z, t)
     if prediction_type == "sample":
         return net(z, t)
-    raise UserError(
-        f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}."
-    )
+    raise UserError(f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}.")
 
 
 def flow_x0(net: Network, noisy: Tensor, sigma: float) -> Tensor:

@@ -71,8 +71,7 @@ class FlatRender:
                 return cast(Tensor, torch.func.jvp(self, (flat,), (v,))[1])
             except NotImplementedError as error:
                 raise UserError(
-                    "GaussNewton needs a render with forward-mode derivatives, which this one lacks; "
-                    "use FirstOrder."
+                    "GaussNewton needs a render with forward-mode derivatives, which this one lacks; use FirstOrder."
                 ) from error
 
         return render, push, lambda w: pull(w)[0]

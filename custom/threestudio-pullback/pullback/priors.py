@@ -21,9 +21,7 @@ class GaussianPrior:
 
     def __init__(self, mean: Tensor, cov: Tensor):
         if cov.shape != (mean.numel(), mean.numel()):
-            raise UserError(
-                f"cov must be {mean.numel()} by {mean.numel()} for this mean, not {list(cov.shape)}."
-            )
+            raise UserError(f"cov must be {mean.numel()} by {mean.numel()} for this mean, not {list(cov.shape)}.")
         self.mean = mean
         self.variances, self.directions = torch.linalg.eigh(cov)
         if self.variances[0] < -1e-6 * self.variances[-1].abs():
@@ -65,9 +63,7 @@ class SceneMixture:
     def _scenes(self, views: Any, like: Tensor) -> Tensor:
         scenes = self.render_fn(views)
         if self.weights is not None and len(self.weights) != len(scenes):
-            raise UserError(
-                f"A mixture of {len(scenes)} scenes needs as many weights, not {len(self.weights)}."
-            )
+            raise UserError(f"A mixture of {len(scenes)} scenes needs as many weights, not {len(self.weights)}.")
         return scenes.to(like)
 
     def _responsibilities(self, noisy: Tensor, sigma: float, scenes: Tensor) -> Tensor:

@@ -82,9 +82,7 @@ class Sampler:
         Raises UserError if it was made with other sigmas or cycles.
         """
         if saved["sigmas"] != self.sigmas or saved["cycles"] != self.constraint.cycles:
-            raise UserError(
-                "The saved state was made with other sigmas or cycles; resume with the same ones."
-            )
+            raise UserError("The saved state was made with other sigmas or cycles; resume with the same ones.")
         if "params" in saved:
             self.diffrep.load_state_dict(saved["params"])
             self.solver.load_state_dict(saved["solver"])

@@ -35,9 +35,7 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
     """The levels as plain numbers; raises UserError unless they are 1-D, finite, strictly decreasing to 0."""
     sigmas = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
     if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise UserError(
-            "sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas."
-        )
+        raise UserError("sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas.")
     levels = sigmas.tolist()
     if levels[-1] != 0 or levels[0] == math.inf or not all(a > b for a, b in itertools.pairwise(levels)):
         raise UserError("sigmas must be finite, strictly decreasing and end in 0; see karras_sigmas.")

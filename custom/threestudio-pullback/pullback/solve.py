@@ -124,9 +124,7 @@ class FirstOrder(Solver):
             if step == 0:
                 start = math.sqrt(loss.item())
             if not all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
-                raise NonFiniteError(
-                    f"the gradient of the fit has a NaN or infinity in optimiser step {step}"
-                )
+                raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
             optimizer.step()
         optimizer.zero_grad()
         achieved = fit.rms()
@@ -170,9 +168,7 @@ class GaussNewton(Solver):
             downhill = pull(fit.target - render)
             slope = downhill.norm().item()
             if not math.isfinite(slope):
-                raise NonFiniteError(
-                    f"the gradient of the fit has a NaN or infinity in iteration {iteration}"
-                )
+                raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in iteration {iteration}")
             first_slope = slope if first_slope is None else first_slope
             if slope <= self.tolerance * first_slope or achieved <= self.tolerance * start:
                 return Solution(achieved, start, iteration, Outcome.CONVERGED)

@@ -33,13 +33,9 @@ class Space:
     @torch.no_grad()
     def render(self, views: Any) -> Tensor:
         """f(θ, views) [V,C,H,W]."""
-        render = (
-            cast(Any, self.diffrep).render(views).clone()
-        )  # it may share memory with θ, which a fit moves
+        render = cast(Any, self.diffrep).render(views).clone()  # it may share memory with θ, which a fit moves
         if render.ndim != 4 or len(render) == 0:
-            raise UserError(
-                f"The representation must render at least one view [V,C,H,W], not {list(render.shape)}."
-            )
+            raise UserError(f"The representation must render at least one view [V,C,H,W], not {list(render.shape)}.")
         return check_finite(render, "the render")
 
     @torch.no_grad()
@@ -53,9 +49,7 @@ class Space:
         """x̂0(y, σ) [V,C,H,W]."""
         x0 = self._denoise(noisy, sigma, views)
         if x0.shape != noisy.shape:
-            raise UserError(
-                f"The denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}."
-            )
+            raise UserError(f"The denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}.")
         return check_finite(x0, "the denoiser's answer")
 
     def calls(self, views: int) -> int:

@@ -22,9 +22,7 @@ class SirenImage(nn.Module):
 
     coordinates: Tensor
 
-    def __init__(
-        self, channels: int, height: int, width: int, hidden: int = 128, layers: int = 3, omega: float = 30.0
-    ):
+    def __init__(self, channels: int, height: int, width: int, hidden: int = 128, layers: int = 3, omega: float = 30.0):
         super().__init__()
         if min(channels, height, width, hidden, layers) < 1 or omega <= 0:
             raise UserError("SirenImage takes sizes of at least 1 and omega > 0.")

@@ -18,9 +18,7 @@ def orbit(elevation: Tensor, azimuth: Tensor, distance: float = 3.0) -> Tensor:
     origin. Camera axes (columns): x right, y up, z backwards, as in OpenGL.
     """
     elevation, azimuth = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    back = torch.stack(
-        [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], -1
-    )
+    back = torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], -1)
     up = back.new_tensor([0.0, 0.0, 1.0]).expand_as(back)
     right = F.normalize(torch.linalg.cross(up, back), dim=-1)
     pose = torch.zeros(len(back), 4, 4, dtype=back.dtype, device=back.device)
