@@ -219,7 +219,7 @@ def test_a_field_that_is_the_same_everywhere_or_not_finite_makes_no_mesh():
     ("kind", "cfg", "words"),
     [
         ("volume-grid", "radius: 0", ["system.geometry.radius", "above 0"]),
-        ("volume-grid", "grid_size: [8, 0, 8]", ["system.geometry.grid_size", "at least 1"]),
+        ("volume-grid", "grid_size: [8, 0, 8]", ["system.geometry.grid_size", "at least 2"]),
         ("volume-grid", "normal_type: fancy", ["system.geometry.normal_type", "analytic"]),
         ("implicit-volume", "density_bias: blub", ["system.geometry.density_bias", "blob_magic3d"]),
         ("implicit-volume", "density_activation: spftplus", ["system.geometry.density_activation", "softplus"]),

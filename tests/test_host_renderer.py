@@ -97,11 +97,11 @@ def test_samples_stay_in_their_intervals_and_are_spread_uniformly_when_randomize
 
 
 def test_two_slabs_composite_front_to_back():
-    renderer = scene({"grid_size": [1, 1, 2], "density_bias": 0.0}, {"color_activation": "none"})
+    renderer = scene({"grid_size": [2, 2, 2], "density_bias": 0.0}, {"color_activation": "none"})
     with torch.no_grad():
         renderer.geometry.grid[0, 0] = 1e4  # opaque
-        renderer.geometry.grid[0, 1:, 0, 0, 0] = torch.tensor([1.0, 0, 0])  # red at x < 0
-        renderer.geometry.grid[0, 1:, 0, 0, 1] = torch.tensor([0, 0, 1.0])  # blue at x > 0
+        renderer.geometry.grid[0, 1:, :, :, 0] = torch.tensor([1.0, 0, 0]).view(3, 1, 1)  # red at x < 0
+        renderer.geometry.grid[0, 1:, :, :, 1] = torch.tensor([0, 0, 1.0]).view(3, 1, 1)  # blue at x > 0
     rays_o = torch.tensor([[-3.0, 0, 0], [3, 0, 0]]).view(2, 1, 1, 3)
     out = renderer.eval()(rays_o, -rays_o / 3, torch.zeros(2, 3))
     rgb = out["comp_rgb"][:, 0, 0]

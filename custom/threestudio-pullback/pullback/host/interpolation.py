@@ -125,27 +125,25 @@ def lookup_voxels(grid: Tensor, points: Tensor) -> Tensor:
     """Trilinear interpolation in a voxel grid, zero outside: `F.grid_sample` with align_corners=False.
 
     Args:
-        grid: [1, F, G3, G2, G1]; fastest with memory format channels_last_3d.
+        grid: [1, F, G3, G2, G1], at least 2 voxels a side; fastest with memory format channels_last_3d.
         points: [N, 3] (x, y, z) in [0, 1]; x runs along G1, z along G3. Voxel i has its centre at (i + ½)/G.
 
     Returns:
         [N, F].
     """
-    sizes = grid.shape[:1:-1]  # x, y, z
-    low, high, floors = [], [], []
-    for axis, size in enumerate(sizes):
+    low, high = [], []
+    first = torch.zeros(len(points), dtype=torch.int32, device=points.device)
+    offsets, stride = [0], 1
+    for axis, size in enumerate(grid.shape[:1:-1]):  # x, y, z
         position = points[:, axis] * size - 0.5
-        floor = position.detach().floor()
-        fraction = position - floor
-        low.append((1 - fraction) * ((floor >= 0) & (floor < size)))
-        high.append(fraction * ((floor >= -1) & (floor < size - 1)))
-        floors.append(floor)
-    index = points.new_zeros(points.shape[0], 1, dtype=torch.int32)
-    stride = 1
-    for floor, size in zip(floors, sizes, strict=True):
-        both = torch.stack([floor, floor + 1]).clamp_(0, size - 1).to(torch.int32) * stride
+        lower = position.detach().floor().clamp(0, size - 2)
+        fraction = position - lower  # below 0 and above 1 in the outermost half voxels, where it fades out
+        low.append(torch.where(fraction < 0, 1 + fraction, 1 - fraction).clamp(min=0))
+        high.append(torch.where(fraction > 1, 2 - fraction, fraction).clamp(min=0))
+        first += lower.to(torch.int32) * stride
         # later axes go in front, so that the first changes fastest
-        index = torch.cat([index + both[0][:, None], index + both[1][:, None]], 1)
+        offsets += [o + stride for o in offsets]
         stride *= size
+    index = first[:, None] + torch.tensor(offsets, dtype=torch.int32, device=points.device)
     table = grid.permute(0, 2, 3, 4, 1).reshape(-1, grid.shape[1])
     return gather(table, index, corner_weights(low, high).to(table.dtype))

@@ -138,13 +138,16 @@ class NeRFVolumeRenderer(Renderer):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Values per ray [R, C] and, in training, per sample [N, …], of rays [R, 3]."""
         samples = self._sample(origins, directions)
-        rays, t = samples.ray_indices, samples.t[:, None]
-        ray_directions = directions[rays]
-        points = origins[rays] + t * ray_directions
+        t, ray_directions = samples.t[:, None], samples.spread(directions)
+        points = samples.spread(origins) + t * ray_directions
         with_normal = self.material.requires_normal or (self.training and self.cfg.return_comp_normal)
         field = self.geometry(points, output_normal=with_normal)
         color = self.material(
-            viewdirs=ray_directions, positions=points, light_positions=lights[rays], **field, **kwargs
+            viewdirs=ray_directions,
+            positions=points,
+            light_positions=samples.spread(lights),
+            **field,
+            **kwargs,
         )
         weights = samples.weights(field["density"][:, 0])[:, None]
         normal = field.get("normal") if self.cfg.return_comp_normal or not self.training else None
@@ -152,7 +155,7 @@ class NeRFVolumeRenderer(Renderer):
         sums = samples.sum(weights * torch.cat(columns, -1))
         opacity, depth, rgb, normals = sums.tensor_split((1, 2, 2 + color.shape[-1]), -1)
         mean_depth = depth / opacity.clamp(min=1e-5)
-        spread = samples.sum(weights * (t - mean_depth[rays]) ** 2) / opacity.clamp(min=1e-5)
+        spread = samples.sum(weights * (t - samples.spread(mean_depth)) ** 2) / opacity.clamp(min=1e-5)
         images = {
             "comp_rgb_fg": rgb,
             "opacity": opacity,
@@ -172,7 +175,7 @@ class NeRFVolumeRenderer(Renderer):
             "t_points": t,
             "t_intervals": samples.dt[:, None],
             "t_dirs": ray_directions,
-            "ray_indices": rays,
+            "ray_indices": samples.ray_indices,
             "points": points,
             **field,
         }
@@ -192,8 +195,7 @@ class NeRFVolumeRenderer(Renderer):
             return samples
 
         def points() -> Tensor:
-            rays = samples.ray_indices
-            return origins[rays] + samples.t[:, None] * directions[rays]
+            return samples.spread(origins) + samples.t[:, None] * samples.spread(directions)
 
         samples.keep(self._occupied(points()))
         if see_through:

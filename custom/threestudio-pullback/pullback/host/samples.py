@@ -85,6 +85,13 @@ class DenseSamples:
         both = before.reshape(-1), alpha.reshape(-1)
         return both if self.kept is None else (both[0][self.kept], both[1][self.kept])
 
+    def spread(self, values: Tensor) -> Tensor:
+        """Values [n_rays, C] of the rays at their samples, [N, C]."""
+        if self.kept is not None:
+            return values[self.ray_indices]
+        values = values if len(self.rays) == self.n_rays else values[self.rays]
+        return values[:, None].expand(*self.shape, -1).reshape(len(self.t), -1)
+
     def weights(self, density: Tensor) -> Tensor:
         """Contribution [N] of each sample to its ray's colour."""
         reaching, alpha = self.transmittance(density)
@@ -115,6 +122,10 @@ class PackedSamples:
             self.starts = self.ends = self.starts.new_zeros(1)
         self.ray_indices = self.ray_indices.long()
         self.t, self.dt = (self.starts + self.ends) / 2, self.ends - self.starts
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values [n_rays, C] of the rays at their samples, [N, C]."""
+        return values[self.ray_indices]
 
     def weights(self, density: Tensor) -> Tensor:
         """Contribution [N] of each sample to its ray's colour."""

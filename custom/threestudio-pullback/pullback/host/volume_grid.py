@@ -31,8 +31,8 @@ class VolumeGrid(DensityField):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if min(self.grid_size) < 1:
-                raise ValueError(f"grid_size must hold three sizes of at least 1, not {list(self.grid_size)}")
+            if min(self.grid_size) < 2:
+                raise ValueError(f"grid_size must hold three sizes of at least 2, not {list(self.grid_size)}")
 
     def configure(self) -> None:
         super().configure()

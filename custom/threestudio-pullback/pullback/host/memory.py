@@ -1,0 +1,28 @@
+"""Keeping freed memory in the process: half the time of a training step on a CPU otherwise goes into page faults."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallopt
+
+
+def keep_freed_memory() -> bool:
+    """Tells the C library to hold on to freed blocks instead of giving them back to the system.
+
+    Every tensor of some megabytes is otherwise fresh memory, zeroed page by page by the kernel when first touched:
+    with 4096 rays of 64 samples a training step takes about twice as long. For the whole process, for good; the
+    process keeps the memory of its peak.
+
+    Returns:
+        Whether it took effect: with glibc on Linux; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
+    done = [mallopt(parameter, value) for parameter, value in settings.items()]
+    return all(d == 1 for d in done)
