@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_pipeline import build
-
 from pullback.host import launch
+from tiny_pipeline import build
 
 CONFIG = "configs/pullback-nerf-tiny.yaml"
 # 3 levels × 2 cycles = 6 visits of two views, in seconds
@@ -116,12 +115,16 @@ def test_sigterm_in_the_middle_then_the_printed_command(model: Path, trained: Pa
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 143, printed
     line = next(row for row in printed.splitlines() if "resume=" in row)
-    resumed = subprocess.run(line.replace("python", sys.executable, 1), shell=True, env=environment, capture_output=True)
+    resumed = subprocess.run(
+        line.replace("python", sys.executable, 1), shell=True, env=environment, capture_output=True
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert same(checkpoint(trained)["state_dict"], checkpoint(tmp_path)["state_dict"])
 
 
-def test_a_nan_names_level_and_view_and_leaves_the_last_good_state(model: Path, trained: Path, tmp_path: Path, capsys, monkeypatch):
+def test_a_nan_names_level_and_view_and_leaves_the_last_good_state(
+    model: Path, trained: Path, tmp_path: Path, capsys, monkeypatch
+):
     from pullback.models import DiffusionModel
 
     whole, calls = DiffusionModel.predict_x0, []
@@ -166,7 +169,9 @@ def test_bad_values_get_one_sentence(override: str, words: list[str], model: Pat
 
 @pytest.mark.parametrize("prompt", ["a cube: red", "a [red] cube", "{a: cube}", "a cube # red", "- a cube", "yes", "7"])
 def test_prompts_with_yaml_characters_are_taken_as_they_are(prompt: str, model: Path, tmp_path: Path):
-    assert launch.main(arguments(model, tmp_path, f"system.prompt_processor.prompt={prompt}", "trainer.max_steps=1")) == 0
+    assert (
+        launch.main(arguments(model, tmp_path, f"system.prompt_processor.prompt={prompt}", "trainer.max_steps=1")) == 0
+    )
     assert f"prompt: {prompt}" in (folder(tmp_path) / "configs" / "parsed.yaml").read_text().replace("'", "")
 
 

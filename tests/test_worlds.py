@@ -8,7 +8,6 @@ import random
 import pytest
 import torch
 from omegaconf import OmegaConf
-
 from pullback.adapters.background import GradientBackground
 from pullback.evaluate import captions, metrics, worlds
 from pullback.evaluate.worlds import StudioObject

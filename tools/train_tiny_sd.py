@@ -16,6 +16,7 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,16 +91,12 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.data["buffers"])
 
-    def make(
-        self, index: list[int], rng: random.Random
-    ) -> tuple[Tensor, list[worlds.StudioObject], list[str]]:
+    def make(self, index: list[int], rng: random.Random) -> tuple[Tensor, list[worlds.StudioObject], list[str]]:
         objects, directions = [], []
         for i in index:
             o = captions.random_object(rng)
             objects.append(worlds.StudioObject(worlds.SHAPES[i // self.per_shape], o.front, o.back))
-            directions.append(
-                worlds.direction_name(float(self.data["elevation"][i]), float(self.data["azimuth"][i]))
-            )
+            directions.append(worlds.direction_name(float(self.data["elevation"][i]), float(self.data["azimuth"][i])))
         front = self.palette[[self.names.index(o.front) for o in objects]]
         back = self.palette[[self.names.index(o.back) for o in objects]]
         c2w = worlds.look_at(self.data["elevation"][index], self.data["azimuth"][index])
@@ -109,9 +106,7 @@ class Pictures:
 
 
 def warm_cosine(step: int, steps: int, warm: int = 200) -> float:
-    return min(1.0, (step + 1) / warm) * (
-        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    )
+    return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
 def save_state(path: Path, **state) -> None:
@@ -123,7 +118,8 @@ def save_state(path: Path, **state) -> None:
 def new_vae():
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(
+    make: Any = AutoencoderKL  # its annotations ask for tuples of one
+    return make(
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 64), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=64,
     )  # fmt: skip
@@ -147,13 +143,9 @@ def new_tokenizer(folder: Path):
 
     bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-    )
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789,.!?'-:")
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, initial_alphabet=letters, end_of_word_suffix="</w>", min_frequency=1
-    )
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=letters, end_of_word_suffix="</w>", min_frequency=1)
     bpe.train_from_iterator(captions.vocabulary_corpus(), trainer)
     learned = json.loads(bpe.to_str())["model"]
     vocab = {c: i for i, c in enumerate(letters + [c + "</w>" for c in letters])}
@@ -166,9 +158,7 @@ def new_tokenizer(folder: Path):
     (folder / "vocab.json").write_text(json.dumps(vocab))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     return (
-        CLIPTokenizer(
-            vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=24
-        )
+        CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=24)
         if _transformers_major() >= 5
         else CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=24)
     )
@@ -194,7 +184,8 @@ def new_text_encoder(tokenizer):
 
 
 def train_vae(pictures: Pictures, work: Path, log: Log):
-    cfg, path, vae = SETTINGS["vae"], work / "vae.pt", new_vae()
+    cfg, path = SETTINGS["vae"], work / "vae.pt"
+    vae: Any = new_vae()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=cfg["lr"], weight_decay=1e-3)
     rng = random.Random(SETTINGS["seed"] + 1)
     start, running = 0, 0.0
@@ -210,17 +201,13 @@ def train_vae(pictures: Pictures, work: Path, log: Log):
         posterior = vae.encode(images).latent_dist
         error = vae.decode(posterior.sample()).sample - images
         # squared error for the PSNR, absolute error for sharp edges
-        loss = (
-            error.square().mean() + 0.1 * error.abs().mean() + cfg["kl_weight"] * posterior.kl().mean() / 100
-        )
+        loss = error.square().mean() + 0.1 * error.abs().mean() + cfg["kl_weight"] * posterior.kl().mean() / 100
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         running = (
-            0.98 * running + 0.02 * float(error.detach().square().mean())
-            if step > start
-            else float(loss.detach())
+            0.98 * running + 0.02 * float(error.detach().square().mean()) if step > start else float(loss.detach())
         )
         if step % 100 == 99 or step + 1 == cfg["steps"]:
             log("vae", step + 1, running)
@@ -245,9 +232,7 @@ def make_latents(pictures: Pictures, vae, work: Path) -> dict:
     scale = float(1 / z.std())
     save_state(path, latents=z * scale, scale=scale)
     meta.write_text(json.dumps({"objects": objects, "directions": directions}))
-    print(
-        f"latents {tuple(z.shape)}, channel means {z.mean((0, 2, 3)).tolist()}, scale {scale:.4f}", flush=True
-    )
+    print(f"latents {tuple(z.shape)}, channel means {z.mean((0, 2, 3)).tolist()}, scale {scale:.4f}", flush=True)
     return make_latents(pictures, vae, work)
 
 
@@ -284,9 +269,7 @@ def train_unet(data: dict, work: Path, log: Log):
             else captions.random_caption(objects[i], data["directions"][i], rng)
             for i in index
         ]
-        ids = tokenizer(
-            text, padding="max_length", truncation=True, max_length=24, return_tensors="pt"
-        ).input_ids
+        ids = tokenizer(text, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
         clean, noise = data["latents"][index], torch.randn(cfg["batch"], 4, 16, 16)
         t = torch.randint(0, 1000, (cfg["batch"],))
         a, b = bars[t].sqrt()[:, None, None, None], (1 - bars[t]).sqrt()[:, None, None, None]
@@ -344,15 +327,11 @@ def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--export-now", action="store_true", help="write the model as it stands, train no further"
-    )
+    parser.add_argument("--export-now", action="store_true", help="write the model as it stands, train no further")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(SETTINGS["seed"])

@@ -43,9 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure against known answers")
     kinds = evaluate.add_subparsers(dest="kind", required=True, metavar="what")
 
-    prompts = kinds.add_parser(
-        "prompts", help="12 prompts to NeRFs, each held against the exact object it names"
-    )
+    prompts = kinds.add_parser("prompts", help="12 prompts to NeRFs, each held against the exact object it names")
     prompts.add_argument("--config", type=Path, default=TINY_CONFIG)
     prompts.add_argument("--seeds", type=parse_seeds, default=[0, 1], help="0-3 or 0,2,5 (default 0,1)")
     prompts.add_argument("--prompts", type=int, default=12, help="the first N of the 12 prompts")
@@ -56,9 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
     model.add_argument("--model", default=str(TINY_MODEL))
-    model.add_argument(
-        "--scales", type=lambda s: [float(x) for x in s.split(",")], default=[1.0, 2.0, 3.0, 5.0]
-    )
+    model.add_argument("--scales", type=lambda s: [float(x) for x in s.split(",")], default=[1.0, 2.0, 3.0, 5.0])
     model.add_argument("--samples", type=int, default=256)
     model.add_argument("--seed", type=int, default=0)
     model.add_argument("--out", type=Path, default=Path("outputs/evaluate-model"))
@@ -78,7 +74,8 @@ def run_demo(args: argparse.Namespace) -> int:
         return status
     folder = args.out / "demo" / tag
     checkpoint = folder / "ckpts" / "last.ckpt"
-    status = launch(["--config", str(folder / "configs" / "parsed.yaml"), "--export", f"resume={checkpoint}", "use_timestamp=false"])  # fmt: skip
+    parsed = str(folder / "configs" / "parsed.yaml")
+    status = launch(["--config", parsed, "--export", f"resume={checkpoint}", "use_timestamp=false"])
     if status:
         return status
     print(f"\n{args.prompt!r}, sampled in {time.time() - start:.0f} s. Look at:")

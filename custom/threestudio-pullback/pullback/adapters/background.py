@@ -31,9 +31,7 @@ class GradientBackground(BaseModule):
     def configure(self) -> None:
         rows = [self.cfg.gradient_x, self.cfg.gradient_y, self.cfg.gradient_z, self.cfg.base]
         self.coefficients: Tensor
-        self.register_buffer(
-            "coefficients", torch.tensor([[float(v) for v in r] for r in rows]), persistent=False
-        )
+        self.register_buffer("coefficients", torch.tensor([[float(v) for v in r] for r in rows]), persistent=False)
 
     def forward(self, dirs: Tensor) -> Tensor:
         """Ray directions [...,3] (unit length) → colours [...,3] in [0,1]."""

@@ -112,15 +112,13 @@ class PullbackGuidance(BaseObject):
             self.cfg.pretrained_model_name_or_path,
             config_path="system.guidance.pretrained_model_name_or_path",
             device=self.device,
-            dtype=torch.float16
-            if self.cfg.half_precision_weights and self.device.type == "cuda"
-            else torch.float32,
+            dtype=torch.float16 if self.cfg.half_precision_weights and self.device.type == "cuda" else torch.float32,
         )
         names = (
             "enable_memory_efficient_attention", "enable_sequential_cpu_offload",
             "enable_attention_slicing", "enable_channels_last_format", "token_merging",
         )  # fmt: skip
-        self.model.save_memory(**{name: self.cfg[name] for name in names})
+        self.model.save_memory(**{name: getattr(self.cfg, name) for name in names})
 
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
@@ -135,7 +133,8 @@ class PullbackGuidance(BaseObject):
                 )
         if bottom >= top:
             raise UserError(
-                f"`system.guidance.sigma_min` ({bottom:g}) must be below `system.guidance.sigma_max` ({top:g}); swap them"
+                f"`system.guidance.sigma_min` ({bottom:g}) must be below `system.guidance.sigma_max` ({top:g}); "
+                "swap them"
             )
         return pullback.karras_sigmas(self.cfg.levels, bottom, top, rho=self.cfg.rho)
 

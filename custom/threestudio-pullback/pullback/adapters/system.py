@@ -58,24 +58,22 @@ class PullbackSystem(BaseLift3DSystem):
             return cond, uncond
 
         parts = [self.renderer, self.geometry, self.material, self.background]
-        self._field = (
-            RenderedField(self.renderer, parts, self.guidance.cfg.fit_rays),
-        )  # hidden from state_dict
+        self._field = (RenderedField(self.renderer, parts, self.guidance.cfg.fit_rays),)  # hidden from state_dict
         self._batch: dict[str, Any] = {}
-        self.sampler = self.guidance.sampler(
+        sampler = self.sampler = self.guidance.sampler(
             self._field[0],
             views=lambda generator: self._batch,
             denoise=self.guidance.denoiser(text),
             optimizer=self.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
             seed=self._seed,
         )
-        self.state = self.sampler.initial() if self._saved is None else self.sampler.restore(self._saved)
-        steps = self.sampler.total
+        self.state = sampler.initial() if self._saved is None else sampler.restore(self._saved)
+        steps = sampler.total
         loop = self.trainer.fit_loop.epoch_loop
         loop.max_steps = steps if loop.max_steps < 0 else min(steps, loop.max_steps)
         info(
             f"Sampling {self.guidance.cfg.levels} noise levels in {steps} visits, "
-            f"from sigma {self.sampler.sigmas[0]:.3g} to {self.sampler.sigmas[-2]:.3g}"
+            f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}"
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -46,7 +46,5 @@ def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str
 
 def vocabulary_corpus() -> list[str]:
     """Every wording's words, for the tokenizer."""
-    lines = [
-        p + StudioObject(s, f, b).caption for p in PREFIXES for s in SHAPES for f in COLORS for b in COLORS
-    ]
+    lines = [p + StudioObject(s, f, b).caption for p in PREFIXES for s in SHAPES for f in COLORS for b in COLORS]
     return lines + [f"an object, {d} view" for d in DIRECTIONS] * 50 + [f"a {c} object" for c in COLORS] * 50

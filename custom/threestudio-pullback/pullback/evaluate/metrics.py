@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,11 +34,7 @@ def _colourings(buffers: Tensor, background: Tensor) -> Tensor:
     """All 36 colourings of a shape's buffers [V,3,H,W]: [36,V,3,H,W], front colour major."""
     palette, count = _palette(buffers), len(buffers)
     return torch.stack(
-        [
-            worlds.compose(buffers, f.expand(count, 3), b.expand(count, 3), background)
-            for f in palette
-            for b in palette
-        ]
+        [worlds.compose(buffers, f.expand(count, 3), b.expand(count, 3), background) for f in palette for b in palette]
     )
 
 
@@ -52,9 +49,7 @@ def nearest_object(renders: Tensor, c2w: Tensor) -> Match:
     background = worlds.backdrop(worlds.camera_rays(c2w, size)[1]).movedim(-1, 1)
     errors = torch.stack(
         [
-            (_colourings(worlds.shading_buffers(s, c2w, size), background) - renders)
-            .square()
-            .mean((1, 2, 3, 4))
+            (_colourings(worlds.shading_buffers(s, c2w, size), background) - renders).square().mean((1, 2, 3, 4))
             for s in SHAPES
         ]
     )
@@ -64,10 +59,13 @@ def nearest_object(renders: Tensor, c2w: Tensor) -> Match:
     return Match(found, 10 * math.log10(4 / max(float(errors.flatten()[best]), 1e-12)))
 
 
+ELEVATIONS = (0, 10, 20, 30, 40, 50, 60, 70, 80)
+
+
 class PictureBank:
     """Exact pictures of every object from a grid of cameras, to name a picture whose camera is not known."""
 
-    def __init__(self, size: int = 32, azimuths: int = 24, elevations: tuple[float, ...] = (0, 10, 20, 30, 40, 50, 60, 70, 80)) -> None:  # fmt: skip
+    def __init__(self, size: int = 32, azimuths: int = 24, elevations: Sequence[float] = ELEVATIONS) -> None:
         self.size = size
         el, az = torch.meshgrid(
             torch.tensor(elevations, dtype=torch.float32),
@@ -80,9 +78,7 @@ class PictureBank:
 
     def name(self, pictures: Tensor) -> list[StudioObject]:
         """The object of the nearest exact picture, for each of [B,3,N,N] in [-1,1]."""
-        shrunk = torch.nn.functional.interpolate(
-            pictures.float(), (self.size, self.size), mode="area"
-        ).flatten(1)
+        shrunk = torch.nn.functional.interpolate(pictures.float(), (self.size, self.size), mode="area").flatten(1)
         best = torch.full((len(pictures),), float("inf"))
         found = [StudioObject("", "", "")] * len(pictures)
         names = list(COLORS)

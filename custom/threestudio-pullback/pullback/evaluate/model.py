@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -41,10 +42,11 @@ def sample_pictures(
     for start in range(0, len(prompts), 32):
         batch = prompts[start : start + 32]
         both = model.encode_prompt([*batch, *[""] * len(batch)])
-        denoise = models.GuidedDenoiser(model, lambda views, both=both: both.chunk(2), scale)
+        cond, uncond = both.chunk(2)
+        denoise = models.GuidedDenoiser(model, lambda views, c=cond, u=uncond: (c, u), scale)
         shape = (len(batch), model.latent_channels, model.sample_size, model.sample_size)
         noisy = sigmas[0] * torch.randn(shape, generator=generator)
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             x0 = denoise(noisy, sigma, None)
             noisy = x0 + following / sigma * (noisy - x0)
         pictures.append(model.decode(noisy))
@@ -72,12 +74,12 @@ def chi_square_p(counts: list[int]) -> float:
     """p-value of equal frequencies by Pearson's χ² test."""
     mean = sum(counts) / len(counts)
     statistic = torch.tensor(sum((c - mean) ** 2 for c in counts) / mean, dtype=torch.float64)
-    return float(
-        torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2, dtype=torch.float64), statistic / 2)
-    )
+    return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2, dtype=torch.float64), statistic / 2))
 
 
-def free_histogram(model: models.DiffusionModel, bank: metrics.PictureBank, prompt: str, free: str, count: int, seed: int) -> dict[str, Any]:  # fmt: skip
+def free_histogram(
+    model: models.DiffusionModel, bank: metrics.PictureBank, prompt: str, free: str, count: int, seed: int
+) -> dict[str, Any]:
     """Without guidance: how often each value of the attribute a partial prompt leaves free comes up."""
     found = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
     values = list(COLORS) if free == "color" else list(worlds.SHAPES)
@@ -118,9 +120,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
     return report
 
 
-def contact_sheet(
-    model: models.DiffusionModel, objects: list[StudioObject], scale: float, seed: int
-) -> Tensor:
+def contact_sheet(model: models.DiffusionModel, objects: list[StudioObject], scale: float, seed: int) -> Tensor:
     """Four views of each object side by side, an object a row: [3, rows·H, 4·W] in [-1,1]."""
     rows = []
     for obj in objects:

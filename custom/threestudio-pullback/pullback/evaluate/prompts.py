@@ -123,7 +123,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def evaluate(config: Path, out: Path, seeds: list[int], objects: list[StudioObject], overrides: list[str], workers: int) -> list[dict[str, Any]]:  # fmt: skip
+def evaluate(
+    config: Path, out: Path, seeds: list[int], objects: list[StudioObject], overrides: list[str], workers: int
+) -> list[dict[str, Any]]:
     """Every prompt with every seed, `workers` runs at a time; goes on from what `out/prompts.json` already has.
 
     Raises UserError when the folder holds results of other settings.
@@ -135,9 +137,7 @@ def evaluate(config: Path, out: Path, seeds: list[int], objects: list[StudioObje
     if results.exists():
         saved = json.loads(results.read_text())
         if saved["settings"] != settings:
-            raise UserError(
-                f"--out {out} holds results of other settings ({saved['settings']}); choose another folder"
-            )
+            raise UserError(f"--out {out} holds results of other settings ({saved['settings']}); choose another folder")
         rows = [r for r in saved["rows"] if "failed" not in r]
     known = {(r["prompt"], r["seed"]) for r in rows}
     todo = [(o, s) for s in seeds for o in objects if (o.caption, s) not in known]
@@ -152,6 +152,7 @@ def evaluate(config: Path, out: Path, seeds: list[int], objects: list[StudioObje
             done = len(rows) - before
             left = (time.time() - start) / done * (len(todo) - done)
             verdict = row.get("failed") or f"{row['found']}, {row['psnr']:.1f} dB"
-            print(f"[{done}/{len(todo)}] {row['prompt']} (seed {row['seed']}): {verdict}; {left / 60:.0f} min left", flush=True)  # fmt: skip
+            what = f"[{done}/{len(todo)}] {row['prompt']} (seed {row['seed']})"
+            print(f"{what}: {verdict}; {left / 60:.0f} min left", flush=True)
     (out / "prompts.md").write_text(table(rows))
     return rows

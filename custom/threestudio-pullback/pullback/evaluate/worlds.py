@@ -175,8 +175,7 @@ def compose(buffers: Tensor, front: Tensor, back: Tensor, background: Tensor) ->
 def render(obj: StudioObject, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
     """The exact picture of an object: camera-to-world [V,4,4] → [V,3,size,size] in [-1,1]."""
     colors = [
-        torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3)
-        for c in (obj.front, obj.back)
+        torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3) for c in (obj.front, obj.back)
     ]
     background = backdrop(camera_rays(c2w, size)[1]).movedim(-1, 1)
     return compose(shading_buffers(obj.shape, c2w, size, supersample), colors[0], colors[1], background)

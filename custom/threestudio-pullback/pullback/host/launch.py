@@ -33,6 +33,7 @@ from .config import (
     first_line,
     load_config,
 )
+from .memory import keep_freed_memory
 from .registry import find, info, logger, suggest
 
 _PIP_NAMES = {
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
+    keep_freed_memory()
     run = Run(argv)
     try:
         run()

@@ -119,8 +119,7 @@ class StableDiffusionPromptProcessor(BaseObject):
         self.prompt: str = cfg.prompt.strip()
         self.negative_prompt: str = cfg.negative_prompt.strip()
         self.prompts_vd = [
-            cfg[f"prompt_{name}"] or _worded(self.prompt, name, cfg.view_dependent_prompt_front)
-            for name in DIRECTIONS
+            cfg[f"prompt_{name}"] or _worded(self.prompt, name, cfg.view_dependent_prompt_front) for name in DIRECTIONS
         ]
         info("prompt [%s], worded for the views %s", self.prompt, " ".join(f"[{p}]" for p in self.prompts_vd))
         self._utils = self._embed()

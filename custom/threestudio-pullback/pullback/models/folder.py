@@ -55,9 +55,7 @@ def resolve(
     folder = Path(name).expanduser()
     if not folder.exists():
         if not _looks_like_id(name):
-            raise UserError(
-                f"`{config_path}`: the path {name!r} does not exist; give a folder in diffusers' format."
-            )
+            raise UserError(f"`{config_path}`: the path {name!r} does not exist; give a folder in diffusers' format.")
         folder = _snapshot(name, config_path, local_files_only, variant)
     if not folder.is_dir():
         raise UserError(
@@ -153,9 +151,7 @@ def _check_family(folder: Path, name: str, config_path: str) -> None:
         )
     for part in COMPONENTS:
         if not (folder / part).is_dir():
-            raise UserError(
-                f"`{config_path}`: {name!r} is incomplete, it has no folder {part}; download it again."
-            )
+            raise UserError(f"`{config_path}`: {name!r} is incomplete, it has no folder {part}; download it again.")
 
 
 def _is_class(found: object, wanted: str) -> bool:
@@ -180,9 +176,7 @@ def read_json(file: Path, config_path: str, otherwise: str) -> dict[str, Any]:
 
 
 def missing_package(error: ImportError) -> UserError:
-    return UserError(
-        f"Diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}."
-    )
+    return UserError(f"Diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}.")
 
 
 def first_line(error: BaseException) -> str:
