@@ -47,7 +47,7 @@ def config(tmp_path: Path) -> str:
         ("checkpoint.save_lats=true", ["`checkpoint.save_lats`", "`save_last`"]),
         ("system.optimizer.name=Adamm", ["`system.optimizer.name`", "`Adam`"]),
         ("system.optimizer.args.lr=-1", ["`system.optimizer.args`", "-1"]),
-        ("system.optimizer.args.rate=1", ["`system.optimizer.args`", "rate"]),
+        ("system.optimizer.args.rate=1", ["unknown key `system.optimizer.args.rate`", "`lr`"]),
         ("system.optimizer.params={colour: {lr: 1}}", ["`system.optimizer.params.colour`"]),
         ("system.loggers.wandb={enable: true}", ["`system.loggers.wandb.enable`", "CSV"]),
         ("system.weights=none.ckpt", ["`system.weights`", "none.ckpt", "No such file"]),

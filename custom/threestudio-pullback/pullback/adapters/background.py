@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,13 @@ class GradientBackground(BaseModule):
         gradient_x: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
         gradient_y: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
         gradient_z: Any = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+        def __post_init__(self) -> None:
+            for name in ("base", "gradient_x", "gradient_y", "gradient_z"):
+                rgb = getattr(self, name)
+                numbers = isinstance(rgb, Sequence) and all(isinstance(v, (int, float)) for v in rgb)
+                if not numbers or len(rgb) != 3:
+                    raise ValueError(f"`{name}` must be a list of three numbers, red, green and blue, not {rgb!r}")
 
     cfg: Config
 

@@ -22,7 +22,9 @@ CONSTRAINTS = {
 
 
 def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
-    if value < low or (strict and value == low):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"`{name}` must be a number, not {value!r}")
+    if not value >= low or (strict and value == low):
         raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
 
 
@@ -90,10 +92,10 @@ class PullbackGuidance(BaseObject):
         def __post_init__(self) -> None:
             for name in ("levels", "cycles", "fit_steps", "fit_rays", "views_per_call"):
                 _at_least(name, getattr(self, name), 1)
-            _at_least("rho", self.rho, 0, strict=True)
+            _at_least("rho", self.rho, 1)
             for name in ("sigma_min", "sigma_max"):
                 if getattr(self, name) is not None:
-                    _at_least(name, float(getattr(self, name)), 0, strict=True)
+                    _at_least(name, getattr(self, name), 0, strict=True)
             choices = {
                 "constraint": tuple(CONSTRAINTS),
                 "noise": ("shared", "independent", "fresh"),
@@ -104,6 +106,10 @@ class PullbackGuidance(BaseObject):
                 if getattr(self, name) not in allowed:
                     listed = ", ".join(map(str, allowed))
                     raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
+            if self.constraint == "projection" and self.noise != "independent":
+                raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
+            if self.constraint == "projection" and self.order != 1:
+                raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
 
     cfg: Config
 

@@ -98,6 +98,12 @@ class RandomCameraConfig:
         for name, value in positive.items():
             if not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("camera_perturb", "center_perturb", "up_perturb", "light_position_perturb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name, value in (("fovy_range", self.fovy_range[1]), ("eval_fovy_deg", self.eval_fovy_deg)):
+            if not value < 180:
+                raise ValueError(f"{name} must be below 180 degrees, not {value}")
         if self.light_sample_strategy not in LIGHT_STRATEGIES:
             known = " or ".join(f"'{s}'" for s in LIGHT_STRATEGIES)
             raise ValueError(f"light_sample_strategy must be {known}, not '{self.light_sample_strategy}'")

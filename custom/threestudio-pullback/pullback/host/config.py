@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import types
@@ -13,7 +14,7 @@ from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, MissingMandatoryValue, OmegaConfBaseException
 
 from ..errors import UserError
 from .registry import find, is_registered, suggest
@@ -107,6 +108,15 @@ class ExperimentConfig:
     checkpoint: dict = field(default_factory=dict)  # keywords of Lightning's ModelCheckpoint
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}")
+        for name in ("name", "exp_root_dir"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty; it names the folder the run's files go to")
+        if ".." in self.name.split("/") or self.tag in (".", ".."):
+            raise ValueError(
+                "name and tag must be folders below `exp_root_dir`, without '..'; set `exp_root_dir` instead"
+            )
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.exp_dir = os.path.join(self.exp_root_dir, self.name)
@@ -179,19 +189,41 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
         except OmegaConfBaseException as e:
             raise UserError(_wrong_type(path(name), hints[name], value)) from e
         given[name] = probe[name]
+        for where, number in _numbers(config_to_primitive(given[name]), path(name)):
+            if not math.isfinite(number):
+                raise UserError(f"`{where}` must be a finite number, not {number}")
     try:
         scfg = OmegaConf.structured(cls(**given))
     except ValueError as e:
         word, _, rest = str(e).partition(" ")
+        word = word.strip("`")
         raise UserError(f"`{path(word)}` {rest}" if word in hints else f"`{base}`: {e}") from e
     # the new tree has no parent, so the path travels as the key of its root
     scfg._set_key(base or None)
     return scfg
 
 
+def _numbers(tree: Any, path: str) -> Iterator[tuple[str, float]]:
+    """The floating-point leaves of plain dicts and lists, with their paths."""
+    if isinstance(tree, float):
+        yield path, tree
+    elif isinstance(tree, (dict, list, tuple)):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _numbers(value, f"{path}.{key}" if isinstance(tree, dict) else f"{path}[{key}]")
+
+
 def _wrong_type(path: str, hint: Any, value: Any) -> str:
     plain = config_to_primitive(value)
     return f"`{path}` should be {_type_name(hint)}, but is {plain!r} ({_type_name(type(plain))})"
+
+
+def check_type(path: str, hint: Any, value: Any) -> None:
+    """Raises UserError where a value is not of an annotation made of int, float, bool, str and None; others pass."""
+    kinds = get_args(hint) or (hint,)
+    if all(k in (int, float, bool, str, type(None)) for k in kinds) and str not in kinds:
+        fits = type(value) in kinds or (type(value) is int and float in kinds)
+        if not fits:
+            raise UserError(_wrong_type(path, hint, value))
 
 
 def _check_length(path: str, hint: Any, value: Any) -> None:
@@ -250,7 +282,14 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
         key, equals, raw = arg.partition("=")
         if not equals or not key or key.startswith("-"):
             raise UserError(f"cannot read `{arg}` on the command line: overrides are written key=value")
-        cfg = OmegaConf.merge(cfg, _override(cfg, key, raw))
+        try:
+            cfg = OmegaConf.merge(cfg, _override(cfg, key, raw))
+        except GrammarParseError as e:
+            raise UserError(
+                f"`{key}` holds ${{, which starts an interpolation here, but none follows; leave it out"
+            ) from e
+        except (TypeError, ValueError, OmegaConfBaseException) as e:
+            raise UserError(f"`{key}` cannot take the value {raw!r} of the command line: {first_line(e)}") from e
     cfg = OmegaConf.merge(cfg, kwargs)
     try:
         OmegaConf.resolve(cfg)
@@ -290,7 +329,7 @@ def _override(cfg: Any, key: str, raw: str) -> DictConfig:
         return text
     try:
         return OmegaConf.from_dotlist([f"{key}={raw}"])
-    except (yaml.YAMLError, OmegaConfBaseException) as e:
+    except yaml.YAMLError as e:
         raise UserError(f"cannot read the value of `{key}` on the command line, {raw!r}, as YAML; quote it") from e
 
 

@@ -74,8 +74,9 @@ class DensityField(BaseGeometry):
                 raise ValueError(f"isosurface_method must be 'mt' or 'mc-cpu', not {self.isosurface_method}")
             if self.isosurface_resolution < 2:
                 raise ValueError(f"isosurface_resolution must be at least 2, not {self.isosurface_resolution}")
-            if self.n_feature_dims < 0:
-                raise ValueError(f"n_feature_dims must be at least 0, not {self.n_feature_dims}")
+            for name in ("n_feature_dims", "isosurface_chunk"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
     bbox: Tensor
 

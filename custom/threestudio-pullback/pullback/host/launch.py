@@ -19,7 +19,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import torch
 
@@ -29,6 +29,7 @@ from .base import get_rank, read_checkpoint
 from .config import (
     ExperimentConfig,
     check_parts,
+    check_type,
     config_to_primitive,
     first_line,
     load_config,
@@ -94,6 +95,11 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return (
             f"out of GPU memory ({first_line(error)}); lower `data.batch_size`, `data.width`, `data.height`",
+            1,
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return (
+            "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`",
             1,
         )
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pullback"):
@@ -178,9 +184,20 @@ class Run:
         taken = {"self", "callbacks", "logger", "plugins", "inference_mode", "default_root_dir", "dirpath"}
         for block, cls in (("trainer", pl.Trainer), ("checkpoint", ModelCheckpoint)):
             known = [k for k in inspect.signature(cls.__init__).parameters if k not in taken]
-            for key in self.cfg[block]:
+            types = get_type_hints(cls.__init__)
+            for key, value in self.cfg[block].items():
                 if key not in known:
                     raise UserError(f"unknown key `{block}.{key}`; {suggest(str(key), known)}")
+                check_type(f"{block}.{key}", types[key], value)
+        trainer = self.cfg.trainer
+        for key in ("devices", "num_nodes"):
+            if trainer.get(key, 1) != 1:
+                raise UserError(
+                    f"`trainer.{key}` must be 1, not {trainer[key]!r}: a run samples on one device; see --gpu"
+                )
+        for key in ("val_check_interval", "check_val_every_n_epoch"):
+            if trainer.get(key, 1) == 0:
+                raise UserError(f"`trainer.{key}` must be above 0; trainer.limit_val_batches=0 turns validation off")
 
     def _execute(self, args: argparse.Namespace, seal: dict[str, Any]) -> None:
         import pytorch_lightning as pl

@@ -58,7 +58,7 @@ def is_registered(name: str) -> bool:
 def suggest(word: str, known: Iterable[str]) -> str:
     """'did you mean …?' with the nearest of `known`, or all of `known` where none is near."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean `{near[0]}`?"
     return "known are " + ", ".join(f"`{n}`" for n in names) if names else "none is known here"

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import UserError
 from .base import BaseModule
+from .config import config_path
 from .registry import register
 from .samples import DenseSamples, PackedSamples
 
@@ -142,6 +144,9 @@ class NeRFVolumeRenderer(Renderer):
         points = samples.spread(origins) + t * ray_directions
         with_normal = self.material.requires_normal or (self.training and self.cfg.return_comp_normal)
         field = self.geometry(points, output_normal=with_normal)
+        if "features" not in field:
+            path = config_path(self.geometry.cfg, "n_feature_dims")
+            raise UserError(f"`{path}` is 0, but the material makes colours of features; set it to 3")
         color = self.material(
             viewdirs=ray_directions,
             positions=points,
