@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["solvers", "fields", "memory", "measure"], help="measure: one run, as JSON")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way (default 3)")
-    parser.add_argument("--steps", type=int, default=4, help="fit steps a run averages over (default 4)")
+    parser.add_argument("--steps", type=int, default=3, help="fit steps a run averages over (default 3)")
     parser.add_argument("--geometry", choices=list(GEOMETRY_FROM), default="volume-grid", help="`memory`, `measure`")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="`measure`: freed memory")
     args = parser.parse_args()
