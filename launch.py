@@ -10,6 +10,9 @@ try:
 except ModuleNotFoundError as e:
     print(f"error: the package '{e.name}' is missing; run ./install.sh, or: pip install {e.name}", file=sys.stderr)
     sys.exit(2)
+except KeyboardInterrupt:
+    print("error: stopped by SIGINT", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from pullback.adapters.system import PullbackSystem
 from pullback.host import launch
-from test_system import arguments
+from test_system import arguments, checkpoint, folder, same
 from tiny_pipeline import build
 
 
@@ -57,6 +66,7 @@ def refused(capsys: Any, *args: str) -> str:
         ("system.background.gradient_x=3", ["`system.background.gradient_x`", "three numbers"]),
         ("system.background.gradient_y=[a,b,c]", ["`system.background.gradient_y`", "three numbers"]),
         ("system.background.gradient_z=null", ["`system.background.gradient_z`", "three numbers"]),
+        ("system.exporter.save_name=../x", ["`system.exporter.save_name`", "without a folder"]),
         # sampling
         ("system.guidance.levels=0", ["`system.guidance.levels` must be at least 1"]),
         ("system.guidance.rho=0.5", ["`system.guidance.rho` must be at least 1"]),
@@ -93,3 +103,120 @@ def test_values(override: str, words: list[str], model: Path, tmp_path: Path, ca
 def test_a_far_off_key_gets_the_known_ones_instead_of_a_guess(model: Path, tmp_path: Path, capsys: Any) -> None:
     sentence = refused(capsys, *arguments(model, tmp_path, "bogus=1"))
     assert "`bogus`; known are " in sentence and "`exp_root_dir`" in sentence
+
+
+def test_a_schedule_that_is_none_names_the_model(model: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copytree(model, tmp_path / "sd")
+    file = tmp_path / "sd" / "scheduler" / "scheduler_config.json"
+    file.write_text(file.read_text().replace('"beta_end": 0.012', '"beta_end": 0.0').replace("0.00085", "0.0"))
+    sentence = refused(capsys, *arguments(tmp_path / "sd", tmp_path / "out"))
+    assert "`system.guidance.pretrained_model_name_or_path`" in sentence and str(file) in sentence
+
+
+def test_an_empty_config_file_says_what_it_needs(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "empty.yaml").touch()
+    assert "`data_type` must be given" in refused(capsys, "--config", str(tmp_path / "empty.yaml"), "--train")
+
+
+def test_more_memory_than_there_is(model: Path, tmp_path: Path, capsys: Any) -> None:
+    assert launch.main(arguments(model, tmp_path, "system.geometry.grid_size=[100000,100000,100000]")) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "out of memory" in err and "`system.geometry`" in err
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert launch.main(arguments(model, out)) == 0
+    return out
+
+
+def altered(trained: Path, tmp_path: Path, change: Any) -> str:
+    """A copy of the checkpoint of step 3, changed in place by `change`."""
+    content = checkpoint(trained, "epoch=0-step=3.ckpt")
+    change(content)
+    torch.save(content, tmp_path / "altered.ckpt")
+    return f"resume={tmp_path}/altered.ckpt"
+
+
+def test_checkpoints_that_cannot_be_gone_on_from(model: Path, trained: Path, tmp_path: Path, capsys: Any) -> None:
+    capsys.readouterr()
+    weights_only = altered(trained, tmp_path, lambda c: c.pop("optimizer_states"))
+    assert "holds parameters only" in refused(capsys, *arguments(model, tmp_path, weights_only))
+    other = altered(trained, tmp_path, lambda c: c.pop("pullback"))
+    sentence = refused(capsys, *arguments(model, tmp_path, other))
+    assert "another system" in sentence and "system.weights" in sentence
+    levels = f"resume={folder(trained)}/ckpts/last.ckpt"
+    sentence = refused(capsys, *arguments(model, tmp_path, levels, "system.guidance.levels=5"))
+    assert "`system.guidance.levels` is 3 there and 5 here" in sentence
+
+
+def test_a_nan_is_not_shown_as_a_picture(model: Path, trained: Path, tmp_path: Path, capsys: Any) -> None:
+    broken = altered(trained, tmp_path, lambda c: c["state_dict"]["geometry.grid"].fill_(float("nan")))
+    capsys.readouterr()
+    for action in ("--test", "--validate"):
+        args = arguments(model, tmp_path, broken)
+        args[args.index("--train")] = action
+        assert launch.main(args) == 1
+        err = capsys.readouterr().err
+        assert len(err.splitlines()) == 1 and "step 3" in err and "evaluation view 0" in err
+
+
+def test_a_nan_left_in_the_parameters_is_never_saved(
+    model: Path, trained: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PullbackSystem.training_step
+
+    def breaks_a_voxel(self: Any, batch: Any, batch_idx: int) -> None:
+        whole(self, batch, batch_idx)
+        if self.global_step == 3:
+            with torch.no_grad():
+                self.geometry.grid[0, 0, 3, 3, 3] = float("nan")
+
+    monkeypatch.setattr(PullbackSystem, "training_step", breaks_a_voxel)
+    assert launch.main(arguments(model, tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert "after step 3" in err and "level 1" in err and "`geometry.grid` has a NaN" in err
+    good = checkpoint(trained, "epoch=0-step=2.ckpt")
+    assert same(checkpoint(tmp_path)["state_dict"], good["state_dict"])
+    monkeypatch.undo()
+    resume = f"resume={folder(tmp_path)}/ckpts/last.ckpt"
+    assert launch.main(arguments(model, tmp_path, resume)) == 0
+    assert same(checkpoint(tmp_path)["state_dict"], checkpoint(trained)["state_dict"])
+
+
+def test_a_writer_thread_on_a_full_disk_is_quiet_but_other_faults_are_not(capsys: Any) -> None:
+    def fail(error: Exception) -> str:
+        def run() -> None:
+            raise error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        return capsys.readouterr().err
+
+    before = threading.excepthook
+    threading.excepthook = threading.__excepthook__
+    try:
+        with launch.quiet_threads():
+            assert fail(OSError(28, "No space left on device")) == ""
+            assert "KeyError" in fail(KeyError("x"))
+        assert threading.excepthook is threading.__excepthook__
+    finally:
+        threading.excepthook = before
+
+
+def test_a_full_disk_names_the_file_that_was_written() -> None:
+    told = launch.explain(OSError(28, "No space left on device", "source.yaml", None, "target.yaml"))
+    assert told is not None and "cannot write target.yaml" in told[0] and told[1] == 2
+
+
+def test_ctrl_c_while_it_still_starts() -> None:
+    child = subprocess.Popen([sys.executable, "launch.py", "--help"], stderr=subprocess.PIPE, text=True)
+    maps = Path(f"/proc/{child.pid}/maps")
+    deadline = time.monotonic() + 60
+    while "libtorch" not in maps.read_text() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and err.splitlines() == ["error: stopped by SIGINT"], err

@@ -34,6 +34,14 @@ def test_gaussian_flow_solves_the_probability_flow_ode():
     assert torch.allclose(prior.flow(there, 0.2, 5.0), noisy, atol=1e-12)
 
 
+def test_gaussian_of_lower_rank_flows_to_its_plane():
+    root = torch.randn(12, 2, generator=torch.Generator().manual_seed(4), dtype=D)
+    prior = priors.GaussianPrior(torch.zeros(1, 3, 4, dtype=D), root @ root.T)
+    end = prior.flow(torch.randn(3, 1, 3, 4, dtype=D, generator=torch.Generator().manual_seed(5)), 1.0, 0.0)
+    outside = torch.eye(12, dtype=D) - root @ torch.linalg.pinv(root)
+    assert torch.allclose(end.flatten(1) @ outside, torch.zeros(3, 12, dtype=D), atol=1e-6)
+
+
 def test_gaussian_refuses_what_is_no_covariance():
     with pytest.raises(UserError, match="2 by 2"):
         priors.GaussianPrior(torch.zeros(1, 1, 2), torch.eye(3))

@@ -26,6 +26,7 @@ class GaussianPrior:
         self.variances, self.directions = torch.linalg.eigh(cov)
         if self.variances[0] < -1e-6 * self.variances[-1].abs():
             raise UserError("cov has a negative eigenvalue; give a positive semi-definite matrix.")
+        self.variances = self.variances.clamp(min=0)  # rounding may leave zeros just below
 
     def _scaled(self, images: Tensor, factors: Tensor) -> Tensor:
         """mean + Σ_k factor_k ⟨image − mean, e_k⟩ e_k for every image of [V,C,H,W]."""

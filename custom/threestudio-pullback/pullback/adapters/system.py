@@ -7,6 +7,7 @@ from typing import Any
 
 import pullback
 import torch
+from pullback.errors import NonFiniteError, UserError
 from torch import Tensor
 
 from . import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
@@ -41,10 +42,22 @@ class PullbackSystem(BaseLift3DSystem):
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.renderer(**batch)
 
+    def _look(self, batch: dict[str, Any]) -> tuple[int, Tensor, Tensor]:
+        """Index, colours [H,W,3] and opacity [H,W] of an evaluation view, for `_save_grid`."""
+        out, view = self(batch), int(batch["index"][0])
+        if not bool(out["comp_rgb"].isfinite().all()):
+            raise NonFiniteError(f"At step {self.true_global_step} the render has a NaN in evaluation view {view}.")
+        return view, out["comp_rgb"][0], out["opacity"][0, ..., 0]
+
     # ---- sampling
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        if self.resumed and self._saved is None:
+            raise UserError(
+                "`resume` names a checkpoint of another system, which holds no sampler state; "
+                "start from its parameters with system.weights=…"
+            )
         self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
         prompt_processor = find(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
         prompt_utils = prompt_processor()
@@ -120,18 +133,17 @@ class PullbackSystem(BaseLift3DSystem):
     # ---- pictures
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        out = self(batch)
-        self._pictures.append((int(batch["index"][0]), out["comp_rgb"][0], out["opacity"][0, ..., 0]))
+        self._pictures.append(self._look(batch))
 
     def on_validation_epoch_end(self) -> None:
         self._save_grid(f"it{self.true_global_step}-val.png", "validation_step")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        out = self(batch)
-        self._pictures.append((int(batch["index"][0]), out["comp_rgb"][0], out["opacity"][0, ..., 0]))
+        view, rgb, opacity = self._look(batch)
+        self._pictures.append((view, rgb, opacity))
         self.save_image_grid(
-            f"it{self.true_global_step}-test/{int(batch['index'][0])}.png",
-            [{"type": "rgb", "img": out["comp_rgb"][0], "kwargs": {"data_format": "HWC"}}],
+            f"it{self.true_global_step}-test/{view}.png",
+            [{"type": "rgb", "img": rgb, "kwargs": {"data_format": "HWC"}}],
             name="test_step",
             step=self.true_global_step,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
-from ..errors import UserError
+from ..errors import NonFiniteError, UserError
 from .base import derive_seed
 from .checkpoint import KEY, AtomicCheckpointIO
 from .config import dump_config
@@ -76,6 +76,12 @@ class SafeStop(Callback):
         trainer.save_checkpoint(self.io.MEMORY)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        for name, value in pl_module.state_dict().items():
+            if not bool(value.isfinite().all()):
+                logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
+                raise NonFiniteError(
+                    f"Stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity."
+                )
         trainer.save_checkpoint(self.io.MEMORY)
         if self.received is not None:
             raise Interrupted(self.received)

@@ -66,6 +66,8 @@ class MeshExporter(Exporter):
         def __post_init__(self) -> None:
             if self.fmt not in ("obj", "glb"):
                 raise ValueError(f"fmt must be 'obj' or 'glb' (colours at the vertices), not '{self.fmt}'")
+            if not self.save_name or "/" in self.save_name:
+                raise ValueError(f"save_name must be a file's name without a folder, not '{self.save_name}'")
 
     @torch.no_grad()
     def __call__(self) -> list[ExporterOutput]:

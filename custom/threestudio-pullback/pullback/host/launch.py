@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import importlib.util
@@ -16,9 +17,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, get_type_hints
 
 import torch
@@ -109,7 +111,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             2,
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        what = f"cannot write {error.filename}" if error.filename else "cannot write a file of the run"
+        path = error.filename2 or error.filename  # of a copy, the second
+        what = f"cannot write {path}" if path else "cannot write a file of the run"
         return (
             f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole",
             2,
@@ -174,6 +177,11 @@ class Run:
         mine = signature(self.cfg.system_type, blocks["system"])
         if self.cfg.resume is not None:
             content = read_checkpoint(self.cfg.resume, "resume")
+            if self.training and not {"optimizer_states", "loops"} <= content.keys():
+                raise UserError(
+                    f"`resume`: {self.cfg.resume} holds parameters only and cannot be resumed; "
+                    f"start from it with system.weights={self.cfg.resume}"
+                )
             check_belongs(content, self.cfg.resume, mine, self.training)
         return {"version": __version__, "config": mine}
 
@@ -210,7 +218,7 @@ class Run:
         if cfg.resume is not None:
             self.io.newest = cfg.resume
         info(f"pullback {__version__}, commit {commit()}; files go to {cfg.trial_dir}")
-        with SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
+        with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
             pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
             data = find(cfg.data_type)(cfg.data)
             system = find(cfg.system_type)(cfg.system, resumed=cfg.resume is not None)
@@ -305,6 +313,21 @@ def quieten(verbose: bool) -> None:
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     warnings.filterwarnings("ignore", module="(pytorch_)?lightning")
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """A writer thread that meets a full disk says nothing: its owner raises the same error in the main thread."""
+
+    def tell(args: Any) -> None:
+        if not isinstance(args.exc_value, OSError):
+            before(args)
+
+    before, threading.excepthook = threading.excepthook, tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def make_writable(folder: str) -> None:

@@ -46,6 +46,8 @@ def find(name: str, path: str = "") -> Any:
     """
     if name in _classes:
         return _classes[name]
+    if not name and path:
+        raise UserError(f"`{path}` must be given: it names what to build; {suggest(name, _classes)}")
     where = f"`{path}` names " if path else ""
     raise UserError(f"{where}'{name}', which is not registered; {suggest(name, _classes)}")
 

@@ -171,8 +171,13 @@ def _schedule(folder: Path, config_path: str) -> tuple[VPSchedule, str]:
         from diffusers import DDIMScheduler
 
         alphas = DDIMScheduler.from_config(config).alphas_cumprod  # type: ignore[union-attr]
-    # zero terminal SNR: the last level has an infinite sigma and cannot be visited
-    return VPSchedule(alphas[alphas > 0]), prediction_type
+    try:
+        # zero terminal SNR: the last level has an infinite sigma and cannot be visited
+        return VPSchedule(alphas[alphas > 0]), prediction_type
+    except UserError as error:
+        raise UserError(
+            f"`{config_path}`: {file} describes no noise schedule ({error}); copy or download the model again."
+        ) from error
 
 
 @contextmanager
