@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -151,6 +152,12 @@ def test_checkpoints_that_cannot_be_gone_on_from(model: Path, trained: Path, tmp
     assert "`system.guidance.levels` is 3 there and 5 here" in sentence
 
 
+def test_the_remedy_for_a_checkpoint_without_state_works(model: Path, trained: Path, tmp_path: Path) -> None:
+    weights = f"system.weights={folder(trained)}/ckpts/last.ckpt"
+    assert launch.main(arguments(model, tmp_path, weights, "system.guidance.levels=1")) == 0
+    assert checkpoint(tmp_path)["global_step"] == 2
+
+
 def test_a_nan_is_not_shown_as_a_picture(model: Path, trained: Path, tmp_path: Path, capsys: Any) -> None:
     broken = altered(trained, tmp_path, lambda c: c["state_dict"]["geometry.grid"].fill_(float("nan")))
     capsys.readouterr()
@@ -209,6 +216,18 @@ def test_a_writer_thread_on_a_full_disk_is_quiet_but_other_faults_are_not(capsys
 def test_a_full_disk_names_the_file_that_was_written() -> None:
     told = launch.explain(OSError(28, "No space left on device", "source.yaml", None, "target.yaml"))
     assert told is not None and "cannot write target.yaml" in told[0] and told[1] == 2
+
+
+def test_a_package_only_the_end_needs_is_missed_at_the_start(
+    model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "imageio_ffmpeg" else real(name, *a)
+    )
+    sentence = refused(capsys, *arguments(model, tmp_path))
+    assert "'imageio_ffmpeg' is missing" in sentence and "pip install imageio-ffmpeg" in sentence
+    assert not list(folder(tmp_path).rglob("*.ckpt"))
 
 
 def test_ctrl_c_while_it_still_starts() -> None:

@@ -41,6 +41,7 @@ from .registry import find, info, logger, suggest
 
 _PIP_NAMES = {
     "PIL": "pillow",
+    "imageio_ffmpeg": "imageio-ffmpeg",
     "skimage": "scikit-image",
     "yaml": "pyyaml",
     "pytorch_lightning": "pytorch-lightning",
@@ -248,6 +249,8 @@ class Run:
         from .callbacks import ConfigSnapshot, ProgressLine, StepSeed
 
         cfg = self.cfg
+        if args.train or args.test:
+            need("imageio_ffmpeg")  # its turntable is written last
         callbacks: list[Any] = []
         loggers: list[Any] = []
         settings = {"accelerator": "auto", "devices": 1, "enable_model_summary": False}
@@ -269,8 +272,7 @@ class Run:
                 ]
                 if settings.get("enable_progress_bar", True):
                     callbacks.append(ProgressLine())
-                if importlib.util.find_spec("tensorboard") is None:
-                    raise ModuleNotFoundError("tensorboard", name="tensorboard")
+                need("tensorboard")
                 loggers = [
                     TensorBoardLogger(cfg.trial_dir, name="tb_logs"),
                     CSVLogger(cfg.trial_dir, name="csv_logs"),
@@ -313,6 +315,12 @@ def quieten(verbose: bool) -> None:
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     warnings.filterwarnings("ignore", module="(pytorch_)?lightning")
+
+
+def need(package: str) -> None:
+    """Raises ModuleNotFoundError now rather than after hours of training."""
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(package, name=package)
 
 
 @contextlib.contextmanager
