@@ -122,8 +122,8 @@ def test_a_subset_of_the_residual_is_unbiased_enough_to_fit():
     rep = Some(1, 4, 4).double()
     target = torch.linspace(-1, 1, 16, dtype=D).view(1, 1, 4, 4)
     solution = FirstOrder(lr=0.05, steps=400).solve(Fit(rep, [0], target, None, torch.Generator().manual_seed(0)))
-    assert rep.asked == 400
-    assert solution.residual == pytest.approx(rms(rep.values - target)) and solution.residual < 0.01
+    assert rep.asked == 401  # one more to say how well it fits, on a subset too
+    assert rms(rep.values - target) < 0.01 and solution.residual < 0.01
 
 
 def test_latent_fits_compare_behind_the_encoder():

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import UserError
 
@@ -19,12 +20,25 @@ TINY_MODEL = ROOT / "custom" / "threestudio-pullback" / "assets" / "tiny-sd"
 def parse_seeds(text: str) -> list[int]:
     """ "0-3" or "0,2,5" as a list of integers."""
     match = re.fullmatch(r"(\d+)-(\d+)", text)
-    if match:
-        return list(range(int(match[1]), int(match[2]) + 1))
+    seeds = list(range(int(match[1]), int(match[2]) + 1)) if match else []
+    if re.fullmatch(r"\d+(,\d+)*", text):
+        seeds = [int(part) for part in text.split(",")]
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"seeds are written 0-3 or 0,2,5, not {text!r}")
+    return seeds
+
+
+def parse_scales(text: str) -> list[float]:
+    """ "1,3" as a list of guidance scales."""
     try:
-        return [int(part) for part in text.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"seeds are written 0-3 or 0,2,5, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"guidance scales are written 1,3, not {text!r}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
     model.add_argument("--model", default=str(TINY_MODEL))
-    model.add_argument("--scales", type=lambda s: [float(x) for x in s.split(",")], default=[1.0, 2.0, 3.0, 5.0])
+    model.add_argument("--scales", type=parse_scales, default=[1.0, 2.0, 3.0])
     model.add_argument("--samples", type=int, default=256)
     model.add_argument("--seed", type=int, default=0)
     model.add_argument("--out", type=Path, default=Path("outputs/evaluate-model"))
@@ -67,6 +81,7 @@ def run_demo(args: argparse.Namespace) -> int:
 
     tag = f"{re.sub(r'[^A-Za-z0-9]+', '_', args.prompt).strip('_')}-{args.seed}"
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
+    common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]
     start = time.time()
     status = launch(["--config", str(TINY_CONFIG), "--train", *common])
@@ -95,6 +110,8 @@ def run_demo(args: argparse.Namespace) -> int:
 def run_prompts(args: argparse.Namespace) -> int:
     from .evaluate import prompts
 
+    if not args.config.is_file():
+        raise UserError(f"--config {args.config} is not there; give a config file")
     if not 1 <= args.prompts <= len(prompts.OBJECTS) or args.workers < 1:
         raise UserError(f"--prompts must be 1 to {len(prompts.OBJECTS)} and --workers at least 1")
     rows = prompts.evaluate(
@@ -107,6 +124,8 @@ def run_prompts(args: argparse.Namespace) -> int:
 def run_model(args: argparse.Namespace) -> int:
     from .evaluate import model
 
+    if args.samples < 1:
+        raise UserError(f"--samples must be at least 1, not {args.samples}")
     model.evaluate(args.model, args.scales, args.samples, args.seed, args.out)
     print(f"written to {args.out / 'model.json'}")
     return 0
@@ -114,12 +133,14 @@ def run_model(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; bad input is one sentence on stderr and exit status 2."""
-    args = build_parser().parse_args(argv)
     try:
+        args = build_parser().parse_args(argv)
         return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"error: cannot use {error.filename or 'a file'}: {error.strerror}; check --out", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""The shipped model: its format, its size, and that it knows its world."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from pullback import models
+from pullback.cli import TINY_MODEL
+from pullback.evaluate import metrics, model, prompts
+from pullback.evaluate.worlds import StudioObject
+
+
+@pytest.fixture(scope="module")
+def tiny() -> models.DiffusionModel:
+    return models.load(TINY_MODEL)
+
+
+def test_it_fits_in_15_megabytes_and_holds_no_pickle():
+    files = [f for f in Path(TINY_MODEL).rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 15e6
+    assert {f.suffix for f in files} <= {".json", ".txt", ".safetensors", ".md", ".csv"}
+
+
+def test_stable_diffusions_own_pipeline_loads_it_and_samples_the_same_picture(tiny):
+    """DDIM by diffusers' pipeline and by ours from one noise agree, at the pipeline's noise levels."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(str(TINY_MODEL), torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    theirs = pipe("a red cube, front view", latents=noise, num_inference_steps=20, guidance_scale=3.0,
+                  output_type="pt", height=64, width=64).images * 2 - 1  # fmt: skip
+    alphas = pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps].double()
+    alphas = [*alphas.tolist(), float(pipe.scheduler.final_alpha_cumprod)]
+    sigmas = [((1 - a) / a) ** 0.5 for a in alphas]
+    denoise = models.GuidedDenoiser(tiny, models.fixed_text(tiny, "a red cube, front view"), 3.0)
+    noisy = noise / alphas[0] ** 0.5
+    for sigma, following in itertools.pairwise(sigmas):
+        x0 = denoise(noisy, sigma, None)
+        noisy = x0 + following / sigma * (noisy - x0)
+    ours = tiny.decode(noisy / (1 + sigmas[-1] ** 2) ** 0.5).clamp(-1, 1)
+    assert (ours - theirs).abs().max() < 0.02
+
+
+def test_its_autoencoder_keeps_28_decibels(tiny):
+    assert statistics.median(model.reconstruction_psnr(tiny, 24, seed=5)) >= 28
+
+
+def test_it_draws_what_it_is_asked_for(tiny):
+    """The card's figure is a share of 256; were the true share 0.9, fewer than 20 of 24 right had a chance of 3 %."""
+    wanted = prompts.OBJECTS * 2
+    pictures = model.sample_pictures(tiny, [f"{o.caption}, side view" for o in wanted], 3.0, seed=11, levels=20)
+    found = metrics.PictureBank(azimuths=24, elevations=(0, 15, 30, 45, 60)).name(pictures)
+    assert sum(f == w for f, w in zip(found, wanted, strict=True)) >= 20
+
+
+def test_the_card_says_how_it_was_made():
+    training = json.loads((Path(TINY_MODEL) / "training.json").read_text())
+    curves = (Path(TINY_MODEL) / "curves.csv").read_text().splitlines()
+    last = {row.split(",")[0]: row.split(",")[1] for row in curves[1:]}
+    assert last == {stage: str(training[stage]["steps"]) for stage in ("vae", "unet", "steady")}
+    card = (Path(TINY_MODEL) / "README.md").read_text()
+    assert "PSNR" in card and "seed" in card
+
+
+@pytest.mark.slow
+def test_a_prompt_becomes_the_nerf_of_the_object_it_names(tmp_path):
+    from pullback.cli import TINY_CONFIG
+
+    obj = StudioObject("cube", "red", "blue")
+    row = prompts.run_one(TINY_CONFIG, obj, 0, tmp_path, [], threads=torch.get_num_threads())
+    assert row.get("right"), row
+    assert row["psnr"] >= 20
