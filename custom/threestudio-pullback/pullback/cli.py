@@ -90,10 +90,11 @@ def run_demo(args: argparse.Namespace) -> int:
     folder = args.out / "demo" / tag
     checkpoint = folder / "ckpts" / "last.ckpt"
     parsed = str(folder / "configs" / "parsed.yaml")
-    status = launch(["--config", parsed, "--export", f"resume={checkpoint}", "use_timestamp=false"])
+    export = ["--export", f"resume={checkpoint}", "use_timestamp=false", "system.exporter.fmt=glb"]
+    status = launch(["--config", parsed, *export])
     if status:
         return status
-    print(f"\n{args.prompt!r}, sampled in {time.time() - start:.0f} s. Look at:")
+    print(f"\n{args.prompt!r}, made in {time.time() - start:.0f} s. Look at:")
     saved = folder / "save"
     for kind, pattern in (
         ("turntable", "*-test.mp4"),

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .errors import NonFiniteError, UserError
+from .errors import NonFiniteError, UserError, check_finite
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
 
 
@@ -76,14 +76,6 @@ class Fit:
     def rms(self) -> float:
         with torch.no_grad():
             return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())
-
-
-def check_finite(tensor: Tensor, what: str) -> Tensor:
-    """The tensor [V,...] itself; NonFiniteError names the first view that is not finite."""
-    if not bool(tensor.isfinite().all()):
-        view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
-        raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")
-    return tensor
 
 
 class Solver:

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .errors import UserError
-from .solve import Fit, Solution, Solver, check_finite
+from .errors import UserError, check_finite
+from .solve import Fit, Solution, Solver
 
 Denoiser = Callable[[Tensor, float, Any], Tensor]
 """denoise(noisy [V,C,H,W], sigma, views) -> x̂0 [V,C,H,W], the posterior mean of the clean image."""

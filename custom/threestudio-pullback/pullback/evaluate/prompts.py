@@ -160,7 +160,8 @@ def evaluate(
             print(f"{what}: {verdict}; {left / 60:.0f} min left", flush=True)
     overridden = f" {shlex.join(overrides)}" if overrides else ""
     command = f"pullback evaluate prompts --config {config} --seeds {','.join(map(str, seeds))}{overridden}"
-    head = f"# Text prompts to NeRFs\n\n`{command}`, {workers} runs at a time with {threads} thread(s) each, commit {commit()}.\n"
-    head += "Held against all 216 exact objects of the studio world over 16 held-out views, 64 px.\n\n"
+    head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
+    head += f"commit {commit()}.\nHeld against all 216 exact objects of the studio world over 16 held-out views, 64 px."
+    head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
     (out / "prompts.md").write_text(head + table(rows))
     return rows

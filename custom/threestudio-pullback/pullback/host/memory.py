@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process: half the time of a training step on a CPU otherwise goes into page faults."""
+"""Keeping freed memory in the process, where a training step on a CPU would otherwise wait for page faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Tells the C library to hold on to freed blocks instead of giving them back to the system.
 
     Every tensor of some megabytes is otherwise fresh memory, zeroed page by page by the kernel when first touched:
-    with 4096 rays of 64 samples a training step takes about twice as long. For the whole process, for good; the
-    process keeps the memory of its peak.
+    a training step of `implicit-volume` then takes 1.45 times as long (benchmarks/fit.py memory). For the whole
+    process, for good; the process keeps the memory of its peak.
 
     Returns:
         Whether it took effect: with glibc on Linux; elsewhere nothing happens.
