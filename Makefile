@@ -12,7 +12,7 @@ demo: setup
 	@.venv/bin/pullback demo --prompt "$(PROMPT)" --seed $(SEED)
 
 test: setup
-	@.venv/bin/python -m pytest -m "not slow" -n 2
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2  # two workers, a thread each
 
 test-slow: setup
 	@.venv/bin/python -m pytest -m slow

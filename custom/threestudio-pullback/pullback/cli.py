@@ -42,9 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pullback", description="Sample 3D objects from text by pulled-back diffusion."
-    )
+    parser = _Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     demo = commands.add_parser("demo", help="sample a NeRF from a prompt with the shipped model")
@@ -68,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
     model.add_argument("--model", default=str(TINY_MODEL))
-    model.add_argument("--scales", type=parse_scales, default=[1.0, 2.0, 3.0])
+    model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0])
     model.add_argument("--samples", type=int, default=256)
     model.add_argument("--seed", type=int, default=0)
     model.add_argument("--out", type=Path, default=Path("outputs/evaluate-model"))

@@ -17,6 +17,15 @@ from .. import models, schedule
 from . import captions, metrics, worlds
 from .worlds import COLORS, StudioObject
 
+SHEET = [
+    StudioObject("cube", "red", "red"),
+    StudioObject("torus", "blue", "blue"),
+    StudioObject("cone", "yellow", "purple"),
+    StudioObject("cylinder", "cyan", "red"),
+    StudioObject("diamond", "green", "blue"),
+    StudioObject("sphere", "purple", "yellow"),
+]
+
 
 def reconstruction_psnr(model: models.DiffusionModel, count: int, seed: int) -> list[float]:
     """PSNR in dB of decode(encode(x)) for `count` exact pictures the model was not trained on."""
@@ -56,7 +65,10 @@ def sample_pictures(
 def right_share(
     model: models.DiffusionModel, bank: metrics.PictureBank, count: int, scale: float, seed: int
 ) -> dict[str, Any]:
-    """Of `count` samples of full captions, the share named as asked for by the nearest exact picture."""
+    """Of `count` samples of full captions, the share named as asked for by the nearest exact picture.
+
+    Front and back count: a picture with both right colours on each other's side is wrong ("sides_swapped").
+    """
     rng = random.Random(seed)
     wanted = [captions.random_object(rng) for _ in range(count)]
     # an object seen from the side may hide no colour, seen from the front it hides its back: ask for side views
@@ -65,6 +77,11 @@ def right_share(
         "samples": count,
         "guidance_scale": scale,
         "right": sum(f == w for f, w in zip(found, wanted, strict=True)) / count,
+        "sides_swapped": sum(
+            f.shape == w.shape and f != w and (f.front, f.back) == (w.back, w.front)
+            for f, w in zip(found, wanted, strict=True)
+        )
+        / count,
         "shape_right": sum(f.shape == w.shape for f, w in zip(found, wanted, strict=True)) / count,
         "wrong": [f"{w.caption} -> {f.caption}" for f, w in zip(found, wanted, strict=True) if f != w],
     }
@@ -93,7 +110,7 @@ def free_histogram(
 
 
 def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
-    """All the figures of the model card, written to out/model.json."""
+    """All the figures of the model card, written to out/model.json, with a sheet of samples, out/sheet.png."""
     model = models.load(path, config_path="--model")
     torch.manual_seed(seed)
     print("autoencoder", flush=True)
@@ -107,7 +124,11 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
     for scale in scales:
         row = right_share(model, bank, samples, scale, seed)
         report["full_captions"].append(row)
-        print(f"guidance {scale}: {row['right']:.3f} right, shape {row['shape_right']:.3f}", flush=True)
+        swapped, shape = row["sides_swapped"], row["shape_right"]
+        print(
+            f"guidance {scale}: {row['right']:.3f} right, front and back swapped {swapped:.3f}, shape {shape:.3f}",
+            flush=True,
+        )
     for prompt, free in (("a cube", "color"), ("a cone", "color"), ("a blue object", "shape")):
         row = free_histogram(model, bank, prompt, free, 120, seed)
         report["partial_captions"].append(row)
@@ -116,6 +137,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
             flush=True,
         )
     out.mkdir(parents=True, exist_ok=True)
+    metrics.save_png(out / "sheet.png", contact_sheet(model, SHEET, 2.5, seed))
     (out / "model.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 

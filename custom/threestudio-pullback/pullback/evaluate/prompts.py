@@ -90,17 +90,11 @@ def run_one(
     match = metrics.nearest_object(renders, c2w)
     exact = worlds.render(obj, c2w, renders.shape[-1])
     picture = torch.cat([torch.cat(list(renders[::4]), -1), torch.cat(list(exact[::4]), -1)], -2)
-    _save_png(out / f"{tag}.png", picture)
+    metrics.save_png(out / f"{tag}.png", picture)
     return row | {
         "found": match.found.caption, "right": match.found == obj, "psnr": round(match.psnr, 2),
         "psnr_to_wanted": round(metrics.psnr(renders, exact), 2),
     }  # fmt: skip
-
-
-def _save_png(path: Path, picture: torch.Tensor) -> None:
-    from PIL import Image
-
-    Image.fromarray(((picture + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, -1).numpy()).save(path)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
