@@ -97,7 +97,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     solve = sampler.solver.solve
 
     def timed_solve(fit: Fit) -> Any:
-        object.__setattr__(fit, "rms", clock.during("final residual", fit.rms, within="fit step"))
+        object.__setattr__(fit, "estimate", clock.during("final residual", fit.estimate, within="fit step"))
         return clock.during("fit step", solve)(fit)
 
     sampler.solver.solve = timed_solve
