@@ -42,6 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line: demo, evaluate prompts, evaluate model."""
     parser = _Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
@@ -75,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_demo(args: argparse.Namespace) -> int:
+    """Trains, tests and exports the demo's config; the exit status is launch.py's."""
     from .host.launch import main as launch
 
     tag = f"{re.sub(r'[^A-Za-z0-9]+', '_', args.prompt).strip('_')}-{args.seed}"
@@ -107,6 +109,7 @@ def run_demo(args: argparse.Namespace) -> int:
 
 
 def run_prompts(args: argparse.Namespace) -> int:
+    """Runs `evaluate prompts` and prints its table."""
     from .evaluate import prompts
 
     if not args.config.is_file():
@@ -121,6 +124,7 @@ def run_prompts(args: argparse.Namespace) -> int:
 
 
 def run_model(args: argparse.Namespace) -> int:
+    """Runs `evaluate model`."""
     from .evaluate import model
 
     if args.samples < 1:

@@ -10,6 +10,8 @@ import pullback
 import torch
 from pullback import models
 from pullback.errors import UserError
+from pullback.models.guided import FIT_SPACES
+from pullback.noise import COUPLINGS
 from torch import nn
 
 from ._framework import BaseObject, register
@@ -98,8 +100,8 @@ class PullbackGuidance(BaseObject):
                     _at_least(name, getattr(self, name), 0, strict=True)
             choices = {
                 "constraint": tuple(CONSTRAINTS),
-                "noise": ("shared", "independent", "fresh"),
-                "fit_space": ("image", "latent"),
+                "noise": tuple(COUPLINGS),
+                "fit_space": FIT_SPACES,
                 "order": (1, 2),
             }
             for name, allowed in choices.items():

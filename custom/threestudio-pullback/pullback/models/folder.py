@@ -159,6 +159,7 @@ def _is_class(found: object, wanted: str) -> bool:
 
 
 def read_json(file: Path, config_path: str, otherwise: str) -> dict[str, Any]:
+    """A JSON object of a model folder; raises UserError, with `otherwise` where the file is missing."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -176,6 +177,7 @@ def read_json(file: Path, config_path: str, otherwise: str) -> dict[str, Any]:
 
 
 def missing_package(error: ImportError) -> UserError:
+    """The sentence for a package of the `models` extra that is not installed."""
     return UserError(f"Diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}.")
 
 
