@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..version import commit
 from . import metrics, worlds
 from .worlds import StudioObject
 
@@ -129,8 +130,6 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     results = out / "prompts.json"
     settings = {"config": str(config), "overrides": overrides, "views": "16 held-out, 64 px"}
-    from ..host.launch import commit
-
     rows: list[dict[str, Any]] = []
     if results.exists():
         saved = json.loads(results.read_text())

@@ -14,7 +14,6 @@ import pkgutil
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +26,7 @@ import torch
 
 from .. import __version__
 from ..errors import NonFiniteError, UserError
+from ..version import describe
 from .base import get_rank, read_checkpoint
 from .config import (
     ExperimentConfig,
@@ -218,7 +218,7 @@ class Run:
         self.io = AtomicCheckpointIO()
         if cfg.resume is not None:
             self.io.newest = cfg.resume
-        info(f"pullback {__version__}, commit {commit()}; files go to {cfg.trial_dir}")
+        info(f"{describe()}; files go to {cfg.trial_dir}")
         with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
             pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
             data = find(cfg.data_type)(cfg.data)
@@ -280,7 +280,7 @@ class Run:
                 ]
                 with open(os.path.join(cfg.trial_dir, "cmd.txt"), "w") as f:
                     command = shlex.join(["python", sys.argv[0], *self.argv])
-                    f.write(f"{command}\npullback {__version__}, commit {commit()}\n")
+                    f.write(f"{command}\n{describe()}\n")
             else:
                 settings["enable_progress_bar"] = False
             return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)
@@ -352,12 +352,3 @@ def make_writable(folder: str) -> None:
         raise UserError(
             f"cannot write to the output folder {folder}: {e.strerror}; set another `exp_root_dir` or `tag`"
         ) from e
-
-
-def commit() -> str:
-    """The git commit of this package's source, or 'unknown'."""
-    git = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
