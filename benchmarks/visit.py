@@ -79,14 +79,10 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     cameras = RandomCameras(config.parse_structured(registry.find(cfg.data_type).Config, cfg.data))
     batches = iter(cameras.draw(k) for k in range(10**6))
 
-    def text(views: dict[str, Any]) -> Any:
-        angles = views["elevation"], views["azimuth"], views["camera_distances"]
-        return prompts.get_text_embeddings(*angles, guidance.cfg.view_dependent_prompting).chunk(2)
-
     clock = Clock()
-    parts = [system.renderer, system.geometry, system.material, system.background]
-    field: Any = RenderedField(system.renderer, parts, guidance.cfg.fit_rays)
-    denoise = guidance.denoiser(text)
+    surroundings = [system.material, system.background]
+    field: Any = RenderedField(system.renderer, system.geometry, surroundings, guidance.cfg.fit_rays)
+    denoise = guidance.denoiser(prompts)
     predict = denoise.denoise.model.predict_x0
     field.render = clock.during("render", field.render)
     denoise.encode = clock.during("encode", denoise.encode)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if "threestudio" in sys.modules and not TYPE_CHECKING:
+    from threestudio import __modules__ as registered
     from threestudio import find, info, register, warn
     from threestudio.models.background.base import BaseBackground
     from threestudio.models.geometry.base import BaseGeometry
@@ -17,15 +18,26 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.base import BaseModule, BaseObject, Updateable
     from threestudio.utils.config import config_to_primitive, parse_structured
     from threestudio.utils.misc import C, get_device
+
+    from ._threestudio import batch_of_step, seed_step
 else:
     from ..host.background import BaseBackground
     from ..host.base import BaseModule, BaseObject, Updateable, get_device
     from ..host.config import C, config_to_primitive, parse_structured
     from ..host.geometry import BaseGeometry
     from ..host.material import BaseMaterial
+    from ..host.registry import _classes as registered
     from ..host.registry import find, info, register, warn
     from ..host.renderer import Renderer
     from ..host.systems import BaseLift3DSystem, BaseSystem
+
+    def seed_step(seed: int, step: int) -> None:
+        """Nothing: the host seeds every step itself."""
+
+    def batch_of_step(system: Any, batch: Any) -> Any:
+        """The batch as it is: the host's batch k depends on (seed, k) alone."""
+        return batch
+
 
 __all__ = [
     "BaseBackground",
@@ -38,6 +50,8 @@ __all__ = [
     "C",
     "Renderer",
     "Updateable",
+    "batch_of_step",
+    "calling_system",
     "config_to_primitive",
     "find",
     "get_device",
@@ -45,8 +59,25 @@ __all__ = [
     "load_adapters",
     "parse_structured",
     "register",
+    "registered",
+    "seed_step",
     "warn",
 ]
+
+
+def calling_system() -> Any:
+    """The system in whose training or validation step this is called; None outside of one.
+
+    A guidance is given pictures and cameras only, while what it anneals over, and the weight of its loss, are the
+    system's.
+    """
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, BaseSystem):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def load_adapters() -> None:

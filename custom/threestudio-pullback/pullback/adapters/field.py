@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+PIXELS_PER_RENDER = 2**16  # of whole pictures, which are rendered some views at a time to bound the memory
+
 
 class RenderedField(nn.Module):
     """θ is the field; a "view" is a camera batch of the host's datamodule (see its keys rays_o, rays_d, …).
 
-    parts: renderer first, then whatever else changes between training and evaluation (geometry, material,
-    background). rays: rays of one step of the fit, all views together.
+    geometry: nn.Module that holds most of θ. surroundings: material, background. rays: rays of one step of the fit,
+    all views together. epoch, fit_step: what the renderer is told before a step; fit_step counts the fit's steps.
     """
 
-    def __init__(self, renderer: Any, parts: list[nn.Module], rays: int) -> None:
+    def __init__(
+        self, renderer: Any, geometry: nn.Module, surroundings: list[nn.Module], rays: int, epoch: int = 0
+    ) -> None:
         super().__init__()
-        self.renderer, self.parts, self.rays = renderer, nn.ModuleList(parts), rays
-        self.epoch, self.fit_step = 0, 0
-
-    @contextmanager
-    def _evaluating(self):
-        # a render is what validation shows: no jitter, no augmentation, in chunks
-        were = [(m, m.training) for part in self.parts for m in part.modules()]
-        try:
-            for m, _ in were:
-                m.training = False
-            yield
-        finally:
-            for m, mode in were:
-                m.training = mode
+        self.renderer, self.geometry, self.rays = renderer, geometry, rays
+        self.surroundings = nn.ModuleList(surroundings)
+        self.epoch, self.fit_step = epoch, 0
 
     def render(self, views: dict[str, Any]) -> Tensor:
-        """Whole pictures [V,3,H,W] in [-1,1]."""
-        with self._evaluating():
-            return self.renderer(**views)["comp_rgb"].movedim(-1, 1) * 2 - 1
+        """Whole pictures [V,3,H,W] in [-1,1]: what validation shows, without jitter and augmentation."""
+        count, height, width, _ = views["rays_o"].shape
+        size = max(1, PIXELS_PER_RENDER // (height * width))
+        with _evaluating(self.renderer, self.geometry, self.surroundings):
+            parts = [
+                self.renderer(**_some(views, slice(i, i + size), count))["comp_rgb"] for i in range(0, count, size)
+            ]
+        return torch.cat(parts).movedim(-1, 1) * 2 - 1
 
     def residual(self, views: dict[str, Any], target: Tensor, generator: torch.Generator) -> Tensor:
         """Render minus target [V,n,1,3] on n random pixels of each view, n = rays / V (at least 1)."""
@@ -52,5 +51,24 @@ class RenderedField(nn.Module):
             return x.reshape(count, height * width, 3).gather(1, pick.expand(-1, -1, 3))[:, :, None]
 
         rays = {"rays_o": pixels(views["rays_o"]), "rays_d": pixels(views["rays_d"])}
-        out = self.renderer(**{**views, **rays, "height": n, "width": 1})
+        # the renderer may jitter its samples, but a random light or backdrop would be another f than the target's
+        with _evaluating(self.surroundings):
+            out = self.renderer(**{**views, **rays, "height": n, "width": 1})
         return out["comp_rgb"] * 2 - 1 - pixels(target.movedim(1, -1))
+
+
+@contextmanager
+def _evaluating(*parts: nn.Module) -> Iterator[None]:
+    were = [(m, m.training) for part in parts for m in part.modules()]
+    try:
+        for m, _ in were:
+            m.training = False
+        yield
+    finally:
+        for m, mode in were:
+            m.training = mode
+
+
+def _some(views: dict[str, Any], part: slice, count: int) -> dict[str, Any]:
+    """The views of `part`: what has an entry per view is cut, the rest (height, width) kept."""
+    return {k: v[part] if isinstance(v, Tensor) and v.ndim and len(v) == count else v for k, v in views.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from pullback.models.guided import FIT_SPACES
 from pullback.noise import COUPLINGS
 from torch import nn
 
-from ._framework import BaseObject, register
+from ._framework import BaseObject, C, info, register, registered
+from .dropin import WEIGHTS, DropIn
 
 CONSTRAINTS = {
     "none": lambda cfg: None,
@@ -30,38 +32,13 @@ def _at_least(name: str, value: float, low: float, strict: bool = False) -> None
         raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
 
 
-class AnySize:
-    """A latent denoiser for renders of any size: resized to the model's on the way in, and back on the way out."""
-
-    def __init__(self, denoise: models.GuidedDenoiser) -> None:
-        self.denoise = denoise
-        self.fit_space, self.nfe_per_view = denoise.fit_space, denoise.nfe_per_view
-        self.model_size = (denoise.model.image_size, denoise.model.image_size)
-        self.render_size = self.model_size
-
-    def __call__(self, noisy: torch.Tensor, sigma: float, views: Any) -> torch.Tensor:
-        return self.denoise(noisy, sigma, views)
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        # a visit encodes its renders before it decodes its targets, so the size to go back to is known
-        self.render_size = (images.shape[-2], images.shape[-1])
-        return self.denoise.encode(_resize(images, self.model_size))
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return _resize(self.denoise.decode(latents), self.render_size)
-
-
-def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if images.shape[-2:] == size:
-        return images
-    return torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-
-
 @register("pullback-guidance")
-class PullbackGuidance(BaseObject):
+class PullbackGuidance(DropIn, BaseObject):
     """Loads the diffusion model and builds schedule, noise, constraint and sampler for a system.
 
-    `guidance_scale` s is diffusers': x̂0 = uncond + s (cond − uncond); 1 means no guidance.
+    For `pullback-system` it is that; in other systems it is a drop-in for their guidance, see `DropIn`.
+    `guidance_scale` s is diffusers': x̂0 = uncond + s (cond − uncond); 1 means no guidance. Keys that only another
+    registered guidance knows are ignored with a line in the log, so that its block can stay as it is.
     """
 
     @dataclass
@@ -90,6 +67,13 @@ class PullbackGuidance(BaseObject):
         fit_steps: int = 100
         fit_rays: int = 8192
         views_per_call: int = 8
+        # as a drop-in only: the training steps to anneal over (null: trainer.max_steps), bounds of the noise by
+        # threestudio's share of the model's time, the weight of the residual, and its largest absolute value
+        trainer_max_steps: Any = None
+        min_step_percent: Any = None
+        max_step_percent: Any = None
+        weighting_strategy: str = "fit"
+        grad_clip: Any = None
 
         def __post_init__(self) -> None:
             for name in ("levels", "cycles", "fit_steps", "fit_rays", "views_per_call"):
@@ -103,6 +87,7 @@ class PullbackGuidance(BaseObject):
                 "noise": tuple(COUPLINGS),
                 "fit_space": FIT_SPACES,
                 "order": (1, 2),
+                "weighting_strategy": tuple(WEIGHTS),
             }
             for name, allowed in choices.items():
                 if getattr(self, name) not in allowed:
@@ -114,6 +99,20 @@ class PullbackGuidance(BaseObject):
                 raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
 
     cfg: Config
+
+    def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
+        mine = {f.name for f in dataclasses.fields(self.Config)}
+        others = {
+            f.name
+            for name, cls in registered.items()
+            if name.endswith("-guidance") and dataclasses.is_dataclass(getattr(cls, "Config", None))
+            for f in dataclasses.fields(cls.Config)
+        }
+        foreign = [key for key in cfg or {} if key not in mine and key in others]
+        if foreign:
+            info(f"pullback-guidance has no use for {', '.join(foreign)} of system.guidance")
+            cfg = {key: value for key, value in cfg.items() if key not in foreign}
+        super().__init__(cfg, *args, **kwargs)
 
     def configure(self) -> None:
         self.model = models.load(
@@ -131,8 +130,8 @@ class PullbackGuidance(BaseObject):
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
         low, high = self.model.sigma_min, self.model.sigma_max
-        top = high if self.cfg.sigma_max is None else float(self.cfg.sigma_max)
-        bottom = low if self.cfg.sigma_min is None else float(self.cfg.sigma_min)
+        top = self._sigma("sigma_max", "max_step_percent", high)
+        bottom = self._sigma("sigma_min", "min_step_percent", low)
         for name, value in (("sigma_max", top), ("sigma_min", bottom)):
             if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
                 raise UserError(
@@ -146,13 +145,36 @@ class PullbackGuidance(BaseObject):
             )
         return pullback.karras_sigmas(self.cfg.levels, bottom, top, rho=self.cfg.rho)
 
-    def denoiser(self, text: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]) -> AnySize:
-        """The guided denoiser; `text(views)` gives conditional and unconditional embeddings, each [V,T,D]."""
-        return AnySize(
-            models.GuidedDenoiser(
-                self.model, text, self.cfg.guidance_scale, self.cfg.fit_space, chunk=self.cfg.views_per_call
-            )
-        )
+    def _sigma(self, name: str, percent: str, default: float) -> float:
+        if self.cfg[name] is not None:
+            return float(self.cfg[name])
+        if self.cfg[percent] is None:
+            return default
+        times = self.model.schedule.sigmas
+        return float(times[min(int(C(self.cfg[percent], 0, 0) * len(times)), len(times) - 1)])
+
+    def denoiser(self, prompt_utils: Any) -> models.AnySize:
+        """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
+
+        Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
+        """
+
+        def angles(views: dict[str, Any]) -> tuple[Any, ...]:
+            named = (views[k] for k in ("elevation", "azimuth", "camera_distances"))
+            return *named, self.cfg.view_dependent_prompting
+
+        def text(views: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+            return prompt_utils.get_text_embeddings(*angles(views)).chunk(2)
+
+        def perp_neg_text(views: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+            texts, weights = prompt_utils.get_text_embeddings_perp_neg(*angles(views))
+            cond, uncond, negatives = texts.split([len(weights), len(weights), weights.numel()])
+            return cond, uncond, negatives.unflatten(0, tuple(weights.shape)), weights
+
+        options = {"fit_space": self.cfg.fit_space, "chunk": self.cfg.views_per_call}
+        if prompt_utils.use_perp_neg:
+            return models.AnySize(models.PerpNegDenoiser(self.model, perp_neg_text, self.cfg.guidance_scale, **options))
+        return models.AnySize(models.GuidedDenoiser(self.model, text, self.cfg.guidance_scale, **options))
 
     def sampler(
         self,

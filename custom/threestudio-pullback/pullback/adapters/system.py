@@ -7,16 +7,17 @@ from typing import Any
 
 import pullback
 import torch
-from pullback.errors import NonFiniteError, UserError
-from torch import Tensor
+from pullback.errors import UserError
+from pullback.version import describe
 
 from . import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
-from ._framework import BaseLift3DSystem, find, info, register
+from ._framework import BaseLift3DSystem, batch_of_step, find, info, parse_structured, register, seed_step
 from .field import RenderedField
+from .pictures import Pictures
 
 
 @register("pullback-system")
-class PullbackSystem(BaseLift3DSystem):
+class PullbackSystem(Pictures, BaseLift3DSystem):
     """Samples the field's parameters by the pulled-back reverse diffusion of Savani et al. 2024.
 
     A step takes the batch's cameras, forms the targets of one noise level and fits the field to them with the
@@ -37,46 +38,37 @@ class PullbackSystem(BaseLift3DSystem):
         self.state: Any = None
         self._seed = torch.initial_seed()
         self._saved: dict[str, Any] | None = None
-        self._pictures: list[tuple[int, Tensor, Tensor]] = []
+        options = parse_structured(find(self.cfg.guidance_type).Config, self.cfg.guidance)
+        self._fit_steps = int(options.fit_steps)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.renderer(**batch)
 
-    def _look(self, batch: dict[str, Any]) -> tuple[int, Tensor, Tensor]:
-        """Index, colours [H,W,3] and opacity [H,W] of an evaluation view, for `_save_grid`."""
-        out, view = self(batch), int(batch["index"][0])
-        if not bool(out["comp_rgb"].isfinite().all()):
-            raise NonFiniteError(f"At step {self.true_global_step} the render has a NaN in evaluation view {view}.")
-        return view, out["comp_rgb"][0], out["opacity"][0, ..., 0]
-
-    # ---- sampling
+    def do_update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        # what the parts schedule (bands of a hash grid, lights) counts steps of the optimiser, a visit has many
+        steps = global_step if on_load_weights else global_step * self._fit_steps
+        super().do_update_step(epoch, steps, on_load_weights=on_load_weights)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if self.resumed and self._saved is None:
-            raise UserError(
-                "`resume` names a checkpoint of another system, which holds no sampler state; "
-                "start from its parameters with system.weights=…"
-            )
+        info(describe())
+        self._check_trainer()
+        if self.resumed:
+            self._check_saved()
         self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
         prompt_processor = find(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
-        prompt_utils = prompt_processor()
-
-        def text(views: dict[str, Any]) -> tuple[Tensor, Tensor]:
-            both = prompt_utils.get_text_embeddings(
-                views["elevation"], views["azimuth"], views["camera_distances"],
-                self.guidance.cfg.view_dependent_prompting,
-            )  # fmt: skip
-            cond, uncond = both.chunk(2)
-            return cond, uncond
-
-        parts = [self.renderer, self.geometry, self.material, self.background]
-        self._field = (RenderedField(self.renderer, parts, self.guidance.cfg.fit_rays),)  # hidden from state_dict
+        denoise = self.guidance.denoiser(prompt_processor())
+        self._field = (  # a tuple hides it from state_dict
+            RenderedField(
+                self.renderer, self.geometry, [self.material, self.background],
+                self.guidance.cfg.fit_rays, self.true_current_epoch,
+            ),
+        )  # fmt: skip
         self._batch: dict[str, Any] = {}
         sampler = self.sampler = self.guidance.sampler(
             self._field[0],
             views=lambda generator: self._batch,
-            denoise=self.guidance.denoiser(text),
+            denoise=denoise,
             optimizer=self.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
             seed=self._seed,
         )
@@ -89,12 +81,37 @@ class PullbackSystem(BaseLift3DSystem):
             f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}"
         )
 
+    def _check_trainer(self) -> None:
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"--gpu names {self.trainer.world_size} devices, but a run samples on one; start one run per device"
+            )
+        if self.trainer.precision not in ("32-true", "32", 32, "64-true", "bf16-mixed"):
+            raise UserError(
+                f"`trainer.precision` must be 32 or bf16-mixed, not {self.trainer.precision}: the fit of a level has "
+                "no gradient scaling; the diffusion model has its own system.guidance.half_precision_weights"
+            )
+
+    def _check_saved(self) -> None:
+        if self._saved is None:
+            raise UserError(
+                "`resume` names a checkpoint of another system, which holds no sampler state; "
+                "start from its parameters with system.weights=…"
+            )
+        if self._saved["seed"] != self._seed:
+            raise UserError(
+                f"`seed` is {self._seed}, but the checkpoint's run had {self._saved['seed']}; resume with its own"
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
+        seed_step(self._seed, self.true_global_step)
+        super().on_train_batch_start(batch, batch_idx)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         assert self.sampler is not None
         field = self._field[0]
-        self._batch = batch
-        field.epoch = self.true_current_epoch
-        field.fit_step = self.true_global_step * self.guidance.cfg.fit_steps
+        self._batch = batch_of_step(self, batch)
+        field.fit_step = self.true_global_step * self._fit_steps
         self.state = self.sampler.visit(self.state)
         for name in ("level", "sigma", "residual"):
             self.log(name, float(self.state.record[name]), prog_bar=True)
@@ -124,63 +141,8 @@ class PullbackSystem(BaseLift3DSystem):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if self.state is not None:
-            checkpoint["pullback"] = self.state.state_dict(with_params=False)
+            checkpoint["pullback"] = {**self.state.state_dict(with_params=False), "seed": self._seed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._saved = checkpoint.get("pullback")
-
-    # ---- pictures
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._pictures.append(self._look(batch))
-
-    def on_validation_epoch_end(self) -> None:
-        self._save_grid(f"it{self.true_global_step}-val.png", "validation_step")
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        view, rgb, opacity = self._look(batch)
-        self._pictures.append((view, rgb, opacity))
-        self.save_image_grid(
-            f"it{self.true_global_step}-test/{view}.png",
-            [{"type": "rgb", "img": rgb, "kwargs": {"data_format": "HWC"}}],
-            name="test_step",
-            step=self.true_global_step,
-        )
-
-    def on_test_epoch_end(self) -> None:
-        folder = f"it{self.true_global_step}-test"
-        self.save_img_sequence(
-            folder, folder, r"(\d+)\.png", save_format="mp4", fps=30, name="test", step=self.true_global_step
-        )
-        every = max(1, len(self._pictures) // 8)
-        self._pictures = self._pictures[::every][:8]
-        self._save_grid(f"it{self.true_global_step}-grid.png", "test")
-
-    def _save_grid(self, filename: str, name: str) -> None:
-        """One picture of all collected views: colours above, opacity below."""
-        if not self._pictures:
-            return
-        views = sorted(self._pictures, key=lambda p: p[0])
-        self._pictures = []
-        self.save_image_grid(
-            filename,
-            [
-                [
-                    {
-                        "type": "rgb",
-                        "img": torch.cat([v[1] for v in views], 1),
-                        "kwargs": {"data_format": "HWC"},
-                    }
-                ],
-                [
-                    {
-                        "type": "grayscale",
-                        "img": torch.cat([v[2] for v in views], 1),
-                        "kwargs": {"cmap": None, "data_range": (0, 1)},
-                    }
-                ],
-            ],
-            name=name,
-            step=self.true_global_step,
-        )

@@ -1,15 +1,19 @@
 """Pretrained text-to-image models as denoisers; diffusers and transformers come with a load."""
 
+from .any_size import AnySize
 from .diffusion import DiffusionModel
 from .folder import TEXT_COMPONENTS, fingerprint, resolve
 from .guided import GuidedDenoiser, fixed_text
 from .load import load, load_text_encoder
+from .perp_neg import PerpNegDenoiser
 from .text import TextEncoder
 
 __all__ = [
     "TEXT_COMPONENTS",
+    "AnySize",
     "DiffusionModel",
     "GuidedDenoiser",
+    "PerpNegDenoiser",
     "TextEncoder",
     "fingerprint",
     "fixed_text",

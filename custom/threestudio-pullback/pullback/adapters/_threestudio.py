@@ -1,0 +1,30 @@
+"""What real threestudio lacks for an exact resume: steps whose random numbers depend on (seed, step) alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from pullback.host.base import derive_seed
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seeds every global generator from (seed, step)."""
+    value = derive_seed(seed, step, "step")
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+
+
+def batch_of_step(system: Any, batch: Any) -> Any:
+    """The cameras of this step, drawn now by the dataset whose `collate` makes them up.
+
+    The loader's own batch was drawn one step ahead, with what the generators and the dataset's schedules happened to
+    be then; after a resume that is something else. A dataset that reads its batches keeps the one given.
+    """
+    dataset = system.dataset
+    if not isinstance(dataset, torch.utils.data.IterableDataset) or not hasattr(dataset, "collate"):
+        return batch
+    return system.transfer_batch_to_device(dataset.collate({}), system.device, 0)

@@ -1,0 +1,66 @@
+"""Perp-Neg: guidance by negative prompts that leaves what the prompt asks for untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .diffusion import DiffusionModel
+from .guided import GuidedDenoiser
+
+PerpNegTextOf = Callable[[Any], tuple[Tensor, Tensor, Tensor, Tensor]]
+"""views -> cond, uncond [V,T,D], negatives [V,N,T,D] and their weights [V,N], below 0 to steer away."""
+
+
+class PerpNegDenoiser(GuidedDenoiser):
+    """x̂0 = x̂0_uncond + s (Δ + Σ_i w_i Δ_i^⊥), Δ = x̂0_cond − x̂0_uncond, Δ_i = x̂0_neg,i − x̂0_uncond.
+
+    Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. text: see `PerpNegTextOf`; with every w 0, or every
+    negative equal to the prompt, this is classifier-free guidance. Other arguments as for `GuidedDenoiser`.
+    Source: Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm" (arXiv 2304.04968).
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        text: PerpNegTextOf,
+        guidance_scale: float,
+        fit_space: str = "image",
+        chunk: int | None = None,
+        negatives: int = 2,
+    ):
+        super().__init__(model, lambda views: text(views)[:2], guidance_scale, fit_space, chunk)
+        self.perp_neg_text, self.negatives = text, negatives
+
+    @property
+    def nfe_per_view(self) -> int:
+        return 2 + self.negatives
+
+    def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+        cond, uncond, negatives, weights = self.perp_neg_text(views)
+        size = self.chunk or len(noisy)
+        batches = zip(*(x.split(size) for x in (noisy, cond, uncond, negatives, weights)), strict=True)
+        return torch.cat([self._perp_neg(*batch, sigma) for batch in batches]).to(noisy.device)
+
+    def _perp_neg(
+        self, noisy: Tensor, cond: Tensor, uncond: Tensor, negatives: Tensor, weights: Tensor, sigma: float
+    ) -> Tensor:
+        texts = torch.cat([cond[:, None], uncond[:, None], negatives.to(cond)], 1)  # [V,2+N,T,D]
+        count = texts.shape[1]
+        x0 = self.model.predict_x0(noisy.repeat_interleave(count, 0), sigma, texts.flatten(0, 1))
+        x0 = x0.unflatten(0, (-1, count))
+        toward = x0[:, 0] - x0[:, 1]
+        away = perpendicular(x0[:, 2:] - x0[:, 1:2], toward[:, None])
+        steer = (weights.to(x0)[:, :, None, None, None] * away).sum(1)
+        return x0[:, 1] + self.guidance_scale * (toward + steer)
+
+
+def perpendicular(x: Tensor, y: Tensor) -> Tensor:
+    """x less its projection on y, over the last three axes; x itself where y is 0."""
+    axes = (-3, -2, -1)
+    length = (y * y).sum(axes, keepdim=True)
+    share = (x * y).sum(axes, keepdim=True) / torch.where(length > 0, length, 1)
+    return x - share * y
