@@ -24,7 +24,7 @@ def batch_of_step(system: Any, batch: Any) -> Any:
     The loader's own batch was drawn one step ahead, with what the generators and the dataset's schedules happened to
     be then; after a resume that is something else. A dataset that reads its batches keeps the one given.
     """
-    dataset = system.dataset
-    if not isinstance(dataset, torch.utils.data.IterableDataset) or not hasattr(dataset, "collate"):
+    draw = getattr(system.dataset, "collate", None)
+    if draw is None or not isinstance(system.dataset, torch.utils.data.IterableDataset):
         return batch
-    return system.transfer_batch_to_device(dataset.collate({}), system.device, 0)
+    return system.transfer_batch_to_device(draw({}), system.device, 0)

@@ -146,12 +146,13 @@ class PullbackGuidance(DropIn, BaseObject):
         return pullback.karras_sigmas(self.cfg.levels, bottom, top, rho=self.cfg.rho)
 
     def _sigma(self, name: str, percent: str, default: float) -> float:
-        if self.cfg[name] is not None:
-            return float(self.cfg[name])
-        if self.cfg[percent] is None:
+        sigma, share = getattr(self.cfg, name), getattr(self.cfg, percent)
+        if sigma is not None:
+            return float(sigma)
+        if share is None:
             return default
         times = self.model.schedule.sigmas
-        return float(times[min(int(C(self.cfg[percent], 0, 0) * len(times)), len(times) - 1)])
+        return float(times[min(int(C(share, 0, 0) * len(times)), len(times) - 1)])
 
     def denoiser(self, prompt_utils: Any) -> models.AnySize:
         """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
@@ -163,18 +164,19 @@ class PullbackGuidance(DropIn, BaseObject):
             named = (views[k] for k in ("elevation", "azimuth", "camera_distances"))
             return *named, self.cfg.view_dependent_prompting
 
-        def text(views: dict[str, Any]) -> tuple[torch.Tensor, ...]:
-            return prompt_utils.get_text_embeddings(*angles(views)).chunk(2)
+        def text(views: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+            cond, uncond = prompt_utils.get_text_embeddings(*angles(views)).chunk(2)
+            return cond, uncond
 
-        def perp_neg_text(views: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+        def perp_neg_text(views: dict[str, Any]) -> models.PerpNegText:
             texts, weights = prompt_utils.get_text_embeddings_perp_neg(*angles(views))
             cond, uncond, negatives = texts.split([len(weights), len(weights), weights.numel()])
             return cond, uncond, negatives.unflatten(0, tuple(weights.shape)), weights
 
-        options = {"fit_space": self.cfg.fit_space, "chunk": self.cfg.views_per_call}
+        options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
         if prompt_utils.use_perp_neg:
-            return models.AnySize(models.PerpNegDenoiser(self.model, perp_neg_text, self.cfg.guidance_scale, **options))
-        return models.AnySize(models.GuidedDenoiser(self.model, text, self.cfg.guidance_scale, **options))
+            return models.AnySize(models.PerpNegDenoiser(self.model, perp_neg_text, *options))
+        return models.AnySize(models.GuidedDenoiser(self.model, text, *options))
 
     def sampler(
         self,

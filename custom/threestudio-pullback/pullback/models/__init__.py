@@ -5,7 +5,7 @@ from .diffusion import DiffusionModel
 from .folder import TEXT_COMPONENTS, fingerprint, resolve
 from .guided import GuidedDenoiser, fixed_text
 from .load import load, load_text_encoder
-from .perp_neg import PerpNegDenoiser
+from .perp_neg import PerpNegDenoiser, PerpNegText
 from .text import TextEncoder
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DiffusionModel",
     "GuidedDenoiser",
     "PerpNegDenoiser",
+    "PerpNegText",
     "TextEncoder",
     "fingerprint",
     "fixed_text",

@@ -11,14 +11,14 @@ from torch import Tensor
 from .diffusion import DiffusionModel
 from .guided import GuidedDenoiser
 
-PerpNegTextOf = Callable[[Any], tuple[Tensor, Tensor, Tensor, Tensor]]
-"""views -> cond, uncond [V,T,D], negatives [V,N,T,D] and their weights [V,N], below 0 to steer away."""
+PerpNegText = tuple[Tensor, Tensor, Tensor, Tensor]
+"""cond, uncond [V,T,D], negatives [V,N,T,D] and their weights [V,N], below 0 to steer away."""
 
 
 class PerpNegDenoiser(GuidedDenoiser):
     """x̂0 = x̂0_uncond + s (Δ + Σ_i w_i Δ_i^⊥), Δ = x̂0_cond − x̂0_uncond, Δ_i = x̂0_neg,i − x̂0_uncond.
 
-    Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. text: see `PerpNegTextOf`; with every w 0, or every
+    Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. text: views -> `PerpNegText`; with every w 0, or every
     negative equal to the prompt, this is classifier-free guidance. Other arguments as for `GuidedDenoiser`.
     Source: Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm" (arXiv 2304.04968).
     """
@@ -26,7 +26,7 @@ class PerpNegDenoiser(GuidedDenoiser):
     def __init__(
         self,
         model: DiffusionModel,
-        text: PerpNegTextOf,
+        text: Callable[[Any], PerpNegText],
         guidance_scale: float,
         fit_space: str = "image",
         chunk: int | None = None,
@@ -41,14 +41,12 @@ class PerpNegDenoiser(GuidedDenoiser):
 
     def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
         cond, uncond, negatives, weights = self.perp_neg_text(views)
+        texts = torch.cat([cond[:, None], uncond[:, None], negatives.to(cond)], 1)  # [V,2+N,T,D]
         size = self.chunk or len(noisy)
-        batches = zip(*(x.split(size) for x in (noisy, cond, uncond, negatives, weights)), strict=True)
+        batches = zip(noisy.split(size), texts.split(size), weights.split(size), strict=True)
         return torch.cat([self._perp_neg(*batch, sigma) for batch in batches]).to(noisy.device)
 
-    def _perp_neg(
-        self, noisy: Tensor, cond: Tensor, uncond: Tensor, negatives: Tensor, weights: Tensor, sigma: float
-    ) -> Tensor:
-        texts = torch.cat([cond[:, None], uncond[:, None], negatives.to(cond)], 1)  # [V,2+N,T,D]
+    def _perp_neg(self, noisy: Tensor, texts: Tensor, weights: Tensor, sigma: float) -> Tensor:
         count = texts.shape[1]
         x0 = self.model.predict_x0(noisy.repeat_interleave(count, 0), sigma, texts.flatten(0, 1))
         x0 = x0.unflatten(0, (-1, count))
