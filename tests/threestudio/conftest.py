@@ -30,7 +30,7 @@ SMALL = (
     f"system.guidance.pretrained_model_name_or_path={TINY_SD}",
     "system.prompt_processor.prompt=a red cube", "system.prompt_processor.spawn=false",
     "system.guidance.half_precision_weights=false",
-    "trainer.max_steps=2", "trainer.precision=32", "trainer.enable_progress_bar=false",
+    "trainer.max_steps=2", "trainer.precision=32",
 )  # fmt: skip
 # for geometries with a hash grid
 SMALL_HASH_GRID = (

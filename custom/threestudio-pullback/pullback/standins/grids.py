@@ -1,0 +1,127 @@
+"""nerfacc's march through occupancy grids, in PyTorch, all rays at a time. Signature and meaning are nerfacc's."""
+
+from __future__ import annotations
+
+import torch
+from nerfacc.data_specs import RayIntervals, RaySamples
+from nerfacc.grid import _ray_aabb_intersect
+from torch import Tensor
+
+ray_aabb_intersect = torch.no_grad()(_ray_aabb_intersect)  # nerfacc's own, for any device
+
+_AT_ONCE = 2**21  # places looked up at a time
+
+
+@torch.no_grad()
+def traverse_grids(
+    rays_o: Tensor,
+    rays_d: Tensor,
+    binaries: Tensor,
+    aabbs: Tensor,
+    near_planes: Tensor | None = None,
+    far_planes: Tensor | None = None,
+    step_size: float = 1e-3,
+    cone_angle: float = 0.0,
+    traverse_steps_limit: int | None = None,
+    over_allocate: bool = False,
+    rays_mask: Tensor | None = None,
+    t_sorted: Tensor | None = None,
+    t_indices: Tensor | None = None,
+    hits: Tensor | None = None,
+) -> tuple[RayIntervals, RaySamples, Tensor]:
+    """Equal intervals along rays, those whose middles lie in occupied cells.
+
+    A ray is cut into [near + k·step, near + (k+1)·step], k = 0, 1, …; an interval counts if its middle lies before
+    the far plane and in an occupied cell of the first grid that contains it.
+
+    Args:
+        rays_o, rays_d: [R, 3] origins and unit directions.
+        binaries: [G, X, Y, Z] bool, which cells are occupied.
+        aabbs: [G, 6], each grid's lower and upper corner.
+        near_planes, far_planes: [R]; 0 and ∞ where left out.
+        step_size: above 0.
+        cone_angle: 0, no other is here.
+        traverse_steps_limit: the most intervals of a ray; the first ones count.
+        rays_mask: [R] bool, rays to march along.
+        over_allocate, t_sorted, t_indices, hits: only about speed on CUDA.
+
+    Returns:
+        Intervals (neighbours share an edge), their middles, and the distance [R] at which each ray's march ended.
+    """
+    if cone_angle != 0 or step_size <= 0:
+        raise NotImplementedError("on a CPU, nerfacc's grids are marched with a step_size above 0 and cone_angle=0")
+    near = torch.zeros_like(rays_o[:, 0]) if near_planes is None else near_planes
+    far = torch.full_like(near, torch.inf) if far_planes is None else far_planes
+    enter, leave, hit = ray_aabb_intersect(rays_o, rays_d, aabbs)
+    enter = enter.masked_fill(~hit, torch.inf).amin(1).maximum(near)
+    leave = leave.masked_fill(~hit, -torch.inf).amax(1).minimum(far)
+    if rays_mask is not None:
+        leave = leave.masked_fill(~rays_mask, -torch.inf)
+    # the first interval with its middle inside, and how many there are
+    first = ((enter - near) / step_size - 0.5).ceil().clamp(min=0).nan_to_num(posinf=0)
+    start = near + first * step_size
+    count = ((leave - start) / step_size - 0.5).ceil().clamp(min=0).long()
+    most = int(count.max()) if len(count) else 0
+    at_once = max(1, _AT_ONCE // max(most, 1))
+    parts = [
+        _march(o, d, s, n, binaries, aabbs, step_size, traverse_steps_limit)
+        for o, d, s, n in zip(
+            rays_o.split(at_once), rays_d.split(at_once), start.split(at_once), count.split(at_once), strict=True
+        )
+    ]
+    edges, left, right, per_ray, ends = (torch.cat(x) for x in zip(*parts, strict=True))
+    packed_edges, packed_samples = (torch.stack([n.cumsum(0) - n, n], -1) for n in per_ray.unbind(1))
+    rays = torch.arange(len(near), device=near.device)
+    intervals = RayIntervals(edges, packed_edges, rays.repeat_interleave(per_ray[:, 0]), left, right)
+    middles = (edges[left] + edges[right]) / 2
+    ray_indices = rays.repeat_interleave(per_ray[:, 1])
+    samples = RaySamples(middles, packed_samples, ray_indices, torch.ones_like(middles, dtype=torch.bool))
+    return intervals, samples, ends
+
+
+def _march(
+    origins: Tensor,
+    directions: Tensor,
+    start: Tensor,
+    count: Tensor,
+    binaries: Tensor,
+    aabbs: Tensor,
+    step: float,
+    limit: int | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Edges [M], whether left, whether right edge [M]; edges and samples of each ray [R, 2]; end of each ray [R]."""
+    k = torch.arange(int(count.max()) if len(count) else 0, device=start.device)
+    kept = k < count[:, None]
+    if not bool(binaries.all()):
+        middles = start[:, None] + (k + 0.5) * step
+        kept &= _occupied(origins, directions, middles, binaries, aabbs)
+    end = start + count * step
+    if limit is not None and limit > 0:
+        reached = kept.cumsum(1)
+        full = reached[:, -1:] >= limit if len(k) else kept.any(1, keepdim=True)
+        last = (reached < limit).sum(1) + 1  # intervals up to and with the last that counts
+        end = torch.where(full[:, 0], start + last * step, end)
+        kept &= reached <= limit
+    no = kept.new_zeros(len(kept), 1)
+    left, right = torch.cat([kept, no], 1), torch.cat([no, kept], 1)
+    there = left | right
+    edges = start[:, None] + torch.arange(len(k) + 1, device=start.device) * step
+    per_ray = torch.stack([there.sum(1), kept.sum(1)], 1)
+    return edges[there], left[there], right[there], per_ray, end
+
+
+def _occupied(origins: Tensor, directions: Tensor, t: Tensor, binaries: Tensor, aabbs: Tensor) -> Tensor:
+    """Whether o + t·d, t [R, K], lies in an occupied cell of the first grid that contains it."""
+    found = torch.zeros_like(t, dtype=torch.bool)
+    for grid, (low, high) in zip(reversed(binaries.unbind()), reversed(aabbs.view(-1, 2, 3).unbind()), strict=True):
+        index, inside = torch.zeros_like(t, dtype=torch.int32), torch.ones_like(found)
+        for axis, cells in enumerate(grid.shape):
+            scale = cells / (high[axis] - low[axis])
+            place = torch.addcmul(
+                ((origins[:, axis] - low[axis]) * scale)[:, None], t, (directions[:, axis] * scale)[:, None]
+            )
+            if len(binaries) > 1:
+                inside &= (place >= 0) & (place <= cells)
+            index = index * cells + place.to(torch.int32).clamp_(0, cells - 1)
+        found = torch.where(inside, grid.reshape(-1)[index], found)
+    return found

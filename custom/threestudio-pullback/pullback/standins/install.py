@@ -1,0 +1,120 @@
+"""Puts the stand-ins in place. Each is for this process and its children alone; no file of threestudio changes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any
+
+import torch
+
+_MODULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "modules")
+# packages stood in for where they are not installed: what then is not to be had
+_ABSENT = {
+    "nvdiffrast": "rasterising and texturing meshes",
+    "envlight": "pbr-material",
+    "controlnet_aux": "ControlNet guidance",
+    "torchvision": "what uses it",
+}
+
+
+def install() -> list[str]:
+    """Stands in for all that threestudio, which must be on sys.path, needs of CUDA, and imports it.
+
+    Returns:
+        One line for each stand-in: for what, why, and what it is.
+    """
+    # no CUDA device is seen, so that one is nowhere used by half
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    said = _packages()
+    importlib.import_module("threestudio")
+    return [*said, *_nerfacc(), *_devices(), *_trainer(), *_half_precision()]
+
+
+def _packages() -> list[str]:
+    # child processes inherit sys.path
+    sys.path.insert(1, os.path.join(_MODULES, "always"))
+    missing = [name for name in _ABSENT if importlib.util.find_spec(name) is None]
+    sys.path.append(os.path.join(_MODULES, "absent"))
+    return [
+        "tinycudann (it needs CUDA): the bundled host's hash grid, encodings and networks, in PyTorch",
+        *(f"{name} (not installed): an empty module; {_ABSENT[name]} will end with a message" for name in missing),
+    ]
+
+
+def _nerfacc() -> list[str]:
+    import nerfacc
+
+    from . import grids, segments
+
+    here = {
+        grids: ("ray_aabb_intersect", "traverse_grids"),
+        segments: (
+            "pack_info", "inclusive_sum", "exclusive_sum", "inclusive_prod", "exclusive_prod",
+            "importance_sampling", "searchsorted",
+        ),
+    }  # fmt: skip
+    for module, names in here.items():
+        for name in names:
+            _replace(getattr(nerfacc, name), getattr(module, name), "nerfacc", "threestudio")
+    listed = ", ".join(name for names in here.values() for name in names)
+    return [f"nerfacc's {listed} (compiled for CUDA): the same functions in PyTorch"]
+
+
+def _devices() -> list[str]:
+    from threestudio.models import networks
+    from threestudio.utils import misc
+
+    cpu = torch.device("cpu")
+    _replace(misc.get_device, lambda: cpu, "threestudio")
+    # there, a rank is only ever a CUDA device's number
+    networks.get_rank = lambda: cpu
+    torch.cuda.device = contextlib.nullcontext  # type: ignore[assignment,misc]
+    return ["get_device() and torch.cuda.device() (they name a CUDA device): the CPU"]
+
+
+def _trainer() -> list[str]:
+    import pytorch_lightning as pl
+    import threestudio
+
+    original = pl.Trainer.__init__
+
+    @functools.wraps(original)
+    def on_cpu(self: Any, *args: Any, **settings: Any) -> None:
+        settings |= {"accelerator": "cpu", "devices": 1}
+        if str(settings.get("precision", 32)) not in ("32", "32-true", "64", "64-true"):
+            threestudio.info(f"stand-in for trainer.precision {settings['precision']} (it needs CUDA): 32")
+            settings["precision"] = 32
+        original(self, *args, **settings)
+
+    pl.Trainer.__init__ = on_cpu  # type: ignore[method-assign]
+    return ["Trainer(accelerator='gpu') in launch.py: accelerator='cpu', devices=1"]
+
+
+def _half_precision() -> list[str]:
+    from threestudio.utils import base
+
+    original = base.parse_structured
+
+    @functools.wraps(original)
+    def in_single_precision(fields: Any, cfg: Any = None) -> Any:
+        parsed = original(fields, cfg)
+        if getattr(parsed, "half_precision_weights", False):
+            parsed.half_precision_weights = False
+        return parsed
+
+    base.parse_structured = in_single_precision
+    return ["half_precision_weights=true of a guidance (it needs CUDA): false"]
+
+
+def _replace(old: Any, new: Any, *packages: str) -> None:
+    """Puts `new` in the place of `old` under every name that a loaded module of the packages has for it."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in packages:
+            for key, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, key, new)

@@ -1,0 +1,100 @@
+"""`python launch.py --threestudio DIR --config … --train key=value …`: threestudio at DIR, on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+
+from ..errors import UserError
+
+EXTENSION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+_REQUIREMENTS = "pip install -r requirements/threestudio-today.txt"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs DIR/launch.py with the arguments other than --threestudio DIR, with stand-ins for what needs CUDA.
+
+    Relative paths are threestudio's, that is, relative to DIR; of --config and resume=, one that exists relative to
+    the caller's working directory is taken as that.
+
+    Returns:
+        The exit status: 0 done, 2 the user can mend it (one line on stderr says how). A fault of the run is raised.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--threestudio", required=True)
+    own, rest = parser.parse_known_args(argv)
+    try:
+        root = check(own.threestudio)
+        rest = absolute(rest)
+        os.chdir(root)
+        sys.path.insert(0, root)
+        said = _install()
+        import threestudio
+
+        threestudio.info(f"threestudio {threestudio.__version__} of {root}, on the CPU")
+        for line in said:
+            threestudio.info(f"stand-in for {line}")
+        sys.argv = ["launch.py", *rest]
+        runpy.run_path("launch.py", run_name="__main__")
+        return 0
+    except UserError as e:
+        if "--verbose" in rest:
+            traceback.print_exc()
+        print("error: " + re.sub(r"\s+", " ", str(e)), file=sys.stderr)
+        return 2
+
+
+def check(root: str) -> str:
+    """DIR as an absolute path.
+
+    Raises:
+        UserError: no checkout of threestudio, or one without this extension.
+    """
+    path = os.path.abspath(os.path.expanduser(root))
+    for name in ("launch.py", os.path.join("threestudio", "__init__.py")):
+        if not os.path.isfile(os.path.join(path, name)):
+            raise UserError(f"--threestudio {root} is no checkout of threestudio: it has no {name}; name its folder")
+    link = os.path.join(path, "custom", os.path.basename(EXTENSION))
+    if os.path.realpath(link) != EXTENSION:
+        wrong = "is another copy of this extension" if os.path.exists(link) else "is missing"
+        raise UserError(f"{link} {wrong}; link this one there: ./install.sh --threestudio {root}")
+    return path
+
+
+def absolute(argv: Sequence[str]) -> list[str]:
+    """The arguments, in which --config and resume= are absolute where they exist relative to this folder."""
+    changed = list(argv)
+    for i, arg in enumerate(changed):
+        key, equals, value = arg.partition("=")
+        if key in ("--config", "resume") and equals and os.path.exists(value):
+            changed[i] = f"{key}={os.path.abspath(value)}"
+        elif i and changed[i - 1] == "--config" and os.path.exists(arg):
+            changed[i] = os.path.abspath(arg)
+    return changed
+
+
+def _install() -> list[str]:
+    try:
+        _check_libigl()
+        from .install import install
+
+        return install()
+    except ModuleNotFoundError as e:
+        raise UserError(f"threestudio needs the package '{e.name}', which is missing; run: {_REQUIREMENTS}") from e
+
+
+def _check_libigl() -> None:
+    igl = importlib.import_module("igl")
+    if not hasattr(igl, "fast_winding_number_for_meshes"):
+        version = importlib.metadata.version("libigl")
+        raise UserError(
+            f"threestudio needs igl.fast_winding_number_for_meshes, which libigl {version} has not; "
+            "run: pip install libigl==2.5.1"
+        )
