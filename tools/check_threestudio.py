@@ -1,0 +1,189 @@
+"""Which of threestudio's packages this Python has, and what to run; `install.sh --threestudio DIR` calls it.
+
+    python tools/check_threestudio.py ~/threestudio
+
+Reads package metadata and imports none of the packages. Standard library only, and Python 3.8, to be able to say that
+it is too old. Exit status: 0 usable, 1 something is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from typing import NamedTuple
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+OLDEST_PYTHON = (3, 10)
+ON_CPU = os.path.join(ROOT, "requirements", "threestudio-today.txt")
+OLD_SET = os.path.join(ROOT, "requirements", "threestudio-2023.txt")
+
+
+class Package(NamedTuple):
+    """A package that `import threestudio` or a run of the shipped configs needs.
+
+    needed: ">=1.2" (at least) or "<1.2" (below), empty for any version. source: what pip installs.
+    """
+
+    module: str
+    names: tuple[str, ...]  # any of these distributions
+    needed: str = ""
+    source: str = ""
+    gpu_only: bool = False  # has a stand-in on a CPU
+
+    @property
+    def install(self) -> str:
+        return self.source or self.names[0] + self.needed
+
+
+PACKAGES = (
+    Package("torch", ("torch",), ">=2.2"),
+    Package("pytorch_lightning", ("pytorch-lightning",), ">=2.0"),
+    Package("diffusers", ("diffusers",), ">=0.19"),
+    Package("transformers", ("transformers",), ">=4.28"),
+    Package("accelerate", ("accelerate",), ">=0.20"),
+    Package("safetensors", ("safetensors",), ">=0.4"),
+    Package("omegaconf", ("omegaconf",), ">=2.3"),
+    Package("nerfacc", ("nerfacc",), ">=0.5.2"),
+    Package("igl", ("libigl",), "<2.6", "libigl==2.5.1"),  # 2.6 renamed a function that threestudio imports
+    Package("numpy", ("numpy",)),
+    Package("cv2", ("opencv-python-headless", "opencv-python", "opencv-contrib-python")),
+    Package("einops", ("einops",)),
+    Package("imageio", ("imageio",), ">=2.28"),
+    Package("imageio_ffmpeg", ("imageio-ffmpeg",), ">=0.4"),
+    Package("jaxtyping", ("jaxtyping",)),
+    Package("matplotlib", ("matplotlib",)),
+    Package("requests", ("requests",)),
+    Package("scipy", ("scipy",)),
+    Package("tensorboard", ("tensorboard",), ">=2.11"),
+    Package("torchmetrics", ("torchmetrics",)),
+    Package("trimesh", ("trimesh",), ">=4"),
+    Package("typeguard", ("typeguard",)),
+    Package("wandb", ("wandb",)),
+    Package("torchvision", ("torchvision",), gpu_only=True),
+    Package("controlnet_aux", ("controlnet_aux",), gpu_only=True),
+    Package(
+        "tinycudann",
+        ("tinycudann",),
+        source="git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch",
+        gpu_only=True,
+    ),
+    Package("nvdiffrast", ("nvdiffrast",), source="git+https://github.com/NVlabs/nvdiffrast.git", gpu_only=True),
+    Package("envlight", ("envlight",), source="git+https://github.com/ashawkey/envlight.git", gpu_only=True),
+)
+
+
+def found_version(package: Package) -> str | None:
+    """The installed version, "?" where a package without metadata is there, None where there is none."""
+    for name in package.names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "?" if importlib.util.find_spec(package.module) else None
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with: "2.13.0+cpu" is (2, 13, 0)."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in numbers[0].split(".")) if numbers else ()
+
+
+def verdict(package: Package, version: str | None) -> str:
+    """ok, missing, too old or too new."""
+    if version is None:
+        return "missing"
+    bound, have = release(package.needed.lstrip("<>=")), release(version)
+    if not have or not bound:
+        return "ok"
+    if package.needed.startswith("<"):
+        return "ok" if have < bound else "too new"
+    return "ok" if have >= bound else "too old"
+
+
+def cuda_of_torch() -> str | None:
+    """The CUDA version that the installed PyTorch is built for, from the text of its version file."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        return None
+    try:
+        with open(os.path.join(os.path.dirname(spec.origin), "version.py"), encoding="utf-8") as file:
+            built = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)['\"]", file.read(), re.M)
+    except OSError:
+        return None
+    return built[1] if built else None
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs which the driver shows and CUDA_VISIBLE_DEVICES leaves."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode(errors="replace").split("\n")[:-1] if done.returncode == 0 else []
+
+
+def device() -> tuple[bool, str]:
+    """Whether threestudio would run on a GPU, and the sentence that says why."""
+    names, built, torch = gpus(), cuda_of_torch(), found_version(PACKAGES[0])
+    if not names:
+        return False, "CPU (no GPU is seen)"
+    if torch is not None and built is None:
+        return False, f"CPU (a GPU is seen, {names[0]}, but PyTorch {torch} is built without CUDA)"
+    return True, f"GPU ({names[0]}{f'; PyTorch is built for CUDA {built}' if built else ''})"
+
+
+def main(argv: list[str]) -> int:
+    """Prints the report on the threestudio folder argv[0]; returns the exit status."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  (paths of any encoding)
+    folder, python = shlex.quote(os.path.abspath(argv[0])), shlex.quote(sys.executable)
+    on_gpu, where = device()
+    lacking = []
+    print(f"device       {where}")
+    too_old = sys.version_info < OLDEST_PYTHON
+    oldest = "{}.{}".format(*OLDEST_PYTHON)
+    print(f"python       {sys.version.split()[0]}, {sys.executable}" + (f": too old, >={oldest} is needed" * too_old))
+    print()
+    for package in PACKAGES:
+        version = found_version(package)
+        state = verdict(package, version)
+        if package.gpu_only and not on_gpu:
+            state = "not needed on a CPU"
+        command = ""
+        if state not in ("ok", "not needed on a CPU"):
+            lacking.append(package)
+            command = f"   pip install {shlex.quote(package.install)}"
+        row = f"{package.names[0]:<24}{version or '-':<16}{package.needed or 'any':<10}{state}{command}"
+        print(row)
+    print()
+    if too_old:
+        print(f"To do: make an environment of Python {oldest} or newer, and check again with PYTHON=its python.")
+        return 1
+    if lacking:
+        print(f"{len(lacking)} of {len(PACKAGES)} packages to install, with {python} -m", end=" ")
+        if on_gpu:
+            print("pip install, as above. Versions that work together:")
+            print(f"  {ON_CPU}\n  {OLD_SET}")
+        else:
+            print(f"pip install -r {shlex.quote(ON_CPU)}")
+    else:
+        print("All packages are there.")
+    print("To run:")
+    if on_gpu:
+        print(f"  cd {folder} && {python} launch.py --config custom/threestudio-pullback/configs/pullback-nerf.yaml \\")
+        print('      --train --gpu 0 system.prompt_processor.prompt="a DSLR photo of a corgi"')
+    else:
+        print(f"  cd {shlex.quote(ROOT)} && {python} launch.py --threestudio {folder} \\")
+        print('      --config configs/pullback-nerf-tiny.yaml --train system.prompt_processor.prompt="a red cube"')
+    return 1 if lacking else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
