@@ -52,7 +52,7 @@ def _refused(name: object, **options) -> str:
 def test_x0_is_diffusers_pred_original_sample_at_its_own_timesteps(tmp_path: Path, prediction_type: str):
     path = build(tmp_path, prediction_type)
     model = models.load(path, dtype=torch.float64)
-    pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None).to(torch.float64)  # type: ignore
+    pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None, torch_dtype=torch.float64)  # type: ignore
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     scheduler.set_timesteps(1000)
     text = _noise(2, 16, 16)
@@ -70,7 +70,7 @@ def test_x0_is_diffusers_pred_original_sample_at_its_own_timesteps(tmp_path: Pat
 
 
 def test_embeddings_and_latents_are_the_pipelines_own(folder: Path, model: models.DiffusionModel):
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).to(torch.float64)  # type: ignore
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float64)  # type: ignore
     cond, uncond = pipe.encode_prompt(["a red cube"], "cpu", 1, True, ["a ball"])
     assert torch.equal(model.encode_prompt(["a red cube", "a ball"]), torch.cat([cond, uncond]))
     images = _noise(2, 3, 16, 16).clamp(-1, 1)
@@ -203,13 +203,16 @@ def test_nan_is_passed_on(model: models.DiffusionModel):
     assert found[1].isnan().any()
 
 
-def test_memory_options_do_not_change_the_answer(folder: Path, model: models.DiffusionModel):
+def test_memory_options_do_not_change_the_answer(
+    folder: Path, model: models.DiffusionModel, monkeypatch: pytest.MonkeyPatch
+):
     thrifty = models.load(folder, dtype=torch.float64)
     every = ("attention_slicing", "channels_last_format", "memory_efficient_attention")
     thrifty.save_memory(**{f"enable_{name}": True for name in every})
     noisy, text = _noise(2, 4, 8, 8), _noise(2, 16, 16)
     found, expected = (m.predict_x0(noisy, 1.0, text) for m in (thrifty, model))
     assert torch.allclose(found, expected, atol=1e-11)
+    monkeypatch.setitem(sys.modules, "tomesd", None)
     with pytest.raises(UserError, match="pip install tomesd"):
         thrifty.save_memory(token_merging=True)
 

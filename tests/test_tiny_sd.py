@@ -13,6 +13,7 @@ from pullback import models
 from pullback.cli import TINY_MODEL
 from pullback.evaluate import metrics, model, prompts
 from pullback.evaluate.worlds import StudioObject
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,11 @@ def test_it_fits_in_15_megabytes_and_holds_no_pickle():
     files = [f for f in Path(TINY_MODEL).rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 15e6
     assert {f.suffix for f in files} <= {".json", ".txt", ".safetensors", ".md", ".csv"}
+
+
+def test_its_text_encoder_has_the_names_every_version_of_transformers_reads():
+    names = load_file(Path(TINY_MODEL) / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)
 
 
 def test_stable_diffusions_own_pipeline_loads_it_and_samples_the_same_picture(tiny):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pullback.evaluate import captions, worlds
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 SETTINGS = {
@@ -396,6 +397,10 @@ def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
     vae.half().save_pretrained(out / "vae")
     ema["unet"].half().save_pretrained(out / "unet")
     ema["text"].save_pretrained(out / "text_encoder")
+    # transformers 5 writes names without this prefix, which version 4 and all older models have
+    weights = out / "text_encoder" / "model.safetensors"
+    named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
+    save_file(named, weights, metadata={"format": "pt"})
     tokenizer.save_pretrained(out / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
         (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())
