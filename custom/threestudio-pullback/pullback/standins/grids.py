@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
+from nerfacc import grid
 from nerfacc.data_specs import RayIntervals, RaySamples
-from nerfacc.grid import _ray_aabb_intersect
 from torch import Tensor
 
-ray_aabb_intersect = torch.no_grad()(_ray_aabb_intersect)  # nerfacc's own, for any device
+ray_aabb_intersect = torch.no_grad()(grid._ray_aabb_intersect)  # nerfacc's own, for any device
 
+_RETURNS_ENDS = "traverse_steps_limit" in inspect.signature(grid.traverse_grids).parameters  # since nerfacc 0.5.3
 _AT_ONCE = 2**21  # places looked up at a time
 
 
@@ -28,7 +32,7 @@ def traverse_grids(
     t_sorted: Tensor | None = None,
     t_indices: Tensor | None = None,
     hits: Tensor | None = None,
-) -> tuple[RayIntervals, RaySamples, Tensor]:
+) -> Any:
     """Equal intervals along rays, those whose middles lie in occupied cells.
 
     A ray is cut into [near + k·step, near + (k+1)·step], k = 0, 1, …; an interval counts if its middle lies before
@@ -40,16 +44,19 @@ def traverse_grids(
         aabbs: [G, 6], each grid's lower and upper corner.
         near_planes, far_planes: [R]; 0 and ∞ where left out.
         step_size: above 0.
-        cone_angle: 0, no other is here.
+        cone_angle, over_allocate: 0 and False, nothing else is here.
         traverse_steps_limit: the most intervals of a ray; the first ones count.
         rays_mask: [R] bool, rays to march along.
-        over_allocate, t_sorted, t_indices, hits: only about speed on CUDA.
+        t_sorted, t_indices, hits: not used; they save time on CUDA.
 
     Returns:
-        Intervals (neighbours share an edge), their middles, and the distance [R] at which each ray's march ended.
+        RayIntervals (neighbours share an edge), RaySamples with their middles, and, as nerfacc does since 0.5.3, the
+        distance [R] at which each ray's march ended.
     """
-    if cone_angle != 0 or step_size <= 0:
-        raise NotImplementedError("on a CPU, nerfacc's grids are marched with a step_size above 0 and cone_angle=0")
+    if cone_angle != 0 or step_size <= 0 or over_allocate:
+        raise NotImplementedError(
+            "on a CPU, nerfacc's grids are marched with a step_size above 0, cone_angle=0 and over_allocate=False"
+        )
     near = torch.zeros_like(rays_o[:, 0]) if near_planes is None else near_planes
     far = torch.full_like(near, torch.inf) if far_planes is None else far_planes
     enter, leave, hit = ray_aabb_intersect(rays_o, rays_d, aabbs)
@@ -75,8 +82,8 @@ def traverse_grids(
     intervals = RayIntervals(edges, packed_edges, rays.repeat_interleave(per_ray[:, 0]), left, right)
     middles = (edges[left] + edges[right]) / 2
     ray_indices = rays.repeat_interleave(per_ray[:, 1])
-    samples = RaySamples(middles, packed_samples, ray_indices, torch.ones_like(middles, dtype=torch.bool))
-    return intervals, samples, ends
+    samples = RaySamples(middles, packed_samples, ray_indices)
+    return (intervals, samples, ends) if _RETURNS_ENDS else (intervals, samples)
 
 
 def _march(
@@ -113,15 +120,15 @@ def _march(
 def _occupied(origins: Tensor, directions: Tensor, t: Tensor, binaries: Tensor, aabbs: Tensor) -> Tensor:
     """Whether o + t·d, t [R, K], lies in an occupied cell of the first grid that contains it."""
     found = torch.zeros_like(t, dtype=torch.bool)
-    for grid, (low, high) in zip(reversed(binaries.unbind()), reversed(aabbs.view(-1, 2, 3).unbind()), strict=True):
+    for cells, (low, high) in zip(reversed(binaries.unbind()), reversed(aabbs.view(-1, 2, 3).unbind()), strict=True):
         index, inside = torch.zeros_like(t, dtype=torch.int32), torch.ones_like(found)
-        for axis, cells in enumerate(grid.shape):
-            scale = cells / (high[axis] - low[axis])
+        for axis, n in enumerate(cells.shape):
+            scale = n / (high[axis] - low[axis])
             place = torch.addcmul(
                 ((origins[:, axis] - low[axis]) * scale)[:, None], t, (directions[:, axis] * scale)[:, None]
             )
             if len(binaries) > 1:
-                inside &= (place >= 0) & (place <= cells)
-            index = index * cells + place.to(torch.int32).clamp_(0, cells - 1)
-        found = torch.where(inside, grid.reshape(-1)[index], found)
+                inside &= (place >= 0) & (place <= n)
+            index = index * n + place.to(torch.int32).clamp_(0, n - 1)
+        found = torch.where(inside, cells.reshape(-1)[index], found)
     return found
