@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import shlex
@@ -16,7 +15,6 @@ from typing import Any
 import host_toy
 import imageio.v2 as imageio
 import numpy as np
-import pullback
 import pytest
 import torch
 from pullback.errors import UserError
@@ -24,7 +22,6 @@ from pullback.host import launch
 from pullback.host.callbacks import Interrupted, ProgressLine, SafeStop
 from pullback.host.checkpoint import AtomicCheckpointIO
 from pullback.host.config import load_config
-from pullback.host.registry import is_registered
 from pullback.host.saving import SaverMixin
 
 PROMPT = "system.prompt=a cube: red [big]"
@@ -180,14 +177,6 @@ def test_a_finished_run_resumes_to_its_test(trained: Path, tmp_path: Path) -> No
     assert run(tmp_path, "--train", PROMPT, f"resume={trained}/toy/run/ckpts/last.ckpt") == 0
     shown = json.loads((tmp_path / "toy/run/save/value.json").read_text())
     assert torch.equal(torch.tensor(shown), final(trained)["state_dict"]["geometry.value"])
-
-
-def test_the_doorway_enters_the_adapters() -> None:
-    folder = Path(pullback.__file__).parent.parent
-    spec = importlib.util.spec_from_file_location("threestudio-pullback", folder / "__init__.py")
-    assert spec is not None and spec.loader is not None
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    assert is_registered("pullback-system") and is_registered("pullback-guidance")
 
 
 class _Trainer:
