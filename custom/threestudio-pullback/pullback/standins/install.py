@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any
 
+import nerfacc
 import torch
 
 _MODULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "modules")
@@ -20,6 +21,15 @@ _ABSENT = {
     "controlnet_aux": "ControlNet guidance",
     "torchvision": "what uses it",
 }
+
+# nerfacc's functions by the module that has them here
+NERFACC = {
+    "grids": ("ray_aabb_intersect", "traverse_grids"),
+    "segments": (
+        "pack_info", "inclusive_sum", "exclusive_sum", "inclusive_prod", "exclusive_prod",
+        "importance_sampling", "searchsorted",
+    ),
+}  # fmt: skip
 
 
 def install() -> list[str]:
@@ -32,7 +42,7 @@ def install() -> list[str]:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     said = _packages()
     importlib.import_module("threestudio")
-    return [*said, *_nerfacc(), *_devices(), *_trainer(), *_half_precision()]
+    return [*said, *stand_in_nerfacc(), *_devices(), *_trainer(), *_half_precision()]
 
 
 def _packages() -> list[str]:
@@ -46,23 +56,16 @@ def _packages() -> list[str]:
     ]
 
 
-def _nerfacc() -> list[str]:
-    import nerfacc
-
+def stand_in_nerfacc() -> list[str]:
+    """Puts PyTorch functions in the place of nerfacc's compiled ones, wherever they have been imported by name."""
     from . import grids, segments
 
-    here = {
-        grids: ("ray_aabb_intersect", "traverse_grids"),
-        segments: (
-            "pack_info", "inclusive_sum", "exclusive_sum", "inclusive_prod", "exclusive_prod",
-            "importance_sampling", "searchsorted",
-        ),
-    }  # fmt: skip
-    for module, names in here.items():
+    listed = []
+    for module, names in ((grids, NERFACC["grids"]), (segments, NERFACC["segments"])):
         for name in names:
-            _replace(getattr(nerfacc, name), getattr(module, name), "nerfacc", "threestudio")
-    listed = ", ".join(name for names in here.values() for name in names)
-    return [f"nerfacc's {listed} (compiled for CUDA): the same functions in PyTorch"]
+            replace(getattr(nerfacc, name), getattr(module, name), "nerfacc", "threestudio")
+            listed.append(name)
+    return [f"nerfacc's {', '.join(listed)} (compiled for CUDA): the same functions in PyTorch"]
 
 
 def _devices() -> list[str]:
@@ -70,7 +73,7 @@ def _devices() -> list[str]:
     from threestudio.utils import misc
 
     cpu = torch.device("cpu")
-    _replace(misc.get_device, lambda: cpu, "threestudio")
+    replace(misc.get_device, lambda: cpu, "threestudio")
     # there, a rank is only ever a CUDA device's number
     networks.get_rank = lambda: cpu
     torch.cuda.device = contextlib.nullcontext  # type: ignore[assignment,misc]
@@ -111,7 +114,7 @@ def _half_precision() -> list[str]:
     return ["half_precision_weights=true of a guidance (it needs CUDA): false"]
 
 
-def _replace(old: Any, new: Any, *packages: str) -> None:
+def replace(old: Any, new: Any, *packages: str) -> None:
     """Puts `new` in the place of `old` under every name that a loaded module of the packages has for it."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in packages:

@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         threestudio.info(f"threestudio {threestudio.__version__} of {root}, on the CPU")
         for line in said:
             threestudio.info(f"stand-in for {line}")
-        sys.argv = ["launch.py", *rest]
-        runpy.run_path("launch.py", run_name="__main__")
+        script = os.path.join(root, "launch.py")  # a relative path would not do for child processes
+        sys.argv = [script, *rest]
+        runpy.run_path(script, run_name="__main__")
         return 0
     except UserError as e:
         if "--verbose" in rest:

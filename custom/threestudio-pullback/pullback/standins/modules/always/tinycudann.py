@@ -76,11 +76,10 @@ class Encoding(nn.Module):
         given = {k: encoding_config[k] for k in options if k in encoding_config}
         self.encoding: Any = _drawn(seed, lambda: build(n_input_dims, **given))
         self.n_input_dims, self.n_output_dims = n_input_dims, self.encoding.n_output_dims
-        self.dtype = dtype or torch.float32
-        self.to(self.dtype)
+        self.to(dtype or torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.encoding(x).to(self.dtype)
+        return self.encoding(x)
 
 
 class Network(nn.Module):
