@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,15 @@ def held_out_cameras(count: int = 16) -> torch.Tensor:
     return worlds.look_at(torch.where(i % 2 == 0, 10.0, 35.0), (i + 0.5) * 360 / count)
 
 
-def render_run(trial: Path, c2w: torch.Tensor, size: int = 64) -> torch.Tensor:
-    """A finished run's renders [V,3,size,size] in [-1,1], from its saved config and newest checkpoint."""
+def render_run(trial: Path, c2w: torch.Tensor, size: int = 64, overrides: Sequence[str] = ()) -> torch.Tensor:
+    """A finished run's renders [V,3,size,size] in [-1,1], from its saved config and newest checkpoint.
+
+    overrides: key=value, to read a run of threestudio's systems, which the host has not.
+    """
     from ..host import config, launch, registry
 
     launch.load_parts()
-    cfg = config.load_config(str(trial / "configs" / "parsed.yaml"))
+    cfg = config.load_config(str(trial / "configs" / "parsed.yaml"), cli_args=list(overrides))
     system = registry.find(cfg.system_type)(cfg.system)
     saved = torch.load(trial / "ckpts" / "last.ckpt", map_location="cpu", weights_only=True)
     system.load_state_dict(saved["state_dict"])
