@@ -356,7 +356,8 @@ from torchvision.transforms import InterpolationMode, functional
 import torchvision.models.vgg
 from pullback.errors import UserError
 assert InterpolationMode.BICUBIC.value == "bicubic" and not hasattr(models, "__wrapped__")
-for use in (lambda: dr.RasterizeGLContext(), CannyDetector, lambda: models.vgg16, lambda: functional.resize(1)):
+dr.RasterizeGLContext(device="cpu")
+for use in (lambda: dr.rasterize(1), CannyDetector, lambda: models.vgg16, lambda: functional.resize(1)):
     try:
         use()
     except UserError as e:
@@ -364,7 +365,7 @@ for use in (lambda: dr.RasterizeGLContext(), CannyDetector, lambda: models.vgg16
 """)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
-    assert "nvdiffrast.torch.RasterizeGLContext" in lines[0] and "needs CUDA" in lines[0]
+    assert "nvdiffrast.torch.rasterize" in lines[0] and "needs CUDA" in lines[0]
     assert "pip install controlnet_aux" in lines[1]
     assert "torchvision.models" in lines[2] and "pip install torchvision" in lines[3]
 

@@ -10,6 +10,7 @@ import re
 import runpy
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from ..errors import UserError
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = parser.parse_known_args(argv)
     try:
         root = check(own.threestudio)
+        if "--verbose" not in rest:
+            _quieten()
         rest = absolute(rest)
         os.chdir(root)
         sys.path.insert(0, root)
@@ -79,6 +82,13 @@ def absolute(argv: Sequence[str]) -> list[str]:
         elif i and changed[i - 1] == "--config" and os.path.exists(arg):
             changed[i] = os.path.abspath(arg)
     return changed
+
+
+def _quieten() -> None:
+    """No warnings of what threestudio uses and newer packages advise against: a line for each of its files."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="threestudio")
+    for message in ("register_new_resolver", "pkg_resources is deprecated", "`isinstance\\(treespec"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _install() -> list[str]:
