@@ -1,5 +1,5 @@
 # `make demo` samples a NeRF from a text prompt; `make test` runs the tests. Both set up .venv first.
-.PHONY: demo test test-slow check setup
+.PHONY: demo test test-slow test-threestudio check setup
 .DEFAULT_GOAL := demo
 
 PROMPT ?= a cube with a red front and a blue back
@@ -16,6 +16,26 @@ test: setup
 
 test-slow: setup
 	@.venv/bin/python -m pytest -m slow
+
+# The contract with real threestudio (THREESTUDIO_ROOT=…, commit 28d9d80), with packages of both ages, and what of our
+# own tests depends on diffusers and transformers.
+AGES ?= today 2023
+PYTHON ?= python3
+CONTRACT = tests/threestudio tests/test_models.py tests/test_perp_neg.py tests/test_dropin.py tests/test_tiny_sd.py
+
+test-threestudio: $(AGES:%=.venv-threestudio/%/installed)
+	@for age in $(AGES); do \
+	    echo "== packages of $$age"; \
+	    OMP_NUM_THREADS=1 .venv-threestudio/$$age/bin/python -m pytest $(CONTRACT) -m "not slow" -n 2 -rs || exit 1; \
+	done
+
+.venv-threestudio/%/installed: requirements/threestudio-%.txt requirements.txt
+	@echo "Setting up .venv-threestudio/$* (about 2 GB)"
+	@[ -x .venv-threestudio/$*/bin/python ] || $(PYTHON) -m venv .venv-threestudio/$*
+	@.venv-threestudio/$*/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	@.venv-threestudio/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@.venv-threestudio/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 check: setup
 	@.venv/bin/ruff check .

@@ -23,6 +23,8 @@ README = ROOT / "README.md"
 PACKAGE = ROOT / "custom" / "threestudio-pullback"
 DEMO = "configs/pullback-nerf-tiny.yaml"
 PROMPT = "system.prompt_processor.prompt=a red cube"
+THREESTUDIOS = ("configs/dreamfusion-sd.yaml",)  # configs that a threestudio checkout has
+DROPIN_KEY = "system.loss.lambda_pullback"  # has no default in a config of ours
 RUN_FOLDERS = ("outputs/", "RUN/")  # what a run will have written
 SUFFIXES = (".md", ".py", ".sh", ".toml", ".txt", ".yaml")
 
@@ -83,7 +85,8 @@ def unknown_keys(text: str) -> list[str]:
     launch.load_parts()
     cfg = load_config(DEMO, cli_args=[PROMPT], n_gpus=1)
     filled = check_parts(ExperimentConfig, cfg)
-    return [key for key in keys_in(text) if OmegaConf.select(OmegaConf.create(filled), key, default="") == ""]
+    keys = [key for key in keys_in(text) if key != DROPIN_KEY]
+    return [key for key in keys if OmegaConf.select(OmegaConf.create(filled), key, default="") == ""]
 
 
 def fault(command: list[str]) -> str | None:
@@ -104,8 +107,16 @@ def fault(command: list[str]) -> str | None:
 
 def fault_of_launch(argv: list[str]) -> None:
     """The checks of a run up to the point where it would make folders and load models."""
+    if "--threestudio" in argv:
+        argv = [word for i, word in enumerate(argv) if "--threestudio" not in argv[max(0, i - 1) : i + 1]]
     args, overrides = launch.parse_args(argv)
     config = args.config
+    if config in THREESTUDIOS:
+        keys = [key for key, _, _ in (o.partition("=") for o in overrides) if key != DROPIN_KEY]
+        wrong = unknown_keys(" ".join(f"{key}=" for key in keys))
+        if wrong:
+            raise UserError(f"no such keys: {wrong}")
+        return
     if config.startswith(RUN_FOLDERS):
         config, overrides = DEMO, [PROMPT, *overrides]
     launch.load_parts()
