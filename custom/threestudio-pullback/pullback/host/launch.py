@@ -290,7 +290,11 @@ class Run:
 
 def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the key=value overrides on it."""
-    parser = _Parser(prog="launch.py", description="Train, validate, test or export what a config describes.")
+    parser = _Parser(
+        prog="launch.py",
+        description="Train, validate, test or export what a config describes.",
+        epilog="With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU.",
+    )
     parser.add_argument("--config", required=True, help="YAML file")
     parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
     group = parser.add_mutually_exclusive_group(required=True)

@@ -90,7 +90,7 @@ def _trainer() -> list[str]:
     def on_cpu(self: Any, *args: Any, **settings: Any) -> None:
         settings |= {"accelerator": "cpu", "devices": 1}
         if str(settings.get("precision", 32)) not in ("32", "32-true", "64", "64-true"):
-            threestudio.info(f"stand-in for trainer.precision {settings['precision']} (it needs CUDA): 32")
+            threestudio.info(f"stand-in for trainer.precision {settings['precision']} (half precision is for CUDA): 32")
             settings["precision"] = 32
         original(self, *args, **settings)
 
@@ -111,7 +111,7 @@ def _half_precision() -> list[str]:
         return parsed
 
     base.parse_structured = in_single_precision
-    return ["half_precision_weights=true of a guidance (it needs CUDA): false"]
+    return ["half_precision_weights=true of a guidance (half precision is for CUDA): false"]
 
 
 def replace(old: Any, new: Any, *packages: str) -> None:
