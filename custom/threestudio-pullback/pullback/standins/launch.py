@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = parser.parse_known_args(argv)
     try:
         root = check(own.threestudio)
+        if "--typecheck" in rest:  # it acts on modules when they are imported, which here is before launch.py runs
+            raise UserError("--typecheck has no effect with --threestudio; leave it out")
         if "--verbose" not in rest:
             _quieten()
         rest = absolute(rest)
