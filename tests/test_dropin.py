@@ -25,6 +25,7 @@ VIEWS: dict[str, Any] = {
     "elevation": torch.tensor([0.0, 30.0]),
     "azimuth": torch.tensor([0.0, 170.0]),
     "camera_distances": torch.ones(2),
+    "camera_positions": torch.eye(3)[:2],
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from pullback import noise
 from pullback.errors import UserError
 
+CAMERAS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [-1.0, 0.0, 0.0]])
 SHAPE = (3, 4, 100, 100)  # 120 000 numbers: a mean or correlation strays by 1/√40 000 = 0.005 a view
 FIVE_SIGMA = 5 / math.sqrt(40_000)  # missed once in 2 million draws
 
@@ -24,7 +25,7 @@ def correlations(eps: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", noise.COUPLINGS)
 def test_every_view_is_unit_white(name):
     coupling = noise.find(name)
-    eps = coupling.at(coupling.draw(white(), SHAPE), None, SHAPE)
+    eps = coupling.at(coupling.draw(white(), SHAPE), CAMERAS, SHAPE)
     assert eps.shape == SHAPE
     assert eps.mean((1, 2, 3)).abs().max() < FIVE_SIGMA
     assert (eps.square().mean((1, 2, 3)) - 1).abs().max() < math.sqrt(2) * FIVE_SIGMA
@@ -35,9 +36,32 @@ def test_every_view_is_unit_white(name):
 @pytest.mark.parametrize("name,between", [("shared", 1.0), ("independent", 0.0), ("fresh", 0.0)])
 def test_correlation_between_views(name, between):
     coupling = noise.find(name)
-    found = correlations(coupling.at(coupling.draw(white(), SHAPE), None, SHAPE))
+    found = correlations(coupling.at(coupling.draw(white(), SHAPE), CAMERAS, SHAPE))
     expected = between + (1 - between) * torch.eye(3, dtype=torch.float64)
     assert (found - expected).abs().max() < FIVE_SIGMA
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.5), (0.3, 0.5, 0.2), (0.0, 1.0)])
+def test_smooth_noise_correlates_as_the_polynomial_in_the_cosine(weights):
+    angle = torch.tensor([0.0, 40.0, 180.0]).deg2rad()
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, :3, 3] = 2.5 * torch.stack([angle.cos(), torch.zeros(3), angle.sin()], -1)
+    coupling = noise.Smooth(weights)
+    source = coupling.draw(white(), SHAPE)
+    for views in (poses, {"c2w": poses}, {"camera_positions": poses[:, :3, 3], "c2w": None}, poses[:, :3, 3]):
+        eps = coupling.at(source, views, SHAPE)
+        cosine = (angle[:, None] - angle).cos().double()
+        expected = sum(a * cosine**p for p, a in enumerate(weights))
+        assert (correlations(eps) - expected).abs().max() < FIVE_SIGMA
+    assert torch.equal(coupling.at(source, poses.flip(0), SHAPE), coupling.at(source, poses, SHAPE).flip(0))
+
+
+def test_smooth_noise_needs_cameras():
+    coupling = noise.find("smooth")
+    with pytest.raises(UserError, match="needs to know the cameras"):
+        coupling.at(coupling.draw(white(), SHAPE), [0, 1, 2], SHAPE)
+    with pytest.raises(UserError, match="sum 1"):
+        noise.Smooth((0.5, 0.6))
 
 
 @pytest.mark.parametrize("name", ["shared", "independent"])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .smooth import Smooth
 
 White = Callable[[tuple[int, ...]], Tensor]
 """white(shape): standard normal numbers of the sampler's generator, like the renders in device and dtype."""
@@ -83,6 +84,7 @@ COUPLINGS: dict[str, Coupling] = {
     "shared": Shared(),
     "independent": Independent(),
     "fresh": Independent(kept=False),
+    "smooth": Smooth(),
 }
 
 
