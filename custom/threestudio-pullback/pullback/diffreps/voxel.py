@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +57,25 @@ class VoxelField(nn.Module):
 
     def render(self, views: Tensor) -> Tensor:
         """[V,3,H,W] in [−1, 1] for poses [V,4,4]."""
+        points, pieces = self._points(views)
+        return self._composite(self._lookup(points, self.grid), pieces)
+
+    @property
+    def grid(self) -> Tensor:
+        """Density and colour as they are looked up, before softplus and tanh [R³,4], x slowest."""
+        return torch.cat([self.density, self.colour], 1)
+
+    def _points(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the rays are sampled [V,H,W,S,3], and how long a piece of each is [V,H,W,1]."""
         origins, directions = self._rays(views)
         near, far = self._inside(origins, directions)
         edge = (torch.arange(self.samples, dtype=near.dtype, device=near.device) + 0.5) / self.samples
         along = near + (far - near) * edge  # [V,H,W,S]
-        points = origins[..., None, :] + along[..., None] * directions[..., None, :]
-        raw = self._lookup(points, torch.cat([self.density, self.colour], 1))  # [V,H,W,S,4]
-        optical = F.softplus(raw[..., 0]) * 10 * (far - near) / self.samples
+        return origins[..., None, :] + along[..., None] * directions[..., None, :], (far - near) / self.samples
+
+    def _composite(self, raw: Tensor, pieces: Tensor) -> Tensor:
+        """Images [V,3,H,W] from the grid's values at the points [V,H,W,S,4]."""
+        optical = F.softplus(raw[..., 0]) * 10 * pieces
         before = optical.cumsum(-1) - optical
         weights = (-before).exp() * -torch.expm1(-optical)  # [V,H,W,S]
         colour = (weights[..., None] * torch.tanh(raw[..., 1:])).sum(-2)
@@ -89,18 +102,22 @@ class VoxelField(nn.Module):
         far = torch.maximum(first, second).amin(-1, keepdim=True)
         return near, torch.maximum(near, far)
 
-    def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
-        """Trilinear interpolation of grid [R³,K] at points [...,3] in [−1, 1]³ (x slowest): [...,K]."""
+    def _corners(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each of a cell's eight corners: rows of the grid [...] and weights [...,1] at points [...,3]."""
         last = self.resolution - 1
         scaled = ((points + 1) / 2 * last).clamp(0, last)
         low = scaled.floor().clamp(max=last - 1)
         part = scaled - low
         low = low.long()
-        value = grid.new_zeros(())
         for corner in range(8):
             offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=points.device)
             index = low + offset
-            flat = (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2]
-            weight = torch.where(offset.bool(), part, 1 - part).prod(-1, keepdim=True)
-            value = value + weight * grid[flat]
+            rows = (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2]
+            yield rows, torch.where(offset.bool(), part, 1 - part).prod(-1, keepdim=True)
+
+    def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
+        """Trilinear interpolation of grid [R³,K] at points [...,3] in [−1, 1]³ (x slowest): [...,K]."""
+        value = grid.new_zeros(())
+        for rows, weight in self._corners(points):
+            value = value + weight * grid[rows]
         return value
