@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class SceneWorld:
     Sampled like this: sample(world.diffrep(), world.views, world.denoise, world.sigmas()), with a generator.
     """
 
-    defaults: dict[str, Any] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     """Options of the methods that this world needs to be other than usual."""
 
     def __init__(self, name: str, labels: list[dict[str, Any]], weights: list[float] | None = None):
