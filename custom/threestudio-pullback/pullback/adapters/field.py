@@ -32,16 +32,18 @@ class RenderedField(nn.Module):
         count, height, width, _ = views["rays_o"].shape
         size = max(1, PIXELS_PER_RENDER // (height * width))
         with _evaluating(self.renderer, self.geometry, self.surroundings):
+            self.renderer.do_update_step(self.epoch, self.fit_step)
             parts = [
                 self.renderer(**_some(views, slice(i, i + size), count))["comp_rgb"] for i in range(0, count, size)
             ]
         return torch.cat(parts).movedim(-1, 1) * 2 - 1
 
     def residual(self, views: dict[str, Any], target: Tensor, generator: torch.Generator) -> Tensor:
-        """Render minus target [V,n,1,3] on n random pixels of each view, n = rays / V (at least 1)."""
-        # the renderer's occupancy grid counts steps of the optimiser, of which a level has many
-        self.fit_step += 1
-        self.renderer.do_update_step(self.epoch, self.fit_step)
+        """Render minus target [V,n,1,3] on n random pixels of each view, n = rays / V (at least 1).
+
+        With gradients it is a step of the fit, without only a measurement.
+        """
+        step = torch.is_grad_enabled()
         count, height, width, _ = views["rays_o"].shape
         n = min(max(1, self.rays // count), height * width)
         pick = torch.randint(height * width, (count, n, 1), generator=generator, device=generator.device)
@@ -52,8 +54,12 @@ class RenderedField(nn.Module):
 
         rays = {"rays_o": pixels(views["rays_o"]), "rays_d": pixels(views["rays_d"])}
         # the renderer may jitter its samples, but a random light or backdrop would be another f than the target's
-        with _evaluating(self.surroundings):
+        with _evaluating(self.surroundings, *([] if step else [self.renderer, self.geometry])):
+            # schedules and the renderer's occupancy grid count steps of the optimiser, of which a level has many
+            self.fit_step += step
+            self.renderer.do_update_step(self.epoch, self.fit_step)
             out = self.renderer(**{**views, **rays, "height": n, "width": 1})
+            self.renderer.do_update_step_end(self.epoch, self.fit_step)
         return out["comp_rgb"] * 2 - 1 - pixels(target.movedim(1, -1))
 
 
@@ -61,12 +67,13 @@ class RenderedField(nn.Module):
 def _evaluating(*parts: nn.Module) -> Iterator[None]:
     were = [(m, m.training) for part in parts for m in part.modules()]
     try:
-        for m, _ in were:
-            m.training = False
+        for part in parts:
+            part.eval()  # not the flag alone: a renderer may remember by its own whether to jitter
         yield
     finally:
-        for m, mode in were:
-            m.training = mode
+        for m, mode in were:  # outermost first, so that each part ends in its own mode
+            if m.training != mode:
+                m.train(mode)
 
 
 def _some(views: dict[str, Any], part: slice, count: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,19 @@ import pullback
 import torch
 from pullback.errors import UserError
 from pullback.version import describe
+from pytorch_lightning.trainer.states import TrainerFn
 
 from . import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
-from ._framework import BaseLift3DSystem, batch_of_step, find, info, parse_structured, register, seed_step
+from ._framework import (
+    BaseLift3DSystem,
+    batch_of_step,
+    find,
+    info,
+    keep_checkpoints_whole,
+    parse_structured,
+    register,
+    seed_step,
+)
 from .field import RenderedField
 from .pictures import Pictures
 
@@ -53,8 +64,11 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         super().on_fit_start()
         info(describe())
         self._check_trainer()
-        if self.resumed:
-            self._check_saved()
+        keep_checkpoints_whole(self.trainer)
+        if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
+            # threestudio leaves it to the system; a hash grid whose bands open one by one begins with none
+            self.do_update_step(self.true_current_epoch, self.true_global_step)
+            self.geometry.initialize_shape()
         self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
         prompt_processor = find(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
         denoise = self.guidance.denoiser(prompt_processor())
@@ -111,6 +125,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         assert self.sampler is not None
         field = self._field[0]
         self._batch = batch_of_step(self, batch)
+        _check_cameras(self._batch)
         field.fit_step = self.true_global_step * self._fit_steps
         self.state = self.sampler.visit(self.state)
         for name in ("level", "sigma", "residual"):
@@ -129,6 +144,14 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             if scheduler is not None:
                 scheduler.step()  # type: ignore[call-arg]
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        # the number of visits is rarely a multiple of what a config saves after
+        for callback in self.trainer.checkpoint_callbacks:
+            saved = getattr(callback, "_last_global_step_saved", None)
+            if getattr(callback, "save_last", None) is True and saved != self.trainer.global_step:
+                self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
+
     def on_fit_end(self) -> None:
         if self.sampler is None or self.state.sigma > 0 or not self._batch:
             return
@@ -146,3 +169,14 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._saved = checkpoint.get("pullback")
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._check_saved()
+
+
+def _check_cameras(batch: dict[str, Any]) -> None:
+    axes = batch["c2w"][:, :3, :3] if "c2w" in batch else torch.eye(3)
+    if not torch.allclose(axes.mT @ axes, torch.eye(3).to(axes), atol=1e-3):
+        raise UserError(
+            f"the cameras of a batch of {len(axes)} are no rotations: threestudio's random-camera-datamodule draws "
+            "wrong ones where `data.batch_size` is 3; choose another number"
+        )
