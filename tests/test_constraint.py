@@ -25,7 +25,7 @@ def visit(sigma: float = 2.0, sigma_next: float = 1.2, cycle: int = 0) -> Visit:
     clean, noise, x0 = torch.randn(3, 4, 1, 50, 50, generator=generator, dtype=D)
     return Visit(
         sigma, sigma_next, cycle, clean, noise, x0, noise,
-        lambda: torch.randn(4, 1, 50, 50, generator=generator, dtype=D),
+        lambda: torch.randn(4, 1, 50, 50, generator=generator, dtype=D), None, lambda images, iterations: images,
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_the_plain_target_is_one_ddim_step_with_the_noise_kept_apart():
     predicted = (noisy - v.x0) / v.sigma
     ddim = v.x0 + v.sigma_next * predicted
     assert torch.allclose(Constraint().target(v), ddim - v.sigma_next * v.noise, atol=1e-12)
-    assert Constraint().renoise(v) is v.source
+    assert Constraint().renoise(v)[0] is v.source
 
 
 def test_the_last_target_is_the_denoised_image():
@@ -46,18 +46,18 @@ def test_the_last_target_is_the_denoised_image():
 def test_repaint_refreshes_between_cycles_and_keeps_at_the_end():
     constraint = pullback.Repaint(cycles=3)
     v = visit(cycle=1)
-    again = constraint.renoise(v)
+    again, _ = constraint.renoise(v)
     assert float((again * v.source).mean()) == pytest.approx(1.2 / 2.0, abs=0.05)
     assert float(again.square().mean()) == pytest.approx(1.0, abs=0.05)
     last = visit(cycle=2)
-    assert constraint.renoise(last) is last.source
+    assert constraint.renoise(last)[0] is last.source
 
 
 def test_projection_noise_mixes_prediction_and_fresh():
     v = visit()
     predicted = v.noise + (v.clean - v.x0) / v.sigma
-    assert torch.allclose(pullback.Projection(fresh=0.0).renoise(v), predicted, atol=1e-14)
-    half = pullback.Projection(fresh=0.6).renoise(v) - 0.8 * predicted
+    assert torch.allclose(pullback.Projection(fresh=0.0).renoise(v)[0], predicted, atol=1e-14)
+    half = pullback.Projection(fresh=0.6).renoise(v)[0] - 0.8 * predicted
     assert float(half.square().mean()) == pytest.approx(0.36, abs=0.02)
     assert abs(float((half * predicted).mean())) < 0.05
     assert torch.equal(pullback.Projection().target(v), v.x0)

@@ -2,8 +2,10 @@
 
 from . import denoiser, diffreps, errors, noise, priors
 from .constraint import Projection, Repaint
+from .langevin import Langevin
+from .restart import Restart
 from .sampler import Sampler, sample, steps
-from .schedule import karras_sigmas
+from .schedule import karras_sigmas, settling_sigmas
 from .solve import FirstOrder, GaussNewton, Outcome
 
 __version__ = "0.1.0"
@@ -11,9 +13,11 @@ __version__ = "0.1.0"
 __all__ = [
     "FirstOrder",
     "GaussNewton",
+    "Langevin",
     "Outcome",
     "Projection",
     "Repaint",
+    "Restart",
     "Sampler",
     "denoiser",
     "diffreps",
@@ -22,5 +26,6 @@ __all__ = [
     "noise",
     "priors",
     "sample",
+    "settling_sigmas",
     "steps",
 ]

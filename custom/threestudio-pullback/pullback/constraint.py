@@ -22,7 +22,8 @@ class Visit:
     """What is known in one visit of a level, once the denoiser has spoken.
 
     clean, noise, x0: u, ε and x̂0(u + σε, σ), each [V,C,H,W]. source: the coupling's source of ε.
-    draw: a fresh source of the same coupling. cycle counts from 0.
+    draw: a fresh source of the same coupling. cycle counts from 0. memory: what `renoise` left at the visit
+    before, None at the first. project(images, iterations): Space.project on the visit's views.
     """
 
     sigma: float
@@ -33,10 +34,16 @@ class Visit:
     x0: Tensor
     source: Tensor
     draw: Callable[[], Tensor]
+    memory: Tensor | None
+    project: Callable[[Tensor, int], Tensor]
 
 
 class Constraint:
-    """The plain pulled-back flow with separated noise (Savani et al. 2024); other constraints override it."""
+    """The plain pulled-back flow with separated noise (Savani et al. 2024); other constraints override it.
+
+    Samples the model's own law where every image is in the range of f; else nothing it is known to converge
+    to: where the range is narrower the spread comes out too small. One call per view and level.
+    """
 
     cycles: int = 1
     """Visits of each level."""
@@ -51,9 +58,12 @@ class Constraint:
         ratio = visit.sigma_next / visit.sigma
         return ratio * visit.clean + (1 - ratio) * visit.x0
 
-    def renoise(self, visit: Visit) -> Tensor:
-        """The source of noise for the next visit: the same, for noise fixed along the path."""
-        return visit.source
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        """The source of noise for the next visit and what the constraint keeps until then.
+
+        Called after the fit. Here the source is the same, for noise fixed along the path, and nothing is kept.
+        """
+        return visit.source, None
 
 
 @dataclass(frozen=True)
@@ -70,10 +80,10 @@ class Repaint(Constraint):
         if self.cycles < 1:
             raise UserError(f"Repaint needs at least 1 cycle per level, not {self.cycles}.")
 
-    def renoise(self, visit: Visit) -> Tensor:
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         if visit.cycle == self.cycles - 1:
-            return visit.source
-        return refresh(visit.source, visit.draw(), visit.sigma, visit.sigma_next)
+            return visit.source, None
+        return refresh(visit.source, visit.draw(), visit.sigma, visit.sigma_next), None
 
 
 @dataclass(frozen=True)
@@ -99,14 +109,14 @@ class Projection(Constraint):
     def target(self, visit: Visit) -> Tensor:
         return visit.x0
 
-    def renoise(self, visit: Visit) -> Tensor:
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         new = visit.draw()
         if self.fresh == 1:
-            return new
+            return new, None
         predicted = visit.noise + (visit.clean - visit.x0) / visit.sigma
         if predicted.shape != visit.source.shape:
             raise UserError(
                 "Projection with fresh < 1 keeps the predicted noise of every view; "
                 "use noise='independent', or fresh=1."
             )
-        return math.sqrt(1 - self.fresh**2) * predicted + self.fresh * new
+        return math.sqrt(1 - self.fresh**2) * predicted + self.fresh * new, None

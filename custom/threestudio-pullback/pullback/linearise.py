@@ -71,10 +71,20 @@ class FlatRender:
                 return cast(Tensor, torch.func.jvp(self, (flat,), (v,))[1])
             except NotImplementedError as error:
                 raise UserError(
-                    "GaussNewton needs a render with forward-mode derivatives, which this one lacks; use FirstOrder."
+                    "GaussNewton and Langevin need a render with forward-mode derivatives, which this one lacks; "
+                    "use FirstOrder and Repaint."
                 ) from error
 
         return render, push, lambda w: pull(w)[0]
+
+    def project(self, images: Tensor, iterations: int) -> Tensor:
+        """J (JᵀJ)⁺ Jᵀ images [V,C,H,W]: their nearest point in the range of J at the present parameters.
+
+        By conjugate gradients; cut short it is the nearest point of a smaller space, still an orthogonal
+        projection.
+        """
+        _, push, pull = self.linearise(self.flat)
+        return push(conjugate_gradients(lambda v: pull(push(v)), pull(images), iterations, tolerance=1e-6))
 
 
 def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, tolerance: float) -> Tensor:

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class Sampler:
 
     def initial(self) -> State:
         """The state before the first visit; nothing is rendered or drawn yet."""
-        return State(self, 0, 0, self.sigmas[0], None, math.nan, 0, {}, self.generator.get_state())
+        return State(self, 0, 0, self.sigmas[0], None, None, math.nan, 0, {}, self.generator.get_state())
 
     def restore(self, saved: dict[str, Any]) -> State:
         """The state of a state_dict; sets the diffrep's parameters and the solver's memory too.
@@ -86,7 +87,7 @@ class Sampler:
         if "params" in saved:
             self.diffrep.load_state_dict(saved["params"])
             self.solver.load_state_dict(saved["solver"])
-        kept = {key: saved[key] for key in ("level", "cycle", "noise", "residual", "nfe", "rng")}
+        kept = {key: saved[key] for key in ("level", "cycle", "noise", "memory", "residual", "nfe", "rng")}
         return replace(self.initial(), sigma=self.sigmas[saved["level"]], **kept)
 
     def visit(self, state: State) -> State:
@@ -113,7 +114,9 @@ class Sampler:
         source = draw() if state.noise is None or not self.coupling.kept else state.noise.to(clean)
         eps = self.coupling.at(source, views, tuple(clean.shape))
         x0 = space.denoise(clean + sigma * eps, sigma, views)
-        visit = Visit(sigma, sigma_next, state.cycle, clean, eps, x0, source, draw)
+        memory = None if state.memory is None else state.memory.to(clean)
+        project = partial(space.project, views)
+        visit = Visit(sigma, sigma_next, state.cycle, clean, eps, x0, source, draw, memory, project)
         solution = space.fit(self.solver, views, self.constraint.target(visit), self.generator)
         nfe = state.nfe + space.calls(len(clean))
         if self.order == 2 and sigma_next > 0:
@@ -129,10 +132,10 @@ class Sampler:
             "outcome": solution.outcome.name, "nfe": nfe,
         }  # fmt: skip
         _log.debug("%s: %s", record, solution.outcome.value)
-        source = self.constraint.renoise(visit)
+        source, memory = self.constraint.renoise(visit)
         further, cycle = divmod(state.cycle + 1, self.constraint.cycles)
         level, rng = state.level + further, self.generator.get_state()
-        return State(self, level, cycle, self.sigmas[level], source, solution.residual, nfe, record, rng)
+        return State(self, level, cycle, self.sigmas[level], source, memory, solution.residual, nfe, record, rng)
 
     def draw_views(self) -> Any:
         """The fixed views, or a fresh draw."""

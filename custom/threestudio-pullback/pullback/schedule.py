@@ -17,10 +17,7 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0); rho >= 1, larger
     puts more levels near sigma_min. Raises UserError for other values. Source: Karras et al. 2022, eq. 5.
     """
-    if n < 1:
-        raise UserError(f"The number of noise levels must be at least 1, not {n}.")
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise UserError(f"Noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}.")
+    _check_range(n, sigma_min, sigma_max)
     if not 1 <= rho < math.inf:
         raise UserError(f"rho of the noise schedule must be at least 1, not {rho}.")
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
@@ -29,6 +26,27 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     if n > 1:
         sigmas[-1] = sigma_min
     return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def settling_sigmas(n: int, sigma_min: float, sigma_max: float, power: float = 2.0) -> Tensor:
+    """σ_i = σ_min (σ_max/σ_min)^((1 − i/(n−1))^power) for i = 0..n−1, then 0.
+
+    Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0). power >= 1: 1 is
+    geometric; larger slows down towards sigma_min, where `Langevin` settles. Raises UserError for other values.
+    """
+    _check_range(n, sigma_min, sigma_max)
+    if not 1 <= power < math.inf:
+        raise UserError(f"power of the noise schedule must be at least 1, not {power}.")
+    ramp = 1 - torch.linspace(0, 1, n, dtype=torch.float64)
+    sigmas = sigma_min * (sigma_max / sigma_min) ** ramp**power
+    return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def _check_range(n: int, sigma_min: float, sigma_max: float) -> None:
+    if n < 1:
+        raise UserError(f"The number of noise levels must be at least 1, not {n}.")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise UserError(f"Noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}.")
 
 
 def check_sigmas(sigmas: Tensor) -> list[float]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError, check_finite
+from .linearise import FlatRender
 from .solve import Fit, Solution, Solver
 
 Denoiser = Callable[[Tensor, float, Any], Tensor]
@@ -51,6 +52,12 @@ class Space:
         if x0.shape != noisy.shape:
             raise UserError(f"The denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}.")
         return check_finite(x0, "the denoiser's answer")
+
+    @torch.no_grad()
+    def project(self, views: Any, images: Tensor, iterations: int) -> Tensor:
+        """The nearest change of u [V,C,H,W] that a small change of θ can make; see FlatRender.project."""
+        function = FlatRender(self.diffrep, views, self._encode)
+        return check_finite(function.project(images, iterations), "the projection")
 
     def calls(self, views: int) -> int:
         """Denoiser calls that so many views cost: each counts `nfe_per_view`, 1 without that attribute."""

@@ -16,9 +16,9 @@ class State:
     """Where the path stands between two visits.
 
     level, cycle: the visit that comes next. sigma: σ of that level, 0 at the end. noise: the coupling's
-    source, None before the first visit. residual: rms of the last fit, in the units of the fitted images.
-    nfe: denoiser calls so far, each view counted singly, guided ones twice. record: the last visit as a dict
-    of plain values. rng: the generator's state.
+    source, None before the first visit. memory: what the constraint keeps between visits. residual: rms of the
+    last fit, in the units of the fitted images. nfe: denoiser calls so far, each view counted singly, guided
+    ones twice. record: the last visit as a dict of plain values. rng: the generator's state.
     """
 
     sampler: Sampler
@@ -26,6 +26,7 @@ class State:
     cycle: int
     sigma: float
     noise: Tensor | None
+    memory: Tensor | None
     residual: float
     nfe: int
     record: dict[str, Any]
@@ -41,6 +42,7 @@ class State:
             "level": self.level,
             "cycle": self.cycle,
             "noise": self.noise,
+            "memory": self.memory,
             "residual": self.residual,
             "nfe": self.nfe,
             "rng": self.rng,
