@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from .errors import UserError
-from .noise import refresh
+from .noise import Coupling, refresh
+
+if TYPE_CHECKING:
+    from .sampler import Sampler
+    from .state import State
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Constraint:
     """Visits of each level."""
     orders: ClassVar[tuple[int, ...]] = (1, 2)
     """The orders of integration (1 Euler, 2 Heun) that make sense with it."""
+    noises: tuple[Coupling | str, ...] = ()
+    """Couplings of successive tries in place of the sampler's own, where a run may be tried again."""
 
     def target(self, visit: Visit) -> Tensor:
         """What the renders should become [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
@@ -64,6 +70,10 @@ class Constraint:
         Called after the fit. Here the source is the same, for noise fixed along the path, and nothing is kept.
         """
         return visit.source, None
+
+    def review(self, sampler: Sampler, state: State) -> State:
+        """The state to go on from after a visit: the one reached, where nothing is judged."""
+        return state
 
 
 @dataclass(frozen=True)

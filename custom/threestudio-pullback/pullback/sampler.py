@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import noise as couplings
+from .consistency import check
 from .constraint import Constraint, Visit
 from .errors import NonFiniteError, UserError
 from .linearise import trainable
@@ -57,8 +58,8 @@ class Sampler:
         self.diffrep, self.views = diffrep, views
         self.space = Space(diffrep, denoise)
         self.sigmas = check_sigmas(sigmas)
-        self.coupling = couplings.find(noise)
         self.constraint = constraint or Constraint()
+        self.couplings = [couplings.find(name) for name in self.constraint.noises or (noise,)]
         self.solver = solver or FirstOrder()
         if order not in self.constraint.orders:
             allowed = " or ".join(map(str, self.constraint.orders))
@@ -87,7 +88,8 @@ class Sampler:
         if "params" in saved:
             self.diffrep.load_state_dict(saved["params"])
             self.solver.load_state_dict(saved["solver"])
-        kept = {key: saved[key] for key in ("level", "cycle", "noise", "memory", "residual", "nfe", "rng")}
+        keys = ("level", "cycle", "noise", "memory", "residual", "nfe", "rng", "attempt", "anchor")
+        kept = {key: saved[key] for key in keys}
         return replace(self.initial(), sigma=self.sigmas[saved["level"]], **kept)
 
     def visit(self, state: State) -> State:
@@ -98,7 +100,8 @@ class Sampler:
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
         try:
-            return self._visit(state)
+            state = self.constraint.review(self, self._visit(state))
+            return replace(state, rng=self.generator.get_state())
         except NonFiniteError as error:
             with torch.no_grad():
                 for name, parameter in trainable(self.diffrep).items():
@@ -110,9 +113,10 @@ class Sampler:
         space, sigma, sigma_next = self.space, *self.sigmas[state.level : state.level + 2]
         views = self.draw_views()
         clean = space.clean(views)
-        draw = self._source_of(clean)
-        source = draw() if state.noise is None or not self.coupling.kept else state.noise.to(clean)
-        eps = self.coupling.at(source, views, tuple(clean.shape))
+        coupling = self.couplings[min(state.attempt, len(self.couplings) - 1)]
+        draw = self._source_of(clean, coupling)
+        source = draw() if state.noise is None or not coupling.kept else state.noise.to(clean)
+        eps = coupling.at(source, views, tuple(clean.shape))
         x0 = space.denoise(clean + sigma * eps, sigma, views)
         memory = None if state.memory is None else state.memory.to(clean)
         project = partial(space.project, views)
@@ -134,28 +138,19 @@ class Sampler:
         _log.debug("%s: %s", record, solution.outcome.value)
         source, memory = self.constraint.renoise(visit)
         further, cycle = divmod(state.cycle + 1, self.constraint.cycles)
-        level, rng = state.level + further, self.generator.get_state()
-        return State(self, level, cycle, self.sigmas[level], source, memory, solution.residual, nfe, record, rng)
+        level = state.level + further
+        return replace(
+            state, level=level, cycle=cycle, sigma=self.sigmas[level], noise=source, memory=memory,
+            residual=solution.residual, nfe=nfe, record=record,
+        )  # fmt: skip
 
     def draw_views(self) -> Any:
         """The fixed views, or a fresh draw."""
         return self.views(self.generator) if callable(self.views) else self.views
 
-    def _source_of(self, clean: Tensor) -> Callable[[], Tensor]:
+    def _source_of(self, clean: Tensor, coupling: couplings.Coupling) -> Callable[[], Tensor]:
         white = couplings.white(self.generator, clean)
-        return lambda: self.coupling.draw(white, tuple(clean.shape))
-
-    def consistency(self, views: Any) -> float:
-        """rms of x̂0(u + σε, σ) − u over these views with new noise, at σ = 1 or the nearest level there is.
-
-        Small where the renders look to the model like clean images, larger for blends: it judges a run
-        without knowing the answer. In the units of u.
-        """
-        sigma = min(max(1.0, self.sigmas[-2]), self.sigmas[0])
-        clean = self.space.clean(views)
-        eps = self.coupling.at(self._source_of(clean)(), views, tuple(clean.shape))
-        x0 = self.space.denoise(clean + sigma * eps, sigma, views)
-        return math.sqrt((x0 - clean).square().mean().item())
+        return lambda: coupling.draw(white, tuple(clean.shape))
 
 
 def steps(*arguments: Any, resume: dict[str, Any] | None = None, **named: Any) -> Iterator[State]:
@@ -190,5 +185,5 @@ def sample(
         history.append(state.record)
         if callback is not None:
             callback(state)
-    last = sampler.draw_views()
-    return Result(sampler.space.render(last), state.nfe, history, sampler.consistency(last))
+    judged = state.judged or check(sampler)
+    return Result(sampler.space.render(sampler.draw_views()), state.nfe, history, judged.consistency, judged.threshold)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from .consistency import Judged
     from .sampler import Sampler
 
 
@@ -31,6 +32,9 @@ class State:
     nfe: int
     record: dict[str, Any]
     rng: Tensor
+    attempt: int = 0
+    anchor: dict[str, Any] | None = None
+    judged: Judged | None = None
 
     def state_dict(self, with_params: bool = True) -> dict[str, Any]:
         """Tensors and plain values only; `torch.load(weights_only=True)` reads it, `Sampler.restore` goes on.
@@ -46,6 +50,8 @@ class State:
             "residual": self.residual,
             "nfe": self.nfe,
             "rng": self.rng,
+            "attempt": self.attempt,
+            "anchor": self.anchor,
             "sigmas": self.sampler.sigmas,
             "cycles": self.sampler.constraint.cycles,
         }
@@ -59,11 +65,12 @@ class State:
 class Result:
     """renders: [V,C,H,W], of the fixed views or of a last fresh draw. nfe: denoiser calls of the sampling.
 
-    history: one dict of plain values per visit. consistency: see Sampler.consistency; its calls are not in
-    nfe.
+    history: one dict of plain values per visit. consistency, threshold: see consistency.Judged; above the threshold the
+    renders are likely a blend.
     """
 
     renders: Tensor
     nfe: int
     history: list[dict[str, Any]]
     consistency: float
+    threshold: float

@@ -1,0 +1,102 @@
+"""Check and start again: a run whose views disagree at its end goes back up and takes another path.
+
+Views whose noises differ decide for themselves which of the model's images they become; where they decide for
+different objects the renders end as a blend. That shows without knowing the answer, by self-consistency. Views whose
+noises agree never disagree, but cannot differ where they should. So a run begins with noise that leaves far views
+free, and each further try ties them closer.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .consistency import check
+from .constraint import Constraint, Visit
+from .errors import UserError
+from .linearise import trainable
+from .noise import Coupling
+from .smooth import Smooth
+
+if TYPE_CHECKING:
+    from .sampler import Sampler
+    from .state import State
+
+LADDER: tuple[Coupling | str, ...] = (
+    *[Smooth((0.3, 0.7))] * 4, *[Smooth((0.5, 0.5))] * 2, Smooth((0.75, 0.25)), Smooth((0.9, 0.1)), "shared",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Restart(Constraint):
+    """Runs `constraint`; at the end, where `consistency.check` finds a blend, goes back and tries again.
+
+    noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries. sigma:
+    a new try begins at the first level at or below it, from the parameters the first try had there, so that no memory
+    of a failed try stays; it should lie above the σ where scenes part, about half the distance between their images
+    as vectors. tries: at most so many, the last one is kept as it is. checks: fresh draws of views in a check.
+
+    Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
+    in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
+    `sigma` down for every further try, and two denoiser calls a view for each check. Source: the check and mend of
+    this project's measurements, docs/theory.md.
+    """
+
+    constraint: Constraint = field(default_factory=Constraint)
+    noises: tuple[Coupling | str, ...] = LADDER
+    sigma: float = 12.0
+    tries: int = 12
+    checks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tries < 1 or self.checks < 1 or not self.noises or self.sigma <= 0:
+            raise UserError(f"Restart needs sigma above 0, a noise and at least 1 try and check, not {self}.")
+
+    @property
+    def cycles(self) -> int:  # type: ignore[override]
+        return self.constraint.cycles
+
+    @property
+    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.constraint.orders
+
+    def target(self, visit: Visit) -> Tensor:
+        return self.constraint.target(visit)
+
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        return self.constraint.renoise(visit)
+
+    def review(self, sampler: Sampler, state: State) -> State:
+        """Keeps the parameters of the first try at `sigma`; sends an inconsistent end back there."""
+        if state.anchor is None and state.cycle == 0 and state.sigma <= self.sigma:
+            state = replace(state, anchor=_keep(sampler, state.level))
+        if state.sigma > 0:
+            return state
+        judged = check(sampler, self.checks)
+        record = {
+            **state.record, "attempt": state.attempt, "consistency": judged.consistency, "threshold": judged.threshold,
+        }  # fmt: skip
+        state = replace(state, nfe=state.nfe + judged.calls, record=record, judged=judged)
+        if judged.passed or state.attempt + 1 >= self.tries:
+            return state
+        assert state.anchor is not None
+        level = _put_back(sampler, state.anchor)
+        sigma, attempt = sampler.sigmas[level], state.attempt + 1
+        return replace(state, level=level, cycle=0, sigma=sigma, noise=None, memory=None, attempt=attempt)
+
+
+def _keep(sampler: Sampler, level: int) -> dict[str, Any]:
+    params = {name: p.detach().clone() for name, p in trainable(sampler.diffrep).items()}
+    return {"level": level, "params": params, "solver": copy.deepcopy(sampler.solver.state_dict())}
+
+
+@torch.no_grad()
+def _put_back(sampler: Sampler, anchor: dict[str, Any]) -> int:
+    for name, parameter in trainable(sampler.diffrep).items():
+        parameter.copy_(anchor["params"][name])
+    sampler.solver.load_state_dict(anchor["solver"])
+    return anchor["level"]

@@ -1,0 +1,164 @@
+"""Self-consistency against closed forms, and restarts: what they keep, count and give up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pullback
+import pytest
+import torch
+from pullback import diffreps, priors
+from pullback.consistency import check
+from pullback.errors import UserError
+from pullback.restart import Restart
+from torch import Tensor, nn
+
+D = torch.float64
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("sigmas,sigma", [([5.0, 0.5, 0.0], 1.0), ([5.0, 2.0, 0.0], 2.0), ([0.7, 0.5, 0.0], 0.7)])
+def test_consistency_and_the_models_floor_for_a_gaussian(sigmas: list[float], sigma: float):
+    prior = priors.GaussianPrior(torch.zeros(1, 30, 30, dtype=D), torch.eye(900, dtype=D))
+    rep = diffreps.Pixels(1, 30, 30).double()
+    rep.values.data.fill_(3.0)
+    judged = check(pullback.Sampler(rep, [0], prior.denoise, torch.tensor(sigmas), generator=seeded()), draws=4)
+    # z = x̂0 = (u + σε)/(1 + σ²), so that z − u = (σε − σ²u)/(1 + σ²), and x̂0(z + σε') − z = (σε' − σ²z)/(1 + σ²)
+    shrink = 1 / (1 + sigma**2)
+    z2 = shrink**2 * (9 + sigma**2)
+    assert judged.consistency == pytest.approx(shrink * sigma * math.sqrt(1 + 9 * sigma**2), rel=0.03)
+    floor = shrink**2 * (sigma**2 + sigma**4 * z2)
+    assert judged.threshold == pytest.approx(math.sqrt(floor + 4 * sigma**2 / 900), rel=0.03)
+    assert judged.calls == 8
+
+
+# A world of two scenes, 12×12 pixels all +1 or all −1, seen alike from both views, on one set of pixels.
+
+MEANS = torch.tensor([1.0, -1.0], dtype=D)[:, None, None, None].expand(2, 1, 12, 12)
+PRIOR = priors.MixturePrior(MEANS, 0.01)
+SIGMAS = pullback.karras_sigmas(12, 0.05, 40.0, rho=3.0)
+
+
+class Both(nn.Module):
+    """One image, seen by every view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(1, 12, 12, dtype=D))
+
+    def render(self, views: Tensor) -> Tensor:
+        return self.values.expand(len(views), 1, 12, 12)
+
+
+@dataclass(frozen=True)
+class Opposed:
+    """The second view sees the first one's noise with its sign turned: the two never agree."""
+
+    kept: bool = True
+
+    def draw(self, white, shape):
+        return white((1, *shape[1:]))
+
+    def at(self, source, views, shape):
+        return torch.cat([source, -source])
+
+
+def sampler(noises: tuple, seed: int = 0, **options) -> tuple[pullback.Sampler, Both]:
+    rep = Both()
+    restart = Restart(noises=noises, sigma=20.0, **options)
+    made = pullback.Sampler(
+        rep, torch.arange(2), PRIOR.denoise, SIGMAS, constraint=restart, solver=pullback.GaussNewton(),
+        generator=seeded(seed),
+    )  # fmt: skip
+    return made, rep
+
+
+def run(made: pullback.Sampler) -> list[pullback.sampler.State]:
+    states = [made.initial()]
+    while states[-1].sigma > 0:
+        states.append(made.visit(states[-1]))
+    return states[1:]
+
+
+def test_views_that_agree_need_one_try():
+    made, rep = sampler(("shared",))
+    last = run(made)[-1]
+    assert last.attempt == 0 and last.judged.passed
+    assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
+    assert last.nfe == 12 * 2 + 4  # twelve visits of two views, and the check
+
+
+def test_a_blend_goes_back_up_and_takes_the_next_noise():
+    made, rep = sampler((Opposed(), Opposed(), "shared"))
+    states = run(made)
+    failed = [s for s in states if s.record.get("consistency", 0) > s.record.get("threshold", 1)]
+    assert [s.attempt for s in failed] == [1, 2] and states[-1].attempt == 2
+    assert states[-1].judged.passed
+    assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
+    level = next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 20.0)
+    assert all((s.level, s.cycle, s.noise) == (level, 0, None) for s in failed)
+    assert states[-1].nfe == 2 * (12 + 2 * (12 - level)) + 3 * 4
+
+
+def test_every_try_begins_with_the_parameters_the_first_had_there():
+    made, rep = sampler((Opposed(), "shared"))
+    state, at_sigma = made.initial(), None
+    while state.sigma > 0:
+        before = state
+        state = made.visit(state)
+        if at_sigma is None and state.sigma <= 20.0:
+            at_sigma = rep.values.detach().clone()
+        if state.attempt > before.attempt:
+            assert torch.equal(rep.values, at_sigma)
+            return
+    pytest.fail("no try failed")
+
+
+def test_the_last_try_is_kept_as_it_is():
+    made, rep = sampler((Opposed(),), tries=3)
+    last = run(made)[-1]
+    assert last.attempt == 2 and not last.judged.passed
+    assert rep.values.abs().mean().item() < 0.9
+    result = pullback.sample(
+        Both(), torch.arange(2), PRIOR.denoise, SIGMAS, constraint=Restart(noises=(Opposed(),), tries=1),
+        generator=seeded(),
+    )  # fmt: skip
+    assert result.consistency > result.threshold
+
+
+@pytest.mark.parametrize("stop", [3, 11, 12, 15, 20])
+def test_a_run_saved_before_or_after_a_restart_goes_on_bit_for_bit(stop: int):
+    whole, rep = sampler((Opposed(), "shared"))
+    states = run(whole)
+    first, _ = sampler((Opposed(), "shared"))
+    state = first.initial()
+    for _ in range(min(stop, len(states) - 1)):
+        state = first.visit(state)
+    saved = state.state_dict()
+    second, other = sampler((Opposed(), "shared"), seed=99)
+    state = second.restore(saved)
+    while state.sigma > 0:
+        state = second.visit(state)
+    assert torch.equal(other.values, rep.values) and state.nfe == states[-1].nfe
+
+
+def test_both_scenes_come_up_as_often():
+    """40 runs; with both equally likely a count outside 8 … 32 has a chance below 0.0002."""
+    counts = [0, 0]
+    for seed in range(40):
+        made, rep = sampler((Opposed(), "shared"), seed=seed)
+        run(made)
+        counts[int(rep.values.mean() > 0)] += 1
+    assert min(counts) >= 8
+
+
+def test_bad_options():
+    for options in ({"tries": 0}, {"sigma": 0.0}, {"noises": ()}, {"checks": 0}):
+        with pytest.raises(UserError, match="Restart needs"):
+            Restart(**options)
+    with pytest.raises(UserError, match="not known"):
+        sampler(("sharde",))
