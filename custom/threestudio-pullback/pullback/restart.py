@@ -12,13 +12,11 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from .consistency import check
 from .constraint import Constraint, Visit
 from .errors import UserError
-from .linearise import trainable
 from .noise import Coupling
 from .smooth import Smooth
 
@@ -90,13 +88,11 @@ class Restart(Constraint):
 
 
 def _keep(sampler: Sampler, level: int) -> dict[str, Any]:
-    params = {name: p.detach().clone() for name, p in trainable(sampler.diffrep).items()}
+    params = {name: value.detach().clone() for name, value in sampler.diffrep.state_dict().items()}
     return {"level": level, "params": params, "solver": copy.deepcopy(sampler.solver.state_dict())}
 
 
-@torch.no_grad()
 def _put_back(sampler: Sampler, anchor: dict[str, Any]) -> int:
-    for name, parameter in trainable(sampler.diffrep).items():
-        parameter.copy_(anchor["params"][name])
+    sampler.diffrep.load_state_dict(anchor["params"])
     sampler.solver.load_state_dict(anchor["solver"])
     return anchor["level"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pullback
 import torch
+from pullback.consistency import Judged, check
 from pullback.errors import UserError
 from pullback.version import describe
 from pytorch_lightning.trainer.states import TrainerFn
@@ -49,6 +50,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self.state: Any = None
         self._seed = torch.initial_seed()
         self._saved: dict[str, Any] | None = None
+        self._judged: Judged | None = None
         options = parse_structured(find(self.cfg.guidance_type).Config, self.cfg.guidance)
         self._fit_steps = int(options.fit_steps)
 
@@ -132,6 +134,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             self.log(name, float(self.state.record[name]), prog_bar=True)
         for name in ("cycle", "nfe", "residual_before"):
             self.log(name, float(self.state.record[name]))
+        if self.state.sigma == 0:
+            self._judged = self.state.judged or check(self.sampler)
+            self.log("consistency", self._judged.consistency)
+            self.log("consistency_threshold", self._judged.threshold)
         self._count_step()
 
     def _count_step(self) -> None:
@@ -153,12 +159,13 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
                 self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
 
     def on_fit_end(self) -> None:
-        if self.sampler is None or self.state.sigma > 0 or not self._batch:
+        if self._judged is None:
             return
+        found, limit = self._judged.consistency, self._judged.threshold
+        verdict = "so the views agree" if self._judged.passed else "so the views likely show different objects"
         info(
-            f"Self-consistency {self.sampler.consistency(self._batch):.3f}: rms, in the model's latent space at noise "
-            "level 1, between the last views' renders and what the model makes of them; a blend of several objects "
-            "shows as a larger value"
+            f"Self-consistency {found:.3f}, {verdict} (threshold {limit:.3f}): rms, in the model's space at noise "
+            "level 1, between the renders of the last cameras and what the model makes of them"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
