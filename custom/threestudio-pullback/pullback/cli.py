@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -42,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: demo, evaluate prompts, evaluate model."""
+    """The command line: demo, evaluate prompts, worlds, model."""
     parser = _Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
@@ -64,6 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
     prompts.add_argument("--out", type=Path, default=Path("outputs/evaluate-prompts"))
     prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
     prompts.set_defaults(run=run_prompts)
+
+    worlds = kinds.add_parser("worlds", help="sample worlds whose right answer is known; a table of methods")
+    worlds.add_argument("--world", default="shapes,two-tone", help="names or groups; no such name lists them all")
+    worlds.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
+    worlds.add_argument("--seeds", type=parse_seeds, default=list(range(16)), help="0-63 or 0,2,5 (default 0-15)")
+    worlds.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    worlds.add_argument("--out", type=Path, default=Path("outputs/evaluate-worlds"))
+    worlds.set_defaults(run=run_worlds)
 
     model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
     model.add_argument("--model", default=str(TINY_MODEL))
@@ -120,6 +129,18 @@ def run_prompts(args: argparse.Namespace) -> int:
         args.config, args.out, args.seeds, prompts.OBJECTS[: args.prompts], args.overrides, args.workers
     )
     print(prompts.table(rows))
+    return 0
+
+
+def run_worlds(args: argparse.Namespace) -> int:
+    """Runs `evaluate worlds` and prints its report."""
+    from .evaluate import known
+
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {args.workers}")
+    methods = args.method or ["pullback"]
+    print(known.evaluate(known.expand(args.world), methods, args.seeds, args.out, args.workers))
+    print(f"written to {args.out / 'worlds.md'}")
     return 0
 
 

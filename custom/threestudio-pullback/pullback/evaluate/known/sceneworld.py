@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from ... import priors
 from ...diffreps import VoxelField
 from ...schedule import karras_sigmas
-from . import scenes
+from . import measures, scenes
 from .field import FixedCameraField, Lookups, pose_keys
 
 BLEND = 0.05
@@ -33,11 +33,10 @@ class SceneWorld:
     Sampled like this: sample(world.diffrep(), world.views, world.denoise, world.sigmas()), with a generator.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {}
-    """Options of the methods that this world needs to be other than usual."""
+    samples = 1
 
     def __init__(self, name: str, labels: list[dict[str, Any]], weights: list[float] | None = None):
-        self.name, self.labels = name, labels
+        self.name, self.labels, self.defaults = name, labels, {}
         self.weights = torch.tensor(weights or [1.0] * len(labels), dtype=torch.float64)
         self.weights = self.weights / self.weights.sum()
         self.cameras, self.held_out = scenes.cameras(), scenes.held_out()
@@ -47,6 +46,10 @@ class SceneWorld:
     def diffrep(self) -> VoxelField:
         """A field in its start state, a faint grey fog: 24³, 24×24 px."""
         return FixedCameraField(_lookups())
+
+    def prepare(self) -> None:
+        """Render what is rendered once: every scene from all cameras."""
+        self.images(torch.cat([self.cameras, self.held_out]))
 
     def views(self, generator: torch.Generator) -> Tensor:
         """8 of the 32 cameras [8,4,4], drawn anew at every call."""
@@ -83,6 +86,35 @@ class SceneWorld:
             "scene": int(scene), "rms": float(rms), "label": self.labels[int(scene)], "blend": float(rms) > BLEND,
             "per_view": per_view, "consistent": len(set(per_view)) == 1,
         }  # fmt: skip
+
+    @torch.no_grad()
+    def perfect(self, generator: torch.Generator) -> VoxelField:
+        """A field that holds one of the scenes, drawn by their weights: what a perfect sampler gives."""
+        field = self.diffrep()
+        grid = scenes.parameters(self.labels[int(torch.multinomial(self.weights, 1, generator=generator))])
+        field.density.copy_(grid[:, :1])
+        field.colour.copy_(grid[:, 1:])
+        return field
+
+    @torch.no_grad()
+    def picture(self, diffrep: Any) -> Tensor:
+        """Four of the held-out views, a quarter turn apart, two above two [3,48,48]."""
+        first, second, third, fourth = diffrep.render(self.held_out[:: len(self.held_out) // 4])
+        return torch.cat([torch.cat([first, second], -1), torch.cat([third, fourth], -1)], -2)
+
+    def verdict(self, row: dict[str, Any]) -> str:
+        """A judged sample in a few words."""
+        described = " ".join(f"{v:.2f}" if isinstance(v, float) else v for v in row["label"].values())
+        return f"{described}, rms {row['rms']:.3f}{', a blend' if row['blend'] else ''}"
+
+    def histogram(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        """Shares of the scenes found [M], a blend counting as the scene nearest to it, and the weights [M]."""
+        found = torch.tensor([row["scene"] for row in rows])
+        return torch.bincount(found, minlength=len(self.labels)).double() / len(rows), self.weights
+
+    def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The table's figures, from what `judge` gave for many seeds."""
+        return measures.of_scenes(rows, self.labels, self.weights)
 
 
 def _colour_shares(labels: list[dict[str, Any]], *keys: str) -> list[float]:

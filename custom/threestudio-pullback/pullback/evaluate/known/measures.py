@@ -1,0 +1,58 @@
+"""From the judged samples of a scene world to the figures of its table."""
+
+from __future__ import annotations
+
+import statistics as middle
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import statistics
+
+
+def of_scenes(rows: list[dict[str, Any]], labels: list[dict[str, Any]], weights: Tensor) -> dict[str, Any]:
+    """The measures of one method's rows, each row as SceneWorld.judge gives it.
+
+    A blend counts as the scene nearest to it. χ² and total variation: of the scenes, and of every attribute
+    that has names. KS: of every attribute that has numbers. distinct, perfect: of a perfect sampler at so many
+    samples, on average (and in 95 % of cases). symmetric: share of scenes with one colour on both
+    sides.
+    """
+    count, rms = len(rows), sorted(row["rms"] for row in rows)
+    found = torch.tensor([row["scene"] for row in rows])
+    counts = torch.bincount(found, minlength=len(labels))
+    low, high = statistics.distinct_band(count, weights)
+    measures: dict[str, Any] = {
+        "samples": count,
+        "blends": sum(row["blend"] for row in rows),
+        "consistent": sum(row["consistent"] for row in rows),
+        "rms median": middle.median(rms),
+        "rms max": rms[-1],
+        "distinct": int((counts > 0).sum()),
+        "distinct, perfect": f"{statistics.expected_distinct(count, weights):.1f} ({low}–{high})",
+        "scenes χ² p": statistics.chi_square(counts, weights).p,
+        "scenes TV": statistics.total_variation(counts, weights),
+    }
+    for key in labels[0]:
+        values = [label[key] for label in labels]
+        if isinstance(values[0], str):
+            names = list(dict.fromkeys(values))
+            if len(names) == 1:
+                continue
+            member = torch.tensor([[value == name for value in values] for name in names]).double()
+            shares, right = member @ counts.double(), member @ weights
+            measures[f"{key} shares"] = " ".join(
+                f"{name} {share:.2f}" for name, share in zip(names, shares / count, strict=True)
+            )
+            measures[f"{key} χ² p"] = statistics.chi_square(shares, right).p
+            measures[f"{key} TV"] = statistics.total_variation(shares, right)
+        else:
+            low, high = min(values), max(values)
+            edge = (high - low) / (len(values) - 1) / 2  # the values stand in the middle of equal cells
+            spread = torch.tensor([(values[i] - low + edge) / (high - low + 2 * edge) for i in found.tolist()])
+            measures[f"{key} KS p"] = statistics.kolmogorov_smirnov(spread)[1]
+    if "front" in labels[0]:
+        same = [labels[i]["front"] == labels[i]["back"] for i in found.tolist()]
+        measures["symmetric"] = sum(same) / count
+    return measures

@@ -1,0 +1,117 @@
+"""The methods that the worlds compare: each a function of a world, a seed and options.
+
+A method samples a fresh `world.diffrep()` and returns an Outcome. A new one is a function with its options as
+keyword arguments with defaults, and a line in METHODS.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...constraint import Repaint
+from ...errors import UserError
+from ...sampler import sample
+from ...solve import FirstOrder, GaussNewton, Solver
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """diffrep: holds what was sampled. nfe: denoiser calls per sample, each view counted singly.
+
+    extra: further plain values for the result's row, such as the number of restarts; numbers are averaged in
+    the table.
+    """
+
+    diffrep: nn.Module
+    nfe: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def pullback(
+    world: Any,
+    seed: int,
+    *,
+    noise: str = "shared",
+    cycles: int = 1,
+    levels: int = 20,
+    order: int = 1,
+    solver: str = "adam",
+    lr: float = 0.05,
+    steps: int = 5,
+    iterations: int = 2,
+    cg: int = 5,
+    damping: float = 0.1,
+) -> Outcome:
+    """The pulled-back sampler.
+
+    noise: a coupling. cycles: visits of each level, with RePaint (1: the plain flow). solver: adam (lr, steps)
+    or gauss-newton (iterations, cg, damping).
+    """
+    if solver not in ("adam", "gauss-newton"):
+        raise UserError(f"--method pullback: solver={solver} is not known; use adam or gauss-newton.")
+    fit: Solver = FirstOrder(lr, steps) if solver == "adam" else GaussNewton(iterations, cg, damping)
+    diffrep = world.diffrep()
+    result = sample(
+        diffrep, world.views, world.denoise, world.sigmas(levels), noise=noise, constraint=Repaint(cycles),
+        solver=fit, order=order, generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    return Outcome(diffrep, result.nfe / world.samples, {"self-consistency": result.consistency})
+
+
+def perfect(world: Any, seed: int) -> Outcome:
+    """Draws from the right answer itself: what the measures of a perfect sampler look like at so many seeds."""
+    return Outcome(world.perfect(torch.Generator().manual_seed(seed)), 0)
+
+
+METHODS: dict[str, Callable[..., Outcome]] = {"pullback": pullback, "perfect": perfect}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with some of its options set: "pullback noise=fresh cycles=3"."""
+
+    name: str
+    options: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+    def settings(self, world: Any) -> dict[str, Any]:
+        """Every option's value in this world: the method's defaults, the world's, then those that were set."""
+        known = defaults(self.name)
+        return known | {k: v for k, v in world.defaults.items() if k in known} | self.options
+
+    def __call__(self, world: Any, seed: int) -> Outcome:
+        return METHODS[self.name](world, seed, **self.settings(world))
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The options of a method and their defaults."""
+    parameters = inspect.signature(METHODS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def parse(text: str) -> Method:
+    """ "name key=value …" as a Method; raises UserError for a name, key or value that the method has not."""
+    name, *pairs = text.split()
+    if name not in METHODS:
+        raise UserError(f"--method {name!r} is not known; use one of {', '.join(METHODS)}.")
+    known, options = defaults(name), {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in known:
+            has = f"has {', '.join(f'{k}={v}' for k, v in known.items())}" if known else "has no options"
+            raise UserError(f"--method {text!r}: {pair!r} is no option; {name} {has}.")
+        try:
+            options[key] = type(known[key])(value)
+        except ValueError:
+            kind = type(known[key]).__name__
+            raise UserError(f"--method {text!r}: {key} takes a value of type {kind}, not {value!r}.") from None
+    return Method(name, {key: options[key] for key in known if key in options})

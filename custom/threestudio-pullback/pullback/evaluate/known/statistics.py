@@ -1,0 +1,70 @@
+"""Does what was found agree with what a perfect sampler finds?"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ChiSquare(NamedTuple):
+    """Pearson's statistic, its degrees of freedom, and the probability of one as large by chance."""
+
+    statistic: float
+    dof: int
+    p: float
+
+
+def chi_square(counts: Tensor, weights: Tensor) -> ChiSquare:
+    """Goodness of fit of counts [M] to weights [M], which sum to 1.
+
+    p from the χ² distribution: an approximation, good where most of the expected counts are above 2.
+    """
+    expected = weights.double() * counts.sum()
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    dof = len(counts) - 1
+    p = torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), torch.tensor(statistic / 2).double())
+    return ChiSquare(statistic, dof, float(p))
+
+
+def total_variation(counts: Tensor, weights: Tensor) -> float:
+    """Half the sum of |share − weight|: 0 for equal distributions, 1 for disjoint ones."""
+    return float((counts / counts.sum() - weights.double()).abs().sum() / 2)
+
+
+def kolmogorov_smirnov(values: Tensor) -> tuple[float, float]:
+    """Greatest distance D of the empirical distribution of values [N] in [0, 1] to the uniform one, and its p.
+
+    p by Kolmogorov's series with Stephens' correction for small N (good to a few per cent from N = 8 on).
+    Sources: Kolmogorov 1933; Stephens 1970.
+    """
+    ordered, n = values.double().sort().values, len(values)
+    rank = torch.arange(n, dtype=torch.float64)
+    distance = float(torch.maximum((rank + 1) / n - ordered, ordered - rank / n).max())
+    return distance, kolmogorov_survival((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance)
+
+
+def kolmogorov_survival(x: float) -> float:
+    """P(K > x) = 2 Σ_k (−1)^(k−1) exp(−2 k² x²) of Kolmogorov's distribution."""
+    if x < 0.2:
+        return 1.0  # to twelve digits; the series converges slowly there
+    total = sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
+    return min(max(2 * total, 0.0), 1.0)
+
+
+def expected_distinct(samples: int, weights: Tensor) -> float:
+    """How many of the M outcomes of these weights [M] `samples` draws show on average: Σ 1 − (1 − w)^n."""
+    return float((1 - (1 - weights.double()) ** samples).sum())
+
+
+def distinct_band(samples: int, weights: Tensor, level: float = 0.95, draws: int = 4000) -> tuple[int, int]:
+    """The middle `level` of the numbers of distinct outcomes, from simulated draws with a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(weights.double(), samples * draws, replacement=True, generator=generator)
+    ordered = drawn.view(draws, samples).sort(1).values
+    distinct = (1 + (ordered.diff(dim=1) > 0).sum(1)).double()
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = distinct.quantile(tails).tolist()
+    return math.floor(low), math.ceil(high)
