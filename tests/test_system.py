@@ -179,3 +179,20 @@ def test_latent_fit_and_resized_renders_run(model: Path, tmp_path: Path):
     more = ["system.guidance.fit_space=latent", "data.width=12", "data.height=12", "trainer.max_steps=1"]
     assert launch.main(arguments(model, tmp_path, *more)) == 0
     assert checkpoint(tmp_path)["global_step"] == 1
+
+
+def test_a_run_whose_views_disagree_starts_again_and_resumes_bit_for_bit(model: Path, tmp_path: Path):
+    """A random model never agrees with itself, so that every try but the last is followed by another."""
+    again = ("system.guidance.tries=3", "system.guidance.noise=smooth", "system.guidance.restart_sigma=8")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert launch.main(arguments(model, whole, *again)) == 0
+    end = checkpoint(whole)
+    # two cycles at each of three levels, then twice the levels at or below sigma 8
+    assert end["pullback"]["attempt"] == 2
+    again_levels = sum(s <= 8 for s in end["pullback"]["sigmas"][:-1])
+    assert end["global_step"] == 2 * (3 + 2 * again_levels) and end["pullback"]["level"] == 3
+    step = 2 * 3 + 1  # in the second try
+    resume = folder(whole) / "ckpts" / f"epoch=0-step={step}.ckpt"
+    assert launch.main(arguments(model, parts, *again, f"resume={resume}")) == 0
+    for key in ("state_dict", "pullback", "optimizer_states", "global_step"):
+        assert same(end[key], checkpoint(parts)[key]), key

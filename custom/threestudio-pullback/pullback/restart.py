@@ -9,6 +9,7 @@ free, and each further try ties them closer.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,10 @@ class Restart(Constraint):
     """Runs `constraint`; at the end, where `consistency.check` finds a blend, goes back and tries again.
 
     noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries. sigma:
-    a new try begins at the first level at or below it, from the parameters the first try had there, so that no memory
-    of a failed try stays; it should lie above the σ where scenes part, about half the distance between their images
-    as vectors. tries: at most so many, the last one is kept as it is. checks: fresh draws of views in a check.
+    a new try begins at the first level at or below it (but for the very first), from the parameters the first try had
+    there, so that no memory of a failed try stays; it should lie above the σ where scenes part, about half the
+    distance between their images as vectors. tries: at most so many, the last one is kept as it is. checks: fresh
+    draws of views in a check.
 
     Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
     in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
@@ -46,7 +48,7 @@ class Restart(Constraint):
 
     constraint: Constraint = field(default_factory=Constraint)
     noises: tuple[Coupling | str, ...] = LADDER
-    sigma: float = 12.0
+    sigma: float = math.inf
     tries: int = 12
     checks: int = 1
 

@@ -69,10 +69,9 @@ class Sampler:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         self.generator = generator
 
-    @property
-    def total(self) -> int:
-        """Visits from the first to the last."""
-        return (len(self.sigmas) - 1) * self.constraint.cycles
+    def remaining(self, state: State) -> int:
+        """Visits from this state to the end of its try."""
+        return (len(self.sigmas) - 1 - state.level) * self.constraint.cycles - state.cycle
 
     def initial(self) -> State:
         """The state before the first visit; nothing is rendered or drawn yet."""

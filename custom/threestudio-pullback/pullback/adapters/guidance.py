@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pullback
 import torch
 from pullback import models
 from pullback.errors import UserError
-from pullback.models.guided import FIT_SPACES
-from pullback.noise import COUPLINGS
 from torch import nn
 
 from ._framework import BaseObject, C, info, register, registered
-from .dropin import WEIGHTS, DropIn
-
-CONSTRAINTS = {
-    "none": lambda cfg: None,
-    "repaint": lambda cfg: pullback.Repaint(cycles=int(cfg.cycles)),
-    "projection": lambda cfg: pullback.Projection(),
-}
-
-
-def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"`{name}` must be a number, not {value!r}")
-    if not value >= low or (strict and value == low):
-        raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
+from .dropin import DropIn
+from .options import Options, make_constraint
 
 
 @register("pullback-guidance")
@@ -41,64 +26,9 @@ class PullbackGuidance(DropIn, BaseObject):
     registered guidance knows are ignored with a line in the log, so that its block can stay as it is.
     """
 
-    @dataclass
-    class Config(BaseObject.Config):
-        pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-        guidance_scale: float = 7.5
-        half_precision_weights: bool = True
-        view_dependent_prompting: bool = True
-        enable_memory_efficient_attention: bool = False
-        enable_sequential_cpu_offload: bool = False
-        enable_attention_slicing: bool = False
-        enable_channels_last_format: bool = False
-        token_merging: bool = False
-        # noise levels, in VE coordinates (σ); null: the model's own range
-        levels: int = 50
-        sigma_max: Any = None
-        sigma_min: Any = None
-        rho: float = 7.0
-        # how views share noise (shared, independent, fresh), and what keeps renders in the field's range
-        noise: str = "shared"
-        constraint: str = "repaint"
-        cycles: int = 2
-        order: int = 1
-        # the fit of one level: optimiser steps, rays of one step (all views together), and its space
-        fit_space: str = "image"
-        fit_steps: int = 100
-        fit_rays: int = 8192
-        views_per_call: int = 8
-        # as a drop-in only: the training steps to anneal over (null: trainer.max_steps), bounds of the noise by
-        # threestudio's share of the model's time, the weight of the residual, and its largest absolute value
-        trainer_max_steps: Any = None
-        min_step_percent: Any = None
-        max_step_percent: Any = None
-        weighting_strategy: str = "fit"
-        grad_clip: Any = None
+    Config = Options
 
-        def __post_init__(self) -> None:
-            for name in ("levels", "cycles", "fit_steps", "fit_rays", "views_per_call"):
-                _at_least(name, getattr(self, name), 1)
-            _at_least("rho", self.rho, 1)
-            for name in ("sigma_min", "sigma_max"):
-                if getattr(self, name) is not None:
-                    _at_least(name, getattr(self, name), 0, strict=True)
-            choices = {
-                "constraint": tuple(CONSTRAINTS),
-                "noise": tuple(COUPLINGS),
-                "fit_space": FIT_SPACES,
-                "order": (1, 2),
-                "weighting_strategy": tuple(WEIGHTS),
-            }
-            for name, allowed in choices.items():
-                if getattr(self, name) not in allowed:
-                    listed = ", ".join(map(str, allowed))
-                    raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
-            if self.constraint == "projection" and self.noise != "independent":
-                raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
-            if self.constraint == "projection" and self.order != 1:
-                raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
-
-    cfg: Config
+    cfg: Options
 
     def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
         mine = {f.name for f in dataclasses.fields(self.Config)}
@@ -193,7 +123,7 @@ class PullbackGuidance(DropIn, BaseObject):
             denoise,
             self.sigmas(),
             noise=self.cfg.noise,
-            constraint=CONSTRAINTS[self.cfg.constraint](self.cfg),
+            constraint=make_constraint(self.cfg),
             solver=pullback.FirstOrder(steps=self.cfg.fit_steps, optimizer=optimizer),
             order=self.cfg.order,
             generator=torch.Generator().manual_seed(seed),

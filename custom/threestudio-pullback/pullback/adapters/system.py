@@ -50,6 +50,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self.state: Any = None
         self._seed = torch.initial_seed()
         self._saved: dict[str, Any] | None = None
+        self._begun = 0  # steps of the checkpoint; the host's own count is restored only after on_fit_start
         self._judged: Judged | None = None
         options = parse_structured(find(self.cfg.guidance_type).Config, self.cfg.guidance)
         self._fit_steps = int(options.fit_steps)
@@ -89,13 +90,18 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             seed=self._seed,
         )
         self.state = sampler.initial() if self._saved is None else sampler.restore(self._saved)
-        steps = sampler.total
-        loop = self.trainer.fit_loop.epoch_loop
-        loop.max_steps = steps if loop.max_steps < 0 else min(steps, loop.max_steps)
+        self._limit = self.trainer.fit_loop.epoch_loop.max_steps
+        self._plan(self._begun)
         info(
-            f"Sampling {self.guidance.cfg.levels} noise levels in {steps} visits, "
+            f"Sampling {self.guidance.cfg.levels} noise levels in {sampler.remaining(self.state)} visits, "
             f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}"
         )
+
+    def _plan(self, done: int) -> None:
+        """Tells the host how many steps the run has, which grows where it starts again."""
+        assert self.sampler is not None
+        steps = done + self.sampler.remaining(self.state)
+        self.trainer.fit_loop.epoch_loop.max_steps = steps if self._limit < 0 else min(steps, self._limit)
 
     def _check_trainer(self) -> None:
         if self.trainer.world_size > 1:
@@ -129,15 +135,19 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._batch = batch_of_step(self, batch)
         _check_cameras(self._batch)
         field.fit_step = self.true_global_step * self._fit_steps
+        attempt = self.state.attempt
         self.state = self.sampler.visit(self.state)
+        if self.state.attempt > attempt:
+            info(f"The views disagree: try {self.state.attempt + 1} begins at sigma {self.state.sigma:.3g}")
+        self._plan(self.true_global_step + 1)
         for name in ("level", "sigma", "residual"):
             self.log(name, float(self.state.record[name]), prog_bar=True)
         for name in ("cycle", "nfe", "residual_before"):
             self.log(name, float(self.state.record[name]))
         if self.state.sigma == 0:
-            self._judged = self.state.judged or check(self.sampler)
-            self.log("consistency", self._judged.consistency)
-            self.log("consistency_threshold", self._judged.threshold)
+            judged = self._judged = self.state.judged or check(self.sampler)
+            self.log("consistency", judged.consistency)
+            self.log("consistency_threshold", judged.threshold)
         self._count_step()
 
     def _count_step(self) -> None:
@@ -150,8 +160,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             if scheduler is not None:
                 scheduler.step()  # type: ignore[call-arg]
 
-    def on_train_end(self) -> None:
-        super().on_train_end()
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.trainer.global_step != self.trainer.max_steps:
+            return
         # the number of visits is rarely a multiple of what a config saves after
         for callback in self.trainer.checkpoint_callbacks:
             saved = getattr(callback, "_last_global_step_saved", None)
@@ -175,7 +187,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._saved = checkpoint.get("pullback")
+        self._saved, self._begun = checkpoint.get("pullback"), checkpoint["global_step"]
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._check_saved()
 

@@ -1,0 +1,101 @@
+"""The options of `pullback-guidance`: one flat block of a config, checked as it is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pullback
+from pullback.constraint import Constraint
+from pullback.models.guided import FIT_SPACES
+from pullback.noise import COUPLINGS
+from pullback.restart import LADDER
+
+from ._framework import BaseObject
+from .dropin import WEIGHTS
+
+CONSTRAINTS = {
+    "none": lambda cfg: None,
+    "repaint": lambda cfg: pullback.Repaint(cycles=int(cfg.cycles)),
+    "projection": lambda cfg: pullback.Projection(),
+}
+
+
+def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"`{name}` must be a number, not {value!r}")
+    if not value >= low or (strict and value == low):
+        raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
+
+
+@dataclass
+class Options(BaseObject.Config):
+    pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    guidance_scale: float = 7.5
+    half_precision_weights: bool = True
+    view_dependent_prompting: bool = True
+    enable_memory_efficient_attention: bool = False
+    enable_sequential_cpu_offload: bool = False
+    enable_attention_slicing: bool = False
+    enable_channels_last_format: bool = False
+    token_merging: bool = False
+    # noise levels, in VE coordinates (σ); null: the model's own range
+    levels: int = 50
+    sigma_max: Any = None
+    sigma_min: Any = None
+    rho: float = 7.0
+    # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range
+    noise: str = "shared"
+    constraint: str = "repaint"
+    cycles: int = 2
+    order: int = 1
+    # a run whose views disagree at its end is tried again, at most so many times in all (1: never checked); with
+    # noise=smooth each try ties the views closer; restart_sigma: where a try begins anew, null: after the first level
+    tries: int = 1
+    restart_sigma: Any = None
+    # the fit of one level: optimiser steps, rays of one step (all views together), and its space
+    fit_space: str = "image"
+    fit_steps: int = 100
+    fit_rays: int = 8192
+    views_per_call: int = 8
+    # as a drop-in only: the training steps to anneal over (null: trainer.max_steps), bounds of the noise by
+    # threestudio's share of the model's time, the weight of the residual, and its largest absolute value
+    trainer_max_steps: Any = None
+    min_step_percent: Any = None
+    max_step_percent: Any = None
+    weighting_strategy: str = "fit"
+    grad_clip: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("rho", self.rho, 1)
+        for name in ("sigma_min", "sigma_max", "restart_sigma"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 0, strict=True)
+        choices = {
+            "constraint": tuple(CONSTRAINTS),
+            "noise": tuple(COUPLINGS),
+            "fit_space": FIT_SPACES,
+            "order": (1, 2),
+            "weighting_strategy": tuple(WEIGHTS),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                listed = ", ".join(map(str, allowed))
+                raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
+        if self.constraint == "projection" and self.noise != "independent":
+            raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
+        if self.constraint == "projection" and self.order != 1:
+            raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
+
+
+def make_constraint(cfg: Any) -> Constraint | None:
+    """The constraint that these options describe."""
+    constraint = CONSTRAINTS[cfg.constraint](cfg)
+    if cfg.tries == 1:
+        return constraint
+    noises = LADDER if cfg.noise == "smooth" else (str(cfg.noise),)
+    sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
+    return pullback.Restart(constraint or Constraint(), noises, sigma, int(cfg.tries))
