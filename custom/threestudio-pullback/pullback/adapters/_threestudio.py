@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pullback.errors import UserError
 from pullback.host.base import derive_seed
 from pullback.host.checkpoint import AtomicCheckpointIO
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -27,9 +28,19 @@ def batch_of_step(system: Any, batch: Any) -> Any:
     be then; after a resume that is something else. A dataset that reads its batches keeps the one given.
     """
     draw = getattr(system.dataset, "collate", None)
-    if draw is None or not isinstance(system.dataset, torch.utils.data.IterableDataset):
-        return batch
-    return system.transfer_batch_to_device(draw({}), system.device, 0)
+    if draw is not None and isinstance(system.dataset, torch.utils.data.IterableDataset):
+        batch = system.transfer_batch_to_device(draw({}), system.device, 0)
+    _check_cameras(batch)
+    return batch
+
+
+def _check_cameras(batch: dict[str, Any]) -> None:
+    axes = batch["c2w"][:, :3, :3] if "c2w" in batch else torch.eye(3)
+    if not torch.allclose(axes.mT @ axes, torch.eye(3).to(axes), atol=1e-3):
+        raise UserError(
+            f"the cameras of a batch of {len(axes)} are no rotations: threestudio's random-camera-datamodule draws "
+            "wrong ones where `data.batch_size` is 3; choose another number"
+        )
 
 
 def keep_checkpoints_whole(trainer: Any) -> None:

@@ -133,7 +133,6 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         assert self.sampler is not None
         field = self._field[0]
         self._batch = batch_of_step(self, batch)
-        _check_cameras(self._batch)
         field.fit_step = self.true_global_step * self._fit_steps
         attempt = self.state.attempt
         self.state = self.sampler.visit(self.state)
@@ -190,12 +189,3 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._saved, self._begun = checkpoint.get("pullback"), checkpoint["global_step"]
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._check_saved()
-
-
-def _check_cameras(batch: dict[str, Any]) -> None:
-    axes = batch["c2w"][:, :3, :3] if "c2w" in batch else torch.eye(3)
-    if not torch.allclose(axes.mT @ axes, torch.eye(3).to(axes), atol=1e-3):
-        raise UserError(
-            f"the cameras of a batch of {len(axes)} are no rotations: threestudio's random-camera-datamodule draws "
-            "wrong ones where `data.batch_size` is 3; choose another number"
-        )
