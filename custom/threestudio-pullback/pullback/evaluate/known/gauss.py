@@ -69,9 +69,9 @@ class GaussWorld:
     def prepare(self) -> None:
         """Nothing to make beforehand."""
 
-    def sigmas(self, levels: int = 100) -> Tensor:
-        """Noise levels 40 … 0.01, 0 (ρ = 7); the prior's standard deviations lie between 0.03 and 1."""
-        return karras_sigmas(levels, 0.01, 40.0)
+    def sigmas(self, levels: int = 100, sigma_max: float = 40.0) -> Tensor:
+        """Noise levels sigma_max … 0.01, 0 (ρ = 7); the prior's standard deviations lie between 0.03 and 1."""
+        return karras_sigmas(levels, 0.01, sigma_max)
 
     def denoise(self, noisy: Tensor, sigma: float, views: Tensor) -> Tensor:
         """The exact posterior mean x̂0 [N,1,1,d]."""

@@ -41,7 +41,7 @@ def of_scenes(rows: list[dict[str, Any]], labels: list[dict[str, Any]], weights:
             if len(names) == 1:
                 continue
             member = torch.tensor([[value == name for value in values] for name in names]).double()
-            shares, right = member @ counts.double(), member @ weights
+            shares, right = member @ counts.double(), member @ weights.double()
             measures[f"{key} shares"] = " ".join(
                 f"{name} {share:.2f}" for name, share in zip(names, shares / count, strict=True)
             )

@@ -40,6 +40,7 @@ def pullback(
     noise: str = "shared",
     cycles: int = 1,
     levels: int = 20,
+    sigma_max: float = 40.0,
     order: int = 1,
     solver: str = "adam",
     lr: float = 0.05,
@@ -58,7 +59,7 @@ def pullback(
     fit: Solver = FirstOrder(lr, steps) if solver == "adam" else GaussNewton(iterations, cg, damping)
     diffrep = world.diffrep()
     result = sample(
-        diffrep, world.views, world.denoise, world.sigmas(levels), noise=noise, constraint=Repaint(cycles),
+        diffrep, world.views, world.denoise, world.sigmas(levels, sigma_max), noise=noise, constraint=Repaint(cycles),
         solver=fit, order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return Outcome(diffrep, result.nfe / world.samples, {"self-consistency": result.consistency})

@@ -28,7 +28,7 @@ class World(Protocol):
         """Make what is made once in a process, so that it counts for no method."""
         ...
 
-    def sigmas(self, levels: int) -> Tensor:
+    def sigmas(self, levels: int, sigma_max: float) -> Tensor:
         """A schedule that suits the world, ending in 0."""
         ...
 

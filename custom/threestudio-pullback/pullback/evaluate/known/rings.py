@@ -40,9 +40,9 @@ class PlaneWorld:
     def prepare(self) -> None:
         """Nothing to make beforehand."""
 
-    def sigmas(self, levels: int = 40) -> Tensor:
-        """Noise levels 20 … 0.01, 0."""
-        return karras_sigmas(levels, 0.01, 20.0)
+    def sigmas(self, levels: int = 40, sigma_max: float = 40.0) -> Tensor:
+        """Noise levels sigma_max … 0.01, 0 (ρ = 7)."""
+        return karras_sigmas(levels, 0.01, sigma_max)
 
     def denoise(self, noisy: Tensor, sigma: float, views: Tensor) -> Tensor:
         """The exact posterior mean x̂0 [N,1,1,2]."""

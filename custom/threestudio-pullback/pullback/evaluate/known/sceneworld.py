@@ -55,9 +55,13 @@ class SceneWorld:
         """8 of the 32 cameras [8,4,4], drawn anew at every call."""
         return self.cameras[torch.randperm(len(self.cameras), generator=generator)[:8]]
 
-    def sigmas(self, levels: int = 20) -> Tensor:
-        """Noise levels 40 … 0.05, 0."""
-        return karras_sigmas(levels, 0.05, 40.0, rho=3.0)
+    def sigmas(self, levels: int = 20, sigma_max: float = 40.0) -> Tensor:
+        """Noise levels sigma_max … 0.05, 0 (ρ = 3).
+
+        The fog of the start lies 27 from the scenes' mean, so that 40 is not quite noise enough to forget it; by the
+        exact flow of one view the histogram is off by 0.05 in total variation, from 80 on by less than 0.005.
+        """
+        return karras_sigmas(levels, 0.05, sigma_max, rho=3.0)
 
     def denoise(self, noisy: Tensor, sigma: float, views: Tensor) -> Tensor:
         """The exact posterior mean x̂0 [V,3,24,24] for poses [V,4,4]."""
