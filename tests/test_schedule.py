@@ -23,8 +23,24 @@ def test_levels_are_equally_spaced_in_the_rho_th_root(rho):
     assert torch.allclose(steps, steps[0].expand(10), rtol=1e-9)
 
 
-def test_a_single_level_is_one_jump():
-    assert schedule.karras_sigmas(1, 0.1, 5.0).tolist() == [5.0, 0.0]
+def test_settling_levels_slow_down_in_the_logarithm():
+    sigmas = schedule.settling_sigmas(11, 0.05, 40.0, power=3.0)
+    assert sigmas.shape == (12,) and sigmas.dtype == torch.float64 and float(sigmas[-1]) == 0
+    way_left = (sigmas[:-1] / 0.05).log() / math.log(40.0 / 0.05)
+    assert torch.allclose(way_left ** (1 / 3), torch.linspace(1, 0, 11, dtype=torch.float64), atol=1e-5)
+    ratios = schedule.settling_sigmas(6, 0.1, 10.0, power=1.0)[:-1].log().diff()
+    assert torch.allclose(ratios, ratios[0].expand(5), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n,low,high,power", [(0, 0.1, 1, 2), (5, 2, 1, 2), (5, 0.1, 1, 0.5), (5, 0.1, 1, math.nan)])
+def test_impossible_settling_schedules_are_refused(n, low, high, power):
+    with pytest.raises(UserError):
+        schedule.settling_sigmas(n, low, high, power)
+
+
+@pytest.mark.parametrize("make", [schedule.karras_sigmas, schedule.settling_sigmas])
+def test_a_single_level_is_one_jump(make):
+    assert make(1, 0.1, 5.0).tolist() == [5.0, 0.0]
 
 
 @pytest.mark.parametrize(
