@@ -67,7 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     prompts.set_defaults(run=run_prompts)
 
     worlds = kinds.add_parser("worlds", help="sample worlds whose right answer is known; a table of methods")
-    worlds.add_argument("--world", default="shapes,two-tone", help="names or groups; no such name lists them all")
+    worlds.add_argument(
+        "--world",
+        default="shapes,two-tone",
+        help="worlds or groups of them, commas between: all, gauss, plane, scenes (default shapes,two-tone)",
+    )
     worlds.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
     worlds.add_argument("--seeds", type=parse_seeds, default=list(range(16)), help="0-63 or 0,2,5 (default 0-15)")
     worlds.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
