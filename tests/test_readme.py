@@ -23,7 +23,10 @@ README = ROOT / "README.md"
 PACKAGE = ROOT / "custom" / "threestudio-pullback"
 DEMO = "configs/pullback-nerf-tiny.yaml"
 PROMPT = "system.prompt_processor.prompt=a red cube"
-THREESTUDIOS = ("configs/dreamfusion-sd.yaml",)  # configs that a threestudio checkout has
+# configs that a threestudio checkout has
+THREESTUDIOS = (
+    "dreamfusion-sd", "magic3d-coarse-sd", "magic3d-refine-sd", "prolificdreamer", "prolificdreamer-geometry", "sdi",
+)  # fmt: skip
 DROPIN_KEY = "system.loss.lambda_pullback"  # has no default in a config of ours
 RUN_FOLDERS = ("outputs/", "RUN/")  # what a run will have written
 SUFFIXES = (".md", ".py", ".sh", ".toml", ".txt", ".yaml")
@@ -111,7 +114,7 @@ def fault_of_launch(argv: list[str]) -> None:
         argv = [word for i, word in enumerate(argv) if "--threestudio" not in argv[max(0, i - 1) : i + 1]]
     args, overrides = launch.parse_args(argv)
     config = args.config
-    if config in THREESTUDIOS:
+    if Path(config).stem in THREESTUDIOS:
         keys = [key for key, _, _ in (o.partition("=") for o in overrides) if key != DROPIN_KEY]
         wrong = unknown_keys(" ".join(f"{key}=" for key in keys))
         if wrong:
@@ -161,6 +164,8 @@ def missing_files(document: Path) -> list[str]:
     top = {entry.name for entry in ROOT.iterdir()} - {"outputs"}
     for span in re.findall(r"`([^`\s]+)`", text):
         name = span.removeprefix("…/").removesuffix("/")
+        if Path(name).stem in THREESTUDIOS:
+            continue
         if not re.fullmatch(r"[\w.*/-]+", name) or name.startswith(("/", *RUN_FOLDERS)):
             continue
         inside = "/" in span and (span.startswith("…/") or name.partition("/")[0] in top)
