@@ -16,6 +16,7 @@ from torch import nn
 
 from ...constraint import Repaint
 from ...errors import UserError
+from ...restart import Restart
 from ...sampler import sample
 from ...solve import FirstOrder, GaussNewton, Solver
 
@@ -39,6 +40,7 @@ def pullback(
     *,
     noise: str = "shared",
     cycles: int = 1,
+    tries: int = 1,
     levels: int = 20,
     sigma_max: float = 40.0,
     order: int = 1,
@@ -51,18 +53,23 @@ def pullback(
 ) -> Outcome:
     """The pulled-back sampler.
 
-    noise: a coupling. cycles: visits of each level, with RePaint (1: the plain flow). solver: adam (lr, steps)
+    noise: a coupling. cycles: visits of each level, with RePaint (1: the plain flow). tries: at most so many,
+    with Restart and its own noises in place of `noise`; 1 takes the first end as it is. solver: adam (lr, steps)
     or gauss-newton (iterations, cg, damping).
     """
     if solver not in ("adam", "gauss-newton"):
         raise UserError(f"--method pullback: solver={solver} is not known; use adam or gauss-newton.")
     fit: Solver = FirstOrder(lr, steps) if solver == "adam" else GaussNewton(iterations, cg, damping)
+    constraint = Repaint(cycles) if tries == 1 else Restart(Repaint(cycles), tries=tries)
     diffrep = world.diffrep()
     result = sample(
-        diffrep, world.views, world.denoise, world.sigmas(levels, sigma_max), noise=noise, constraint=Repaint(cycles),
+        diffrep, world.views, world.denoise, world.sigmas(levels, sigma_max), noise=noise, constraint=constraint,
         solver=fit, order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    return Outcome(diffrep, result.nfe / world.samples, {"self-consistency": result.consistency})
+    extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
+    if tries > 1:
+        extra["tries"] = result.history[-1]["attempt"] + 1
+    return Outcome(diffrep, result.nfe / world.samples, extra)
 
 
 def perfect(world: Any, seed: int) -> Outcome:
