@@ -26,7 +26,7 @@ CONTRACT = tests/threestudio tests/test_models.py tests/test_perp_neg.py tests/t
 test-threestudio: $(AGES:%=.venv-threestudio/%/installed)
 	@for age in $(AGES); do \
 	    echo "== packages of $$age"; \
-	    OMP_NUM_THREADS=1 .venv-threestudio/$$age/bin/python -m pytest $(CONTRACT) -m "not slow" -n 2 -rs || exit 1; \
+	    OMP_NUM_THREADS=1 .venv-threestudio/$$age/bin/python -m pytest $(CONTRACT) -m "not slow" -n 2 --dist loadfile -rs || exit 1; \
 	done
 
 .venv-threestudio/%/installed: requirements/threestudio-%.txt requirements.txt
