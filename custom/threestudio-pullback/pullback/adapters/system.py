@@ -173,10 +173,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         if self._judged is None:
             return
         found, limit = self._judged.consistency, self._judged.threshold
-        verdict = "so the views agree" if self._judged.passed else "so the views likely show different objects"
+        above = "" if self._judged.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
         info(
-            f"Self-consistency {found:.3f}, {verdict} (threshold {limit:.3f}): rms, in the model's space at noise "
-            "level 1, between the renders of the last cameras and what the model makes of them"
+            f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise level 1, between the "
+            f"renders of the last cameras and what the model makes of them{above}"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
