@@ -351,4 +351,4 @@ def test_an_id_in_the_hub_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, folder: Path):
     monkeypatch.setitem(sys.modules, "transformers.utils", None)
-    assert 'pip install diffusers transformers safetensors accelerate' in _refused(folder)
+    assert "pip install diffusers transformers safetensors accelerate" in _refused(folder)

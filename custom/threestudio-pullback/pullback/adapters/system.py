@@ -175,8 +175,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         found, limit = self._judged.consistency, self._judged.threshold
         above = "" if self._judged.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
         info(
-            f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise level 1, between "
-            f"the renders of the last cameras and what the model makes of them{above}"
+            f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
+            f"level 1, between the renders of the last cameras and what the model makes of them{above}"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
