@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from pullback.errors import UserError
 from pullback.host.base import derive_seed
-from pullback.host.checkpoint import AtomicCheckpointIO
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -48,5 +46,8 @@ def keep_checkpoints_whole(trainer: Any) -> None:
 
     Older versions of Lightning write in place. A checkpoint plugin of the user's own stays.
     """
+    from pullback.host.checkpoint import AtomicCheckpointIO  # by now threestudio has loaded Lightning
+    from pytorch_lightning.plugins.io import TorchCheckpointIO
+
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -11,7 +11,6 @@ import torch
 from pullback.consistency import Judged, check
 from pullback.errors import UserError
 from pullback.version import describe
-from pytorch_lightning.trainer.states import TrainerFn
 
 from . import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
 from ._framework import (
@@ -187,5 +186,5 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._saved, self._begun = checkpoint.get("pullback"), checkpoint["global_step"]
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn == "fit":
             self._check_saved()
