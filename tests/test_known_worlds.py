@@ -290,6 +290,7 @@ def test_points_of_one_mode_miss_the_others():
 def test_methods_are_written_with_their_options():
     method = methods.parse("pullback cycles=3 noise=fresh lr=0.1")
     assert method.label == "pullback noise=fresh cycles=3 lr=0.1"
+    assert methods.parse(method.label) == method and methods.parse("pullback lr=.10").label == "pullback lr=0.1"
     settings = method.settings(known.world("gauss-tall"))
     assert (settings["noise"], settings["cycles"], settings["solver"]) == ("fresh", 3, "gauss-newton")
     assert methods.parse("pullback").settings(known.world("gauss-tall"))["noise"] == "independent"

@@ -89,7 +89,8 @@ class Method:
 
     @property
     def label(self) -> str:
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+        values = {key: f"{v:g}" if isinstance(v, float) else v for key, v in self.options.items()}
+        return " ".join([self.name, *(f"{key}={value}" for key, value in values.items())])
 
     def settings(self, world: Any) -> dict[str, Any]:
         """Every option's value in this world: the method's defaults, the world's, then those that were set."""
