@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...constraint import Repaint
 from ...errors import UserError
 from ...restart import Restart
 from ...sampler import sample
 from ...solve import FirstOrder, GaussNewton, Solver
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """diffrep: holds what was sampled. nfe: denoiser calls per sample, each view counted singly.
-
-    extra: further plain values for the result's row, such as the number of restarts; numbers are averaged in
-    the table.
-    """
-
-    diffrep: nn.Module
-    nfe: float
-    extra: dict[str, Any] = field(default_factory=dict)
+from . import distilled
+from .outcome import Outcome
 
 
 def pullback(
@@ -77,7 +65,9 @@ def perfect(world: Any, seed: int) -> Outcome:
     return Outcome(world.perfect(torch.Generator().manual_seed(seed)), 0)
 
 
-METHODS: dict[str, Callable[..., Outcome]] = {"pullback": pullback, "perfect": perfect}
+METHODS: dict[str, Callable[..., Outcome]] = {
+    "pullback": pullback, "sds": distilled.sds, "sjc": distilled.sjc, "sdi": distilled.sdi, "perfect": perfect,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
