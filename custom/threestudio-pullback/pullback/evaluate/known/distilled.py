@@ -1,0 +1,80 @@
+"""The baselines as methods of the worlds: SDS, SJC and SDI at geometrically spaced noise levels.
+
+Options of all three: steps of Adam, with a draw of views each; lr, its learning rate; sigma_min, sigma_max and
+levels: the noise levels, as many, spaced evenly in log σ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...baselines import sdi as _sdi
+from ...baselines import sds as _sds
+from ...baselines import sjc as _sjc
+from ...schedule import settling_sigmas
+from ...state import Result
+from .outcome import Outcome
+
+
+def sds(
+    world: Any,
+    seed: int,
+    *,
+    steps: int = 75,
+    lr: float = 0.1,
+    sigma_min: float = 0.05,
+    sigma_max: float = 40.0,
+    levels: int = 100,
+    weight: str = "sds",
+) -> Outcome:
+    """Score distillation sampling. weight: w(σ), a key of baselines.sds.WEIGHTS. A step is one call a view."""
+    return _distilled(_sds.sample, world, seed, steps, lr, sigma_min, sigma_max, levels, weight=weight)
+
+
+def sjc(
+    world: Any,
+    seed: int,
+    *,
+    steps: int = 75,
+    lr: float = 0.1,
+    sigma_min: float = 0.05,
+    sigma_max: float = 40.0,
+    levels: int = 100,
+) -> Outcome:
+    """Score Jacobian chaining, with the variance reduction of its authors' code. A step is one call a view."""
+    return _distilled(_sjc.sample, world, seed, steps, lr, sigma_min, sigma_max, levels)
+
+
+def sdi(
+    world: Any,
+    seed: int,
+    *,
+    steps: int = 75,
+    lr: float = 0.1,
+    sigma_min: float = 0.05,
+    sigma_max: float = 40.0,
+    levels: int = 100,
+    inversion_steps: int = 10,
+    weight: str = "sds",
+) -> Outcome:
+    """Score distillation via inversion: σ falls from sigma_max to sigma_min. A step is up to inversion_steps + 1
+    calls a view. weight: as for sds."""
+    options = {"inversion_steps": inversion_steps, "weight": weight}
+    return _distilled(_sdi.sample, world, seed, steps, lr, sigma_min, sigma_max, levels, **options)
+
+
+def _distilled(
+    run: Callable[..., Result], world: Any, seed: int, steps: int, lr: float, low: float, high: float, levels: int,
+    **options: Any,
+) -> Outcome:  # fmt: skip
+    diffrep = world.diffrep()
+    sigmas = settling_sigmas(levels, low, high, power=1.0)
+    generator = torch.Generator().manual_seed(seed)
+    result = run(diffrep, world.views, world.denoise, sigmas, steps=steps, lr=lr, generator=generator, **options)
+    flagged = result.consistency > result.threshold
+    return Outcome(
+        diffrep, result.nfe / world.samples, {"self-consistency": result.consistency, "flagged": flagged}
+    )
