@@ -75,6 +75,4 @@ def _distilled(
     generator = torch.Generator().manual_seed(seed)
     result = run(diffrep, world.views, world.denoise, sigmas, steps=steps, lr=lr, generator=generator, **options)
     flagged = result.consistency > result.threshold
-    return Outcome(
-        diffrep, result.nfe / world.samples, {"self-consistency": result.consistency, "flagged": flagged}
-    )
+    return Outcome(diffrep, result.nfe / world.samples, {"self-consistency": result.consistency, "flagged": flagged})
