@@ -3,10 +3,11 @@
     python benchmarks/search.py --world shapes --out outputs/search/shapes
     python benchmarks/search.py --world two-tone --out outputs/search/two-tone
 
-Every learning rate with every range, STEPS steps of 8 views; then the LONGER best of each method again with four
-times the steps. The seeds are none of those that are judged elsewhere. Best: fewest blends (a run that ends in
-infinite numbers counts as one), among these most distinct scenes, among these the least mean rms. The rows are kept
-in OUT/worlds.json, and a run goes on from there; the table is printed, best first.
+Three rounds for each method: every learning rate with every range, STEPS steps of 8 views, the first FIRST seeds;
+the KEPT best of them with all seeds; the very best of these again with FACTOR times the steps. The seeds are none of
+those that are judged elsewhere. Best: fewest blends (a run that ends in infinite numbers counts as one), among these
+most distinct scenes, among these the least mean rms. The rows are kept in OUT/worlds.json, and a run goes on from
+there; the table is printed, best first among those of as many seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pullback.evaluate.known import methods, report, runner
 NAMES = ("sds", "sjc", "sdi inversion_steps=3")
 RATES = (0.05, 0.1, 0.2, 0.4)
 RANGES = ((0.05, 40.0), (0.05, 12.0), (0.05, 4.0), (1.0, 12.0), (4.0, 12.0))
-STEPS, FACTOR, LONGER = 75, 4, 2
+STEPS, FACTOR = 75, 4
+FIRST, KEPT = 2, 4
 
 
 def judge(results: runner.Results, world: str, label: str, seeds: list[int]) -> tuple[tuple[float, ...], list[str]]:
@@ -41,20 +43,20 @@ def judge(results: runner.Results, world: str, label: str, seeds: list[int]) -> 
 def search(world: str, seeds: list[int], out: Path, workers: int) -> list[list[str]]:
     """The table's lines, method by method, best first."""
 
-    def label(name: str, rate: float, low: float, high: float) -> str:
-        return f"{name} steps={STEPS} lr={rate} sigma_min={low} sigma_max={high}"
-
-    def run(texts: list[str]) -> runner.Results:
-        return runner.run([world], [methods.parse(text) for text in texts], seeds, out, workers)
+    def ranked(texts: list[str], chosen: list[int]) -> list[tuple[tuple[float, ...], list[str], str]]:
+        labels = [methods.parse(text).label for text in texts]
+        results = runner.run([world], [methods.parse(label) for label in labels], chosen, out, workers)
+        return sorted((*judge(results, world, label, chosen), label) for label in labels)
 
     lines = []
     for name in NAMES:
-        grid = [methods.parse(label(name, rate, *limits)).label for rate in RATES for limits in RANGES]
-        results = run(grid)
-        best = sorted(grid, key=lambda text: judge(results, world, text, seeds)[0])[:LONGER]
-        longer = [text.replace(f"steps={STEPS}", f"steps={FACTOR * STEPS}") for text in best]
-        results = run(longer)
-        lines += [line for _, line in sorted(judge(results, world, text, seeds) for text in [*grid, *longer])]
+        grid = [
+            f"{name} steps={STEPS} lr={rate} sigma_min={low} sigma_max={high}" for rate in RATES for low, high in RANGES
+        ]
+        first = ranked(grid, seeds[:FIRST])
+        kept = ranked([label for _, _, label in first[:KEPT]], seeds)
+        longer = ranked([kept[0][2].replace(f"steps={STEPS}", f"steps={FACTOR * STEPS}")], seeds)
+        lines += [line for _, line, _ in [*sorted([*kept, *longer]), *first[KEPT:]]]
     return lines
 
 
