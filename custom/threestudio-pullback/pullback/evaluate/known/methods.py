@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ...constraint import Repaint
+from ...constraint import Constraint, Projection, Repaint
 from ...errors import UserError
+from ...langevin import Langevin
 from ...restart import Restart
 from ...sampler import sample
+from ...schedule import settling_sigmas
 from ...solve import FirstOrder, GaussNewton, Solver
 from . import distilled
 from .outcome import Outcome
@@ -27,8 +30,13 @@ def pullback(
     seed: int,
     *,
     noise: str = "shared",
+    constraint: str = "none",
     cycles: int = 1,
+    fresh: float = 0.0,
+    momentum: float = 0.9,
+    step: float = 1.5,
     tries: int = 1,
+    schedule: str = "karras",
     levels: int = 20,
     sigma_max: float = 40.0,
     order: int = 1,
@@ -41,23 +49,44 @@ def pullback(
 ) -> Outcome:
     """The pulled-back sampler.
 
-    noise: a coupling. cycles: visits of each level, with RePaint (1: the plain flow). tries: at most so many,
-    with Restart and its own noises in place of `noise`; 1 takes the first end as it is. solver: adam (lr, steps)
-    or gauss-newton (iterations, cg, damping).
+    noise: a coupling. constraint: none, repaint (cycles), projection (fresh) or langevin (momentum, step, and cg for
+    its projection). tries: at most so many, with Restart and its own noises in place of `noise`; 1 takes the first
+    end as it is. schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin.
+    solver: adam (lr, steps) or gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
-    if solver not in ("adam", "gauss-newton"):
-        raise UserError(f"--method pullback: solver={solver} is not known; use adam or gauss-newton.")
-    fit: Solver = FirstOrder(lr, steps) if solver == "adam" else GaussNewton(iterations, cg, damping)
-    constraint = Repaint(cycles) if tries == 1 else Restart(Repaint(cycles), tries=tries)
+    if (constraint == "repaint") != (cycles != 1):
+        raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither.")
+    constraints: dict[str, Callable[[], Constraint]] = {
+        "none": Constraint,
+        "repaint": lambda: Repaint(cycles),
+        "projection": lambda: Projection(fresh),
+        "langevin": lambda: Langevin(momentum, step, cg),
+    }
+    schedules: dict[str, Callable[[], Tensor]] = {
+        "karras": lambda: world.sigmas(levels, sigma_max),
+        "settling": lambda: settling_sigmas(levels, float(world.sigmas(2, sigma_max)[1]), sigma_max),
+    }
+    solvers: dict[str, Callable[[], Solver]] = {
+        "adam": lambda: FirstOrder(lr, steps),
+        "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
+    }
+    once = _choice("constraint", constraint, constraints)()
     diffrep = world.diffrep()
     result = sample(
-        diffrep, world.views, world.denoise, world.sigmas(levels, sigma_max), noise=noise, constraint=constraint,
-        solver=fit, order=order, generator=torch.Generator().manual_seed(seed),
+        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
+        constraint=once if tries == 1 else Restart(once, tries=tries), solver=_choice("solver", solver, solvers)(),
+        order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
     if tries > 1:
         extra["tries"] = result.history[-1]["attempt"] + 1
     return Outcome(diffrep, result.nfe / world.samples, extra)
+
+
+def _choice(option: str, value: str, makers: dict[str, Callable[[], Any]]) -> Callable[[], Any]:
+    if value not in makers:
+        raise UserError(f"--method pullback: {option}={value} is not known; use {', '.join(makers)}.")
+    return makers[value]
 
 
 def perfect(world: Any, seed: int) -> Outcome:
@@ -72,7 +101,7 @@ METHODS: dict[str, Callable[..., Outcome]] = {
 
 @dataclass(frozen=True)
 class Method:
-    """A method with some of its options set: "pullback noise=fresh cycles=3"."""
+    """A method with some of its options set: "pullback noise=fresh levels=40"."""
 
     name: str
     options: dict[str, Any]
