@@ -35,23 +35,40 @@ def contact_sheet(file: Path, samples: dict[str, list[tuple[Path, bool]]], most:
     sheet.save(file)
 
 
-def histograms(file: Path, shares: dict[str, tuple[Tensor, Tensor]], width: int = 640, height: int = 90) -> None:
+def histograms(
+    file: Path,
+    shares: dict[str, tuple[Tensor, Tensor]],
+    width: int = 640,
+    height: int = 90,
+    icons: Tensor | None = None,
+    blended: dict[str, Tensor] | None = None,
+) -> None:
     """One row a method: a bar for every mode's share, and a dark line where it should end.
 
-    shares: label -> shares found [K] and wanted [K]. All rows have one scale.
+    shares: label -> shares found [K] and wanted [K]. All rows have one scale. icons: what the modes look like
+    [K,3,H,W] in [−1, 1], drawn below the bars. blended: label -> the part of the share found that are blends [K],
+    drawn in red.
     """
     from PIL import Image, ImageDraw
 
     top = max(float(part.max()) for pair in shares.values() for part in pair)
-    sheet = Image.new("RGB", (width, len(shares) * (height + 22)), "white")
+    foot = 0 if icons is None else round(width / len(icons)) + 4
+    sheet = Image.new("RGB", (width, len(shares) * (height + 22) + foot), "white")
     draw = ImageDraw.Draw(sheet)
     for row, (label, (found, wanted)) in enumerate(shares.items()):
         base = row * (height + 22) + 18 + height
         draw.text((3, base - height - 15), label, fill="black")
+        mixed = (blended or {}).get(label, found * 0).tolist()
         for k, (share, right) in enumerate(zip(found.tolist(), wanted.tolist(), strict=True)):
             left, end = round(k * width / len(found)), round((k + 1) * width / len(found)) - 1
             gap = (end - left) // 6
             draw.rectangle((left + gap, base - round(share / top * height), end - gap, base), fill=BAR)
+            if mixed[k] > 0:
+                draw.rectangle((left + gap, base - round(mixed[k] / top * height), end - gap, base), fill=MARK)
             line = base - round(right / top * height)
             draw.line((left, line, end, line), fill=WANTED)
+    for k, icon in enumerate([] if icons is None else icons):
+        side, pixels = foot - 6, (icon.clamp(-1, 1) + 1).mul(127.5).round().byte().movedim(0, -1)
+        picture = Image.fromarray(pixels.numpy()).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(picture, (round(k * width / len(icons)) + 1, sheet.height - side - 1))  # pyright: ignore[reportArgumentType]
     sheet.save(file)

@@ -1,0 +1,70 @@
+"""Figures drawn from the results that `pullback evaluate worlds` keeps.
+
+    python benchmarks/figures.py histogram --world shapes --out docs/images/histogram.png \\
+        --row SDS docs/results/worlds-baselines "sds lr=0.1" --row ours docs/results/worlds "pullback"
+
+histogram: how often each scene of the world was found, a row of bars for each --row of TITLE FOLDER METHOD, one scale
+for all. Below: the scenes. Dark lines: how often each should be found. Red: blends, counted with the nearest scene.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pullback.errors import UserError
+from pullback.evaluate import known
+from pullback.evaluate.known import methods, pictures
+from pullback.evaluate.known.sceneworld import SceneWorld
+
+
+def rows_of(folder: Path, world: str, method: str) -> list[dict[str, Any]]:
+    """What was judged of a method in a folder's worlds.json, failed runs left out; UserError where there is none."""
+    file, label = folder / "worlds.json", methods.parse(method).label
+    if not file.exists():
+        raise UserError(f"--row: {file} does not exist; `pullback evaluate worlds --out {folder}` makes it.")
+    rows = [row for row in json.loads(file.read_text())["rows"] if row["world"] == world and "judged" in row]
+    found = [row["judged"] for row in rows if row["method"] == label]
+    if not found:
+        known_labels = ", ".join(sorted({repr(row["method"]) for row in rows})) or "none"
+        raise UserError(f"--row: {file} has no {label!r} in {world}; of that world it has {known_labels}.")
+    return found
+
+
+def histogram(world: str, rows: list[tuple[str, Path, str]], out: Path) -> None:
+    """Draws to `out`; rows: title, folder, method."""
+    where = known.world(world)
+    if not isinstance(where, SceneWorld):
+        raise UserError(f"--world {world}: the histogram is of worlds of scenes: {', '.join(known.GROUPS['scenes'])}.")
+    shares, blended = {}, {}
+    for title, folder, method in rows:
+        found = rows_of(folder, world, method)
+        mixed = [row for row in found if row["blend"]]
+        title = f"{title}: {len(found)} samples, {len(mixed)} blends"
+        shares[title] = where.histogram(found)
+        which = torch.tensor([row["scene"] for row in mixed], dtype=torch.long)
+        blended[title] = torch.bincount(which, minlength=len(where.labels)) / len(found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures.histograms(out, shares, icons=where.images(where.held_out[:1])[:, 0], blended=blended)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", choices=["histogram"])
+    parser.add_argument("--world", default="shapes", help="a world of scenes (default shapes)")
+    parser.add_argument("--out", type=Path, required=True, help="the picture")
+    parser.add_argument("--row", nargs=3, action="append", required=True, metavar=("TITLE", "FOLDER", "METHOD"))
+    arguments = parser.parse_args()
+    try:
+        rows = [(title, Path(folder), method) for title, folder, method in arguments.row]
+        histogram(arguments.world, rows, arguments.out)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
