@@ -34,6 +34,28 @@ def test_chi_square_errs_as_often_as_it_says_at_the_sizes_we_use():
     assert 0.005 < rejected < 0.02  # binomial deviation of 4 000 tries: 0.0016
 
 
+def test_two_sample_chi_square_of_a_fourfold_table():
+    # for a 2×2 table the statistic is N (ad − bc)² / (product of the four margins)
+    found = statistics.two_sample_chi_square(torch.tensor([10, 0, 20]), torch.tensor([30, 0, 5]))
+    assert found.statistic == pytest.approx(65 * (10 * 5 - 20 * 30) ** 2 / (30 * 35 * 40 * 25)) and found.dof == 1
+    assert found.p == pytest.approx(math.erfc(math.sqrt(found.statistic / 2)), rel=1e-9)
+    same = torch.tensor([3, 4, 5])
+    assert statistics.two_sample_chi_square(same, 4 * same)[::2] == (pytest.approx(0), pytest.approx(1))
+    assert statistics.two_sample_chi_square(torch.tensor([5, 0]), torch.tensor([7, 0])).p == 1
+
+
+def test_two_sample_chi_square_errs_as_often_as_it_says():
+    # 64 NeRFs against 256 pictures, six colours, one of them rare
+    weights = torch.tensor([0.25, 0.2, 0.2, 0.15, 0.15, 0.05])
+    drawn = torch.multinomial(weights, 320 * 3000, replacement=True, generator=torch.Generator().manual_seed(0))
+
+    def counts(values):
+        return torch.bincount(values, minlength=6)
+
+    ps = [statistics.two_sample_chi_square(counts(r[:64]), counts(r[64:])).p for r in drawn.view(3000, 320).unbind()]
+    assert 0.005 < sum(p < 0.01 for p in ps) / len(ps) < 0.018  # binomial deviation of 3 000 tries: 0.0018
+
+
 def test_total_variation():
     weights = torch.tensor([0.5, 0.25, 0.25])
     assert statistics.total_variation(torch.tensor([2, 1, 1]), weights) == 0

@@ -24,7 +24,24 @@ def chi_square(counts: Tensor, weights: Tensor) -> ChiSquare:
     """
     expected = weights.double() * counts.sum()
     statistic = float(((counts - expected) ** 2 / expected).sum())
-    dof = len(counts) - 1
+    return _chi_square(statistic, len(counts) - 1)
+
+
+def two_sample_chi_square(first: Tensor, second: Tensor) -> ChiSquare:
+    """Whether counts [M] and [M] come from one distribution: Pearson's test of homogeneity of a 2×M table.
+
+    Kinds that neither sample shows do not count; with one kind left there is nothing to tell apart, and p is 1.
+    p from the χ² distribution, as in `chi_square`.
+    """
+    table = torch.stack([first, second]).double()
+    table = table[:, table.sum(0) > 0]
+    expected = table.sum(1, keepdim=True) * table.sum(0) / table.sum()
+    return _chi_square(float(((table - expected) ** 2 / expected).sum()), table.shape[1] - 1)
+
+
+def _chi_square(statistic: float, dof: int) -> ChiSquare:
+    if dof == 0:
+        return ChiSquare(statistic, dof, 1.0)
     p = torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), torch.tensor(statistic / 2).double())
     return ChiSquare(statistic, dof, float(p))
 
