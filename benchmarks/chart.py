@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 STYLES = [((120, 120, 120), "circle"), ((230, 159, 0), "square"), ((0, 158, 115), "diamond"), ((0, 114, 178), "up")]
 INK, FRAME, GRID = (30, 30, 30), (110, 110, 110), (226, 226, 226)
 DRAWN, KEPT = 4, 2  # pixels per unit while drawing and in the file: lines come out smooth, text sharp on fine screens
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 330, 48, 14, 62, 46  # of one panel and its margins, in units
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 330, 50, 22, 62, 46  # of one panel and its margins, in units
 MARK = 3.6
 
 

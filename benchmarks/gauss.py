@@ -101,7 +101,9 @@ def tried() -> list[Way]:
         add(f"Repaint({cycles})", pullback.Repaint(cycles), karras, 100)
     add("Repaint(16)", pullback.Repaint(16), karras, 25, 400)
     add("Repaint(64)", pullback.Repaint(64), karras, 400)
+    add("Repaint(16), settling levels", pullback.Repaint(16), settling, 25, 100)
     add("Projection(0)", PROJECTION, karras, 100, 400, 1600)
+    add("Projection(0), settling levels", PROJECTION, settling, 100, 400)
     for fresh in (0.2, 0.5, 1.0):
         add(f"Projection({fresh:g})", pullback.Projection(fresh), karras, 400, 1600)
     add("in-range noise, no correction", Corrector(0), karras, 400)
@@ -139,18 +141,24 @@ def propagated() -> None:
 
 
 def figure(file: Path) -> None:
+    """Each constraint at each cost with those of its cycles and levels that give the best covariance."""
+    kinds: dict[str, list[Constraint]] = {
+        "plain flow": [PLAIN], "Repaint": [pullback.Repaint(cycles) for cycles in (2, 4, 8, 16, 32)],
+        "Projection": [PROJECTION], "Langevin": [LANGEVIN],
+    }  # fmt: skip
     counts = (25, 50, 100, 200, 400, 800, 1600)
-    curves = {
-        "plain flow": [Way("", PLAIN, karras(count)) for count in counts],
-        "Repaint": [Way("", pullback.Repaint(cycles), karras(100)) for cycles in (1, 2, 4, 8, 16)],
-        "Projection": [Way("", PROJECTION, karras(count)) for count in counts],
-        "Langevin": [Way("", LANGEVIN, settling(count)) for count in counts],
-    }
-    errors = {k: [(len(way.visits), way.errors(TALL).mean(0).tolist()) for way in ways] for k, ways in curves.items()}
-    ticks = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
-    panels = []
+    curves: dict[str, list[list[float]]] = {name: [] for name in kinds}
+    for name, constraints in kinds.items():
+        for count in counts:
+            ways = [Way("", c, levels(count // c.cycles)) for c in constraints for levels in (karras, settling)
+                    if count >= 6 * c.cycles]  # fmt: skip
+            curves[name].append(min(way.errors(TALL).mean(0).tolist() for way in ways))
+        print(
+            name, *[f"{calls}: {cov:.4f} {mean:.4f}" for calls, (cov, mean) in zip(counts, curves[name], strict=True)]
+        )
+    ticks, panels = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], []
     for part, title in enumerate(("Error of the covariance", "Error of the mean")):
-        points = {name: [(calls, means[part]) for calls, means in rows] for name, rows in errors.items()}
+        points = {name: [*zip(counts, [row[part] for row in rows], strict=True)] for name, rows in curves.items()}
         panels.append(Panel(title, "denoiser calls per sample", list(counts), ticks, points))
     loglog(file, panels)
 
