@@ -23,8 +23,8 @@ class Panel:
 
     title: str
     x_label: str
-    x_ticks: list[float]
-    y_ticks: list[float]
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
     curves: Mapping[str, Sequence[tuple[float, float]]]
 
 

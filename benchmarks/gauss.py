@@ -141,25 +141,26 @@ def propagated() -> None:
 
 
 def figure(file: Path) -> None:
-    """Each constraint at each cost with those of its cycles and levels that give the best covariance."""
+    """Each constraint, for at most so many calls, with those of its cycles and levels of the best covariance."""
     kinds: dict[str, list[Constraint]] = {
         "plain flow": [PLAIN], "Repaint": [pullback.Repaint(cycles) for cycles in (2, 4, 8, 16, 32)],
         "Projection": [PROJECTION], "Langevin": [LANGEVIN],
     }  # fmt: skip
-    counts = (25, 50, 100, 200, 400, 800, 1600)
-    curves: dict[str, list[list[float]]] = {name: [] for name in kinds}
-    for name, constraints in kinds.items():
-        for count in counts:
-            ways = [Way("", c, levels(count // c.cycles)) for c in constraints for levels in (karras, settling)
-                    if count >= 6 * c.cycles]  # fmt: skip
-            curves[name].append(min(way.errors(TALL).mean(0).tolist() for way in ways))
-        print(
-            name, *[f"{calls}: {cov:.4f} {mean:.4f}" for calls, (cov, mean) in zip(counts, curves[name], strict=True)]
-        )
+    counts = [25, 50, 100, 200, 400, 800, 1600]
+
+    def best(constraints: list[Constraint], calls: int) -> list[float]:
+        tries = [(c, levels(calls // c.cycles)) for c in constraints for levels in (karras, settling)]
+        return min(Way("", *what).errors(TALL).mean(0).tolist() for what in tries if len(what[1]) > 6)
+
+    errors = {name: [best(constraints, calls) for calls in counts] for name, constraints in kinds.items()}
     ticks, panels = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], []
-    for part, title in enumerate(("Error of the covariance", "Error of the mean")):
-        points = {name: [*zip(counts, [row[part] for row in rows], strict=True)] for name, rows in curves.items()}
-        panels.append(Panel(title, "denoiser calls per sample", list(counts), ticks, points))
+    for part, what in enumerate(("covariance", "mean")):
+        curves = {name: [row[part] for row in rows] for name, rows in errors.items()}
+        rows = [[name, *[f"{value:.4f}" for value in values]] for name, values in curves.items()]
+        print_table([f"error of the {what}, by calls", *map(str, counts)], rows)
+        print()
+        points = {name: [*zip(counts, values, strict=True)] for name, values in curves.items()}
+        panels.append(Panel(f"Error of the {what}", "denoiser calls per sample", counts, ticks, points))
     loglog(file, panels)
 
 
