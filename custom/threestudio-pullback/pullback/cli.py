@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: demo, evaluate prompts, worlds, model."""
+    """The command line: demo, evaluate prompts, worlds, diversity, model."""
     parser = _Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
@@ -77,6 +77,16 @@ def build_parser() -> argparse.ArgumentParser:
     worlds.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     worlds.add_argument("--out", type=Path, default=Path("outputs/evaluate-worlds"))
     worlds.set_defaults(run=run_worlds)
+
+    diversity = kinds.add_parser("diversity", help="NeRFs of the shipped model against its own pictures; two colours")
+    diversity.add_argument("--model", default=str(TINY_MODEL))
+    diversity.add_argument("--prompts", default="partial", help="partial, two-coloured, or both with a comma")
+    diversity.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
+    diversity.add_argument("--seeds", type=parse_seeds, default=list(range(64)), help="0-3 or 0,2,5 (default 0-63)")
+    diversity.add_argument("--pictures", type=int, default=256, help="of the model, per partial prompt (default 256)")
+    diversity.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    diversity.add_argument("--out", type=Path, default=Path("outputs/evaluate-diversity"))
+    diversity.set_defaults(run=run_diversity)
 
     model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
     model.add_argument("--model", default=str(TINY_MODEL))
@@ -145,6 +155,18 @@ def run_worlds(args: argparse.Namespace) -> int:
     methods = args.method or ["pullback"]
     print(known.evaluate(known.expand(args.world), methods, args.seeds, args.out, args.workers))
     print(f"written to {args.out / 'worlds.md'}")
+    return 0
+
+
+def run_diversity(args: argparse.Namespace) -> int:
+    """Runs `evaluate diversity` and prints its report."""
+    from .evaluate import diversity
+
+    if args.workers < 1 or args.pictures < 1:
+        raise UserError("--workers and --pictures must be at least 1")
+    methods = args.method or ["pullback"]
+    print(diversity.evaluate(args.model, args.prompts, methods, args.seeds, args.pictures, args.out, args.workers))
+    print(f"written to {args.out / 'diversity.md'}")
     return 0
 
 

@@ -46,20 +46,24 @@ def _colourings(buffers: Tensor, background: Tensor) -> Tensor:
     )
 
 
-def nearest_object(renders: Tensor, c2w: Tensor) -> Match:
+def exact_buffers(c2w: Tensor, size: int) -> dict[str, Tensor]:
+    """Every shape's `worlds.shading_buffers` from the cameras [V,4,4], for `nearest_object`."""
+    return {shape: worlds.shading_buffers(shape, c2w, size) for shape in SHAPES}
+
+
+def nearest_object(renders: Tensor, c2w: Tensor, buffers: dict[str, Tensor] | None = None) -> Match:
     """The exact object whose pictures from the same cameras are nearest in mean square, of all 216.
 
     Args:
         renders: [V,3,N,N] in [-1,1], seen with the world's field of view.
         c2w: camera-to-world matrices [V,4,4].
+        buffers: exact_buffers(c2w, N), where they are kept for many renders.
     """
     size = renders.shape[-1]
+    buffers = buffers or exact_buffers(c2w, size)
     background = worlds.backdrop(worlds.camera_rays(c2w, size)[1]).movedim(-1, 1)
     errors = torch.stack(
-        [
-            (_colourings(worlds.shading_buffers(s, c2w, size), background) - renders).square().mean((1, 2, 3, 4))
-            for s in SHAPES
-        ]
+        [(_colourings(buffers[shape], background) - renders).square().mean((1, 2, 3, 4)) for shape in SHAPES]
     )
     best = int(errors.flatten().argmin())
     names = list(COLORS)

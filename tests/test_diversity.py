@@ -1,0 +1,122 @@
+"""`pullback evaluate diversity`: the studio's field and words, methods as text, the tables, and where a run goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from pullback.errors import UserError
+from pullback.evaluate import diversity, diversity_report, metrics, studio, worlds
+from pullback.evaluate.diversity import Results
+
+
+def test_an_empty_field_shows_the_studios_backdrop():
+    views = studio.cameras(torch.Generator().manual_seed(0), 3)
+    field = studio.StudioField(resolution=4)
+    with torch.no_grad():
+        field.density.fill_(-60.0)
+    backdrop = worlds.backdrop(worlds.camera_rays(views, studio.SIZE)[1]).movedim(-1, 1) * 2 - 1
+    assert torch.allclose(field.render(views), backdrop, atol=1e-5)
+
+
+def test_a_field_filled_with_a_box_is_seen_where_the_box_is():
+    # a dense slab x > 0.25 BOX of one colour: seen from +x it hides all behind it, its front face a square
+    field = studio.StudioField(resolution=33, samples=200)
+    axis = torch.linspace(-1, 1, 33)
+    inside = (axis > 0.25)[:, None, None].expand(33, 33, 33).reshape(-1, 1)
+    with torch.no_grad():
+        field.density.copy_(torch.where(inside, 40.0, -60.0))
+        field.colour.copy_(torch.tensor([1.0, -2.0, 0.5]).expand(33**3, 3))
+        (picture,) = field.render(worlds.look_at(torch.tensor([0.0]), torch.tensor([0.0])))
+    edge = studio.BOX / (worlds.CAMERA_DISTANCE - studio.BOX) / math.tan(math.radians(worlds.FOVY_DEG / 2))
+    assert edge > 1  # the face fills the picture
+    assert torch.allclose(picture, torch.tensor([1.0, -2.0, 0.5]).tanh()[:, None, None].expand(3, 64, 64), atol=1e-4)
+
+
+def test_the_lookup_is_the_voxel_fields_own():
+    field = studio.StudioField(resolution=5)
+    points = torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    grid = torch.randn(125, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(
+        field._lookup(points, grid), super(studio.StudioField, field)._lookup(points, grid), atol=1e-5
+    )
+
+
+def test_the_residual_estimates_the_whole_difference():
+    views, generator = studio.cameras(torch.Generator().manual_seed(0), 4), torch.Generator().manual_seed(1)
+    field, target = studio.StudioField(resolution=6, rays=4096), torch.rand(4, 3, 64, 64)
+    with torch.no_grad():
+        whole = (field.render(views) - target).square()
+        part = field.residual(views, target, generator).square()
+    assert part.shape == (4, 1024, 3)
+    assert abs(part.mean() - whole.mean()) < 5 * whole.std() / math.sqrt(part.numel() / 3)
+
+
+def test_cameras_are_all_round_and_know_their_words():
+    views = studio.cameras(torch.Generator().manual_seed(0), 800)
+    assert torch.allclose(views[:, :3, 3].norm(dim=1), torch.tensor(worlds.CAMERA_DISTANCE))
+    words = studio.view_words(views)
+    # front and back are a quarter turn each, the sides half of all; never above 60°
+    assert [words.count(w) for w in ("front", "side", "back", "overhead")] == [200, 400, 200, 0]
+
+
+def test_a_method_is_read_as_it_is_written():
+    text = "pullback guidance=2.5 noise=fresh steps=30"
+    assert studio.parse(text).label == text and studio.parse(text).guidance == 2.5
+    assert studio.parse("sds lr=0.03").name == "sds"
+    assert studio.parse("pullback noise=0.7+0.3").coupling().weights == (0.7, 0.3)
+
+
+@pytest.mark.parametrize("text", ["sdss", "pullback lr=x", "pullback size=3", "pullback noise=loud"])
+def test_a_method_that_is_none_is_named(text: str):
+    with pytest.raises(UserError, match="loud" if "loud" in text else text.split()[-1]):
+        studio.parse(text)
+
+
+def test_prompts_that_are_none_are_named(tmp_path):
+    with pytest.raises(UserError, match="everything"):
+        diversity.evaluate("model", "everything", ["pullback"], [0], 4, tmp_path, 1)
+
+
+def row(prompt: str, seed: int, found: str) -> dict:
+    costs = {"psnr": 20.0, "consistency": 0.1, "threshold": 0.1, "nfe": 320, "seconds": 20.0, "commit": "c"}
+    return {"prompt": prompt, "method": "pullback", "seed": seed, "nearest": found, "pictured": found, **costs}
+
+
+def test_tables_of_known_rows(tmp_path):
+    results = Results(tmp_path, "folder/tiny-sd")
+    results.flat["a cube"] = (
+        ["a red cube"] * 30 + ["a blue cube"] * 10 + ["a cube with a red front and a blue back"] * 2
+    )
+    results.rows += [row("a cube", i, "a red sphere" if i < 5 else "a blue cube") for i in range(20)]
+    lines = diversity_report.partial_table("a cube", results, ["pullback"]).splitlines()
+    cells = {name: dict(zip(*(x.strip("|").split("|") for x in (lines[0], line)), strict=True)) for name, line in
+             (("flat", lines[2]), ("nerf", lines[3]))}  # fmt: skip
+    assert (cells["flat"][" red "], cells["flat"][" two-coloured "], cells["nerf"][" red "]) == (" 30 ", " 2 ", " 5 ")
+    assert cells["nerf"][" as asked "] == " 15 " and float(cells["nerf"][" χ² p "]) < 1e-3
+    results.rows += [row(two, 0, two), row(two, 1, "a sphere with a red front and a blue back")]
+    results.rows += [row(two, 2, "a cube with a blue front and a red back")]
+    last = diversity_report.coloured_table([two], results, "pullback").splitlines()[-1]
+    assert last.startswith("| all, pullback | 3 | 2 | 2 | 2 | 2 |")
+
+
+def test_what_is_done_is_found_again(tmp_path):
+    first = Results(tmp_path, "folder/tiny-sd")
+    first.rows.append(row("a cube", 3, "a red cube"))
+    first.flat["a cube"] = ["a red cube"] * 2
+    first.write()
+    again = diversity.run("other/tiny-sd", ["a cube"], ["pullback"], [3], 2, tmp_path, 1)
+    assert again.rows == first.rows and json.loads(again.file.read_text())["flat"] == first.flat
+    with pytest.raises(UserError, match="another folder"):
+        Results(tmp_path, "folder/large-sd")
+
+
+def test_exact_pictures_are_the_objects_own_nearest():
+    views = studio.cameras(torch.Generator().manual_seed(0), 2)
+    obj = worlds.StudioObject("torus", "blue", "yellow")
+    pictures = worlds.render(obj, views)
+    assert metrics.nearest_object(pictures, views).found == obj
+    buffers = metrics.exact_buffers(views, 64)
+    assert metrics.nearest_object(pictures, views, buffers) == metrics.nearest_object(pictures, views)
