@@ -27,8 +27,9 @@ class Langevin(Constraint):
     `settling_sigmas`.
 
     Converges, with more levels and a smaller last σ, to the model's law conditioned on the range of f, for
-    linear f and a Gaussian prior. For a mixture: to that law around each mode; how often each mode comes up is
-    decided at the σ where they part, by the model's smoothed law there. Cost: one denoiser call per view and
+    linear f and a Gaussian prior: in the tall case of docs/results/gauss.md the covariance is off by 0.021 after 100
+    calls, 0.007 after 200 and 0.002 after 400. For a mixture: to that law around each mode; how often each mode comes
+    up is decided at the σ where they part, by the model's smoothed law there. Cost: one denoiser call per view and
     level, and `iterations` of conjugate gradients, each a J v and a Jᵀ w; needs forward-mode derivatives.
 
     momentum: α in [0, 1); 0 is the overdamped dynamics, far slower. step: below 2, where the dynamics becomes
