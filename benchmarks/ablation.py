@@ -1,0 +1,194 @@
+"""Representations × constraint × noise × views, on worlds whose right answer is known: does the constraint help?
+
+    python benchmarks/ablation.py --out outputs/ablation                      # everything, with each part's seeds
+    python benchmarks/ablation.py --only voxel,hash --seeds 0-3 --workers 2   # or some of it; a run goes on from OUT
+
+Writes OUT/worlds.json, a row a sample, and from all rows there are OUT/ablation.md and OUT/ablation.json, a line a
+cell. What the sampler refuses to combine stands in the table with the reason it gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import representations  # noqa: F401  (its worlds)
+import torch
+from pullback.cli import parse_seeds
+from pullback.errors import UserError
+from pullback.evaluate import known
+from pullback.evaluate.known import methods, report, runner
+from pullback.version import commit
+
+KEPT, ALL = ("independent", "fresh"), ("shared", "independent", "smooth", "fresh")
+CLOSED = {"langevin": "schedule=settling sigma_max=10"}
+"""Langevin's own levels, where the prior is one or a few Gaussians; elsewhere all have the world's levels."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells of one representation. common: options of all cells; extra: of one constraint. levels: as many."""
+
+    name: str
+    title: str
+    worlds: tuple[str, ...]
+    noises: tuple[str, ...]
+    seeds: int
+    levels: int
+    common: str
+    extra: dict[str, str]
+    control: bool = True
+
+    def cells(self) -> list[tuple[str, str, str, str]]:
+        """World, noise, constraint and the method's text of every cell."""
+        ways = {
+            "none": "",
+            "none, 3 × the levels": f"levels={3 * self.levels}",
+            "Repaint": "constraint=repaint cycles=3",
+            "Projection": "constraint=projection",
+            "Langevin": "constraint=langevin",
+        }
+        if not self.control:
+            del ways["none, 3 × the levels"]
+        texts = {way: f"{text} {self.extra.get(way.lower(), '')} {self.common}" for way, text in ways.items()}
+        for way in texts:
+            if "levels=" not in texts[way]:
+                texts[way] += f" levels={self.levels}"
+        return [
+            (world, noise, way, f"pullback noise={noise} {text}")
+            for world in self.worlds for noise in self.noises for way, text in texts.items()
+        ]  # fmt: skip
+
+
+VIEWS = [f"{world}-{{}}-{views}" for world in ("shapes", "two-tone") for views in ("fresh", "fixed")]
+PARTS = (
+    Part("plane", "Pixels: points of the plane", ("mixture",), KEPT, 4, 40, "order=1", CLOSED),
+    Part("line", "Linear: a line in the plane, off one of two modes", ("line",), KEPT, 4, 40, "order=1", CLOSED),
+    Part("gauss", "Linear: a Gaussian", ("gauss-square", "gauss-tall"), KEPT, 1, 100, "", CLOSED),
+    Part("pixels", "Pixels: pictures of 16 scenes", ("picture-pixels",), KEPT, 32, 20, "", {}),
+    Part("linear", "Linear: the span of the pictures", ("picture-linear",), KEPT, 32, 20, "", {}),
+    Part("siren", "SIREN: pictures of 16 scenes", ("picture-siren",), KEPT, 32, 20, "cg=20", {}),
+    Part("voxel", "Voxel field", tuple(v.format("voxel") for v in VIEWS), ALL, 8, 20, "", {}, control=False),
+    Part("hash", "Hash grid", tuple(v.format("hash") for v in VIEWS[:2]), ALL, 3, 20, "", {}, control=False),
+)
+COLUMNS = {
+    "cov error": "covariance error", "cov error by chance": "by chance", "mean error": "mean error",
+    "share": "share on the line", "share, exact": "exact", "modes TV": "TV", "outside": "outside",
+    "blends": "blends", "distinct": "distinct", "distinct, perfect": "distinct, perfect", "scenes χ² p": "χ² p",
+    "scenes TV": "TV", "rms median": "rms median", "symmetric": "symmetric", "samples": "samples",
+    "evaluations": "calls", "seconds": "seconds", "failed": "failed",
+}  # fmt: skip
+
+
+@functools.cache
+def refusal(world: str, noise: str, way: str, text: str) -> str | None:
+    """Why the sampler refuses a combination, found in its first visits; None if it does not."""
+    if way not in ("Projection", "Langevin") or noise in KEPT:
+        return None  # the slots' noises are what these two move
+    try:
+        methods.parse(f"{text} levels=2 steps=1")(known.world(world), 0)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def lines_of(part: Part, results: runner.Results) -> list[dict[str, Any]]:
+    """A line for every cell of the part that was run or refused."""
+    lines = []
+    for world, noise, way, text in part.cells():
+        head = {"part": part.name, "world": world, "noise": noise, "constraint": way, "method": text}
+        rows = results.of(world, methods.parse(text).label)
+        if rows:
+            measured = report.measures(known.world(world), rows)
+            seeds, commits = [row["seed"] for row in rows], sorted({row["commit"] for row in rows})
+            lines.append(head | {"seeds": seeds, "commits": commits, "measures": measured})
+        elif why := refusal(world, noise, way, text):
+            lines.append(head | {"refused": why})
+    return lines
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """A part's Markdown table, and what was refused."""
+    shown, reasons = {}, {}
+    for line in lines:
+        label = " | ".join(line[key] for key in ("world", "noise", "constraint"))
+        if "refused" in line:
+            reasons.setdefault(line["refused"], []).append(f"{line['constraint']} with {line['noise']}")
+        else:
+            found = line["measures"]
+            shown[label] = {name: found[key] for key, name in COLUMNS.items() if key in found}
+    text = report.table(shown).replace("| method |", "| world | noise | constraint |", 1)
+    text = text.replace("|---", "|---|---|---", 1)
+    for why, cells in reasons.items():
+        text += f"\nRefused: {', '.join(dict.fromkeys(cells))}: “{why}”\n"
+    return text
+
+
+def overview(lines: list[dict[str, Any]]) -> str:
+    """Representations and noises down, constraints across: the one figure that says most."""
+    ways = list(dict.fromkeys(line["constraint"] for line in lines))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        rows.setdefault((line["world"], line["noise"]), {})[line["constraint"]] = figure(line)
+    text = f"| world | noise | {' | '.join(ways)} |\n|---|---{'|---' * len(ways)}|\n"
+    for (world, noise), cells in rows.items():
+        text += f"| {world} | {noise} | {' | '.join(cells.get(way, '–') for way in ways)} |\n"
+    return text
+
+
+def figure(line: dict[str, Any]) -> str:
+    if "refused" in line:
+        return "refused"
+    found = line["measures"]
+    if "cov error" in found:
+        return f"cov {found['cov error']:.3f}"
+    if "modes TV" in found:
+        return f"TV {found['modes TV']:.3f}"
+    if "blends" not in found:
+        return "failed"
+    return f"{found['blends']}/{found['samples']} blends, {found['distinct']} distinct"
+
+
+def write(out: Path) -> str:
+    """OUT/ablation.json and OUT/ablation.md, from all rows in OUT; returns the text."""
+    results = runner.Results(out, [], [])
+    lines = [(part, lines_of(part, results)) for part in PARTS]
+    flat = [line for _, found in lines for line in found]
+    (out / "ablation.json").write_text(json.dumps(flat, ensure_ascii=False, indent=1) + "\n")
+    commits = sorted({name for line in flat for name in line.get("commits", [])})
+    text = f"# Ablation\n\n`python benchmarks/ablation.py`, commits {', '.join(commits)}.\n\n"
+    text += f"## Overview\n\n{overview(flat)}\n"
+    for part, found in lines:
+        if found:
+            text += f"## {part.title}\n\n{part.levels} levels; options {part.common or 'as usual'}.\n\n{table(found)}\n"
+    (out / "ablation.md").write_text(text)
+    return text
+
+
+def main() -> None:
+    names = [part.name for part in PARTS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(names), help=f"parts, of {', '.join(names)} (default all)")
+    parser.add_argument("--seeds", type=parse_seeds, help="0-3 or 0,2,5 (default: each part's own)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/ablation"), help="folder of the rows and the table")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default 1)")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",")
+    if arguments.workers < 1 or not set(chosen) <= set(names):
+        parser.error(f"--workers is at least 1, and --only takes parts of {', '.join(names)}")
+    torch.set_num_threads(1)
+    print(f"commit {commit()}", flush=True)
+    for part in (part for part in PARTS if part.name in chosen):
+        for world in part.worlds:
+            texts = [cell[-1] for cell in part.cells() if cell[0] == world and refusal(*cell) is None]
+            seeds = arguments.seeds or list(range(part.seeds))
+            runner.run([world], [methods.parse(text) for text in texts], seeds, arguments.out, arguments.workers)
+    print(write(arguments.out))
+
+
+if __name__ == "__main__":
+    main()
