@@ -62,6 +62,17 @@ def test_cameras_are_all_round_and_know_their_words():
     assert [words.count(w) for w in ("front", "side", "back", "overhead")] == [200, 400, 200, 0]
 
 
+def test_widening_cameras_begin_at_one_place_and_end_all_round():
+    generator = torch.Generator().manual_seed(3)
+    views = studio.Widening(count=8, visits=10)
+    drawn = [views(generator)[:, :3, 3] / worlds.CAMERA_DISTANCE for _ in range(12)]
+    spread = [1 - float(d.mean(0).norm()) for d in drawn]
+    assert spread[0] < 1e-6 and spread[3] < spread[9] and spread[10] > 0.3
+    assert sorted(math.floor(math.degrees(math.atan2(y, x)) % 360 / 45) for x, y, _ in drawn[11].tolist()) == [
+        *range(8)
+    ]
+
+
 def test_a_method_is_read_as_it_is_written():
     text = "pullback guidance=2.5 noise=fresh steps=30"
     assert studio.parse(text).label == text and studio.parse(text).guidance == 2.5
@@ -87,9 +98,8 @@ def row(prompt: str, seed: int, found: str) -> dict:
 
 def test_tables_of_known_rows(tmp_path):
     results = Results(tmp_path, "folder/tiny-sd")
-    results.flat["a cube"] = (
-        ["a red cube"] * 30 + ["a blue cube"] * 10 + ["a cube with a red front and a blue back"] * 2
-    )
+    two = "a cube with a red front and a blue back"
+    results.flat["a cube"] = ["a red cube"] * 30 + ["a blue cube"] * 10 + [two] * 2
     results.rows += [row("a cube", i, "a red sphere" if i < 5 else "a blue cube") for i in range(20)]
     lines = diversity_report.partial_table("a cube", results, ["pullback"]).splitlines()
     cells = {name: dict(zip(*(x.strip("|").split("|") for x in (lines[0], line)), strict=True)) for name, line in

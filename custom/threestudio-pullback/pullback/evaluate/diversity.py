@@ -169,12 +169,13 @@ def _samples(path: str, todo: list[tuple[str, str, int]], out: Path, workers: in
 def evaluate(path: str, group: str, labels: list[str], seeds: list[int], pictures: int, out: Path, workers: int) -> str:
     """Runs what `out` lacks and writes the report, OUT/diversity.md; returns its text.
 
-    group: names of GROUPS, commas between. labels: methods, as for `parse`. Raises UserError for others.
+    group: prompts or names of GROUPS, commas between. labels: methods, as for `parse`. Raises UserError for others.
     """
     from . import diversity_report
 
-    names, methods = group.split(","), [studio.parse(label).label for label in labels]
-    if not set(names) <= GROUPS.keys():
-        raise UserError(f"--prompts {group} is not known; use {' or '.join(GROUPS)}.")
-    prompts = [prompt for name in names for prompt in GROUPS[name]]
+    methods = [studio.parse(label).label for label in labels]
+    prompts = list(dict.fromkeys(prompt for name in group.split(",") for prompt in GROUPS.get(name, [name])))
+    for prompt in prompts:
+        if prompt not in FREE and prompt not in TWO_COLOURED:
+            raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}.")
     return diversity_report.write(run(path, prompts, methods, seeds, pictures, out, workers), prompts, methods, seeds)

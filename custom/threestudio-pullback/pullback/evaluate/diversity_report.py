@@ -119,8 +119,9 @@ def coloured_table(prompts: list[str], results: Results, method: str) -> str:
 def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int]) -> str:
     """OUT/diversity.md with contact sheets and histograms; returns the text."""
     out = results.file.parent
-    groups = ",".join(name for name, members in GROUPS.items() if members[0] in prompts)
-    command = ["pullback", "evaluate", "diversity", "--prompts", groups, "--seeds", _ranges(seeds)]
+    whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
+    rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in whole)]
+    command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(whole + rest), "--seeds", _ranges(seeds)]
     for method in methods:
         command += ["--method", method]
     commits = sorted({r["commit"] for r in results.rows})

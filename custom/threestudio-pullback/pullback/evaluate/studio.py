@@ -6,7 +6,6 @@ The same world as `configs/pullback-nerf-tiny.yaml`, without a framework: hundre
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from dataclasses import dataclass
 
@@ -84,6 +83,31 @@ def cameras(generator: torch.Generator, count: int = 8) -> Tensor:
     return worlds.look_at(elevation * 60, (torch.arange(count) + part) / count * 360)
 
 
+class Widening:
+    """views of a sampler: at the first visit `count` cameras in one place of the studio's, then ever wider round it.
+
+    From visit number `visits` on they are those of `cameras`. One view then makes the choices that a prompt leaves, as
+    in a picture, and the others join when they are made.
+    """
+
+    def __init__(self, count: int, visits: int):
+        self.count, self.visits, self.visit = count, visits, 0
+        self.elevation = self.azimuth = torch.zeros(())
+
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        """Poses [count,4,4]."""
+        if self.visit >= self.visits:
+            return cameras(generator, self.count)
+        if self.visit == 0:
+            self.elevation, self.azimuth = torch.rand(2, generator=generator) * torch.tensor([60.0, 360.0])
+        width = self.visit / self.visits
+        self.visit += 1
+        elevation, part = torch.rand(2, self.count, generator=generator)
+        elevation = (1 - width) * self.elevation + width * elevation * 60
+        around = (torch.arange(self.count) + part) / self.count - 0.5
+        return worlds.look_at(elevation, self.azimuth + width * around * 360)
+
+
 def view_words(views: Tensor) -> list[str]:
     """ "front", "side", "back" or "overhead" for each of the poses [V,4,4], by threestudio's thresholds."""
     x, y, z = views[:, :3, 3].unbind(-1)
@@ -113,7 +137,8 @@ class Method:
 
     name: "pullback" or "sds". guidance: diffusers' scale. levels: of noise. noise: a coupling, or the weights of a
     Smooth one with + between them. cycles: visits of a level. views: cameras of a visit. steps: of the fit of a visit,
-    for SDS of the whole run, on all levels of the model. lr: Adam's. SDS has no use for the rest.
+    for SDS of the whole run, on all levels of the model. lr: Adam's. widen: share of the visits until the cameras are
+    all round, see Widening. SDS has no use for the rest.
     """
 
     name: str = "pullback"
@@ -124,6 +149,7 @@ class Method:
     steps: int = 15
     lr: float = 0.1
     views: int = 8
+    widen: float = 0.0
 
     @property
     def label(self) -> str:
@@ -164,7 +190,7 @@ def make(
     """One NeRF of a prompt, and what the sampler says of it."""
     fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder
     field, denoise = StudioField(), denoiser(model, prompt, method.guidance, fit_space)
-    views = functools.partial(cameras, count=method.views)
+    views = Widening(method.views, round(method.widen * method.levels * method.cycles))
     if method.name == "pullback":
         sigmas = karras_sigmas(method.levels, 0.1, model.sigma_max, rho=3.0)
         constraint, solver = Repaint(method.cycles), FirstOrder(method.lr, method.steps)
