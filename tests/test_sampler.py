@@ -342,15 +342,16 @@ def test_resume_is_bit_for_bit_at_every_visit(noise, solver, constraint):
     assert list(pullback.steps(**resumable(noise, solver, constraint, seeded(2)), resume=states[-1].state_dict())) == []
 
 
-def test_a_visit_is_a_function_of_state_and_parameters():
+def test_a_visit_is_a_function_of_state_parameters_and_the_solvers_memory():
     arguments = resumable("shared", "adam", pullback.Repaint(2), seeded(1))
     sampler, rep = pullback.Sampler(**arguments), arguments["diffrep"]
     state = sampler.visit(sampler.initial())
-    start = {k: v.clone() for k, v in rep.state_dict().items()}
+    start, memory = {k: v.clone() for k, v in rep.state_dict().items()}, sampler.solver.state_dict()
     first = sampler.visit(state)
     moved = rep.density.detach().clone()
     torch.randn(10, generator=sampler.generator)
     rep.load_state_dict(start)
+    sampler.solver.load_state_dict(memory)
     second = sampler.visit(state)
     assert torch.equal(moved, rep.density)
     assert torch.equal(first.noise, second.noise) and first.residual == second.residual

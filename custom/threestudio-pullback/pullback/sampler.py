@@ -61,6 +61,7 @@ class Sampler:
         self.constraint = constraint or Constraint()
         self.couplings = [couplings.find(name) for name in self.constraint.noises or (noise,)]
         self.solver = solver or FirstOrder()
+        self.solver.start(diffrep)
         if order not in self.constraint.orders:
             allowed = " or ".join(map(str, self.constraint.orders))
             raise UserError(f"order must be {allowed} with {self.constraint}, not {order}.")
@@ -92,7 +93,7 @@ class Sampler:
         return replace(self.initial(), sigma=self.sigmas[saved["level"]], **kept)
 
     def visit(self, state: State) -> State:
-        """One visit of the state's level; a function of state and θ that changes θ and the generator only.
+        """One visit of the state's level; a function of state, θ and the solver's memory, which it changes.
 
         Raises NonFiniteError, naming level, σ and view, if a NaN turns up; θ is then as it was before.
         """

@@ -7,9 +7,7 @@ metric the path of rendered images would depend on how f is parametrised (Savani
 from __future__ import annotations
 
 import copy
-import enum
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,69 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NonFiniteError, UserError, check_finite
+from .fit import Fit, Outcome, Solution
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
-
-
-class Outcome(enum.Enum):
-    """How a fit ended; the value says what to make of it."""
-
-    CONVERGED = "the fit reached its minimum"
-    STEPS_EXHAUSTED = "the fit improved until its steps ran out; more steps may fit closer"
-    STALLED = "the fit found no better parameters; raise the damping or the conjugate-gradient iterations"
-    DIVERGED = "the fit ended worse than it began; lower the learning rate or take more steps"
-
-
-@dataclass(frozen=True)
-class Solution:
-    """residual: root mean square of f(θ) − target over all views, at the parameters now in the diffrep.
-
-    FirstOrder estimates it on a random subset where the diffrep offers one.
-    start: the same before the fit. steps: optimiser steps or Gauss–Newton iterations taken.
-    """
-
-    residual: float
-    start: float
-    steps: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The least-squares problem of one level visit.
-
-    target: [V,C,H,W] in the renders' space, or in the latent space of `encode` where that is given.
-    generator: for random subsets of the residual.
-    """
-
-    diffrep: nn.Module
-    views: Any
-    target: Tensor
-    encode: Callable[[Tensor], Tensor] | None
-    generator: torch.Generator
-
-    def difference(self) -> Tensor:
-        """f(θ, views) − target, in full [V,C,H,W]."""
-        render = cast(Any, self.diffrep).render(self.views)
-        return (render if self.encode is None else self.encode(render)) - self.target
-
-    def residual(self) -> Tensor:
-        """The diffrep's own unbiased random subset of the difference where it offers one, else all of it."""
-        if self.encode is None and hasattr(self.diffrep, "residual"):
-            return cast(Any, self.diffrep).residual(self.views, self.target, self.generator)
-        return self.difference()
-
-    def estimate(self) -> float:
-        """rms of `residual`, for the price of one step."""
-        with torch.no_grad():
-            return math.sqrt(check_finite(self.residual(), "the fit").square().mean().item())
-
-    def rms(self) -> float:
-        with torch.no_grad():
-            return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())
 
 
 class Solver:
     """Base: `solve` moves the diffrep's parameters; what must outlive a visit goes through state_dict."""
+
+    def start(self, diffrep: nn.Module) -> None:
+        """Forget earlier runs: a new one begins, with this diffrep."""
 
     def solve(self, fit: Fit) -> Solution:
         raise NotImplementedError
@@ -95,23 +39,29 @@ class Solver:
 class FirstOrder(Solver):
     """`steps` steps of a first-order optimiser on the mean square residual; needs only backward passes.
 
-    By default a new Adam(lr) over the parameters that require gradients, at every visit. An `optimizer` built
-    by the caller is used as it is, lr included, and keeps its moments from visit to visit. Which of many
-    minima a rank-deficient fit ends in is the optimiser's choice; where that matters take GaussNewton. Raises
-    NonFiniteError before a step would write a NaN into the parameters.
+    By default Adam(lr) over the parameters that require gradients. Its moments live as long as the run: begun anew at
+    every visit it would move every parameter by `lr` in its first step, however near the fit is. An `optimizer` built
+    by the caller is used as it is, lr included. Which of many minima a rank-deficient fit ends in is the optimiser's
+    choice; where that matters take GaussNewton. Raises NonFiniteError before a step would write a NaN into the
+    parameters.
     """
 
     lr: float = 0.01
     steps: int = 20
     optimizer: torch.optim.Optimizer | None = field(default=None, repr=False)
+    _kept: torch.optim.Optimizer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.lr < math.inf:
             raise UserError(f"FirstOrder needs steps >= 1 and lr > 0, not {self.steps} and {self.lr}.")
 
+    def start(self, diffrep: nn.Module) -> None:
+        self._kept = self.optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=self.lr)
+
     def solve(self, fit: Fit) -> Solution:
-        parameters = list(trainable(fit.diffrep).values())
-        optimizer = self.optimizer or torch.optim.Adam(parameters, lr=self.lr)
+        if self._kept is None:
+            self.start(fit.diffrep)
+        parameters, optimizer = list(trainable(fit.diffrep).values()), cast(torch.optim.Optimizer, self._kept)
         start = 0.0
         for step in range(self.steps):
             optimizer.zero_grad()
@@ -130,11 +80,11 @@ class FirstOrder(Solver):
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
     def state_dict(self) -> dict[str, Any]:
-        return copy.deepcopy(self.optimizer.state_dict()) if self.optimizer else {}
+        return copy.deepcopy(self._kept.state_dict()) if self._kept else {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if self.optimizer:
-            self.optimizer.load_state_dict(copy.deepcopy(saved))
+        if self._kept and saved:
+            self._kept.load_state_dict(copy.deepcopy(saved))
 
 
 @dataclass
