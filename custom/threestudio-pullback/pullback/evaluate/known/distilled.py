@@ -1,7 +1,8 @@
 """The baselines as methods of the worlds: SDS, SJC and SDI at geometrically spaced noise levels.
 
 Options of all three: steps of Adam, with a draw of views each; lr, its learning rate; sigma_min, sigma_max and
-levels: the noise levels, as many, spaced evenly in log σ.
+levels: the noise levels, as many, spaced evenly in log σ. The defaults are what a search found best in the worlds of
+scenes, docs/results/baselines.md; in the plane, other values are.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def sds(
     steps: int = 75,
     lr: float = 0.1,
     sigma_min: float = 0.05,
-    sigma_max: float = 40.0,
+    sigma_max: float = 12.0,
     levels: int = 100,
     weight: str = "sds",
 ) -> Outcome:
@@ -41,7 +42,7 @@ def sjc(
     steps: int = 75,
     lr: float = 0.1,
     sigma_min: float = 0.05,
-    sigma_max: float = 40.0,
+    sigma_max: float = 12.0,
     levels: int = 100,
 ) -> Outcome:
     """Score Jacobian chaining, with the variance reduction of its authors' code. A step is one call a view."""
@@ -54,10 +55,10 @@ def sdi(
     *,
     steps: int = 75,
     lr: float = 0.1,
-    sigma_min: float = 0.05,
-    sigma_max: float = 40.0,
+    sigma_min: float = 4.0,
+    sigma_max: float = 12.0,
     levels: int = 100,
-    inversion_steps: int = 10,
+    inversion_steps: int = 3,
     weight: str = "sds",
 ) -> Outcome:
     """Score distillation via inversion: σ falls from sigma_max to sigma_min. A step is up to inversion_steps + 1
