@@ -2,11 +2,11 @@
 
     python benchmarks/gauss.py                  # everything tried in the tall case, then the best in other cases
     python benchmarks/gauss.py --figure FILE    # the tall case as a chart, FILE a PNG
-    python benchmarks/gauss.py --sampled        # the same laws drawn with pullback.sample, 20 000 samples each
-    python benchmarks/gauss.py --mixtures       # two modes, one off the range of f: the share of the other
+    python benchmarks/gauss.py --mixtures       # two modes, one off the range of f: the share of the other, sampled
 
 The errors of the first two are exact: the law of θ is propagated through every visit (see
-pullback/evaluate/known/propagate.py), so a design is judged in a second and without chance. `--sampled` checks that.
+pullback/evaluate/known/propagate.py), so a design is judged in a second and without chance. The worlds of
+`pullback evaluate worlds --world gauss` are the first of each case; there samples are drawn, which checks the laws.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from compare import print_table
 from pullback.constraint import Constraint, Visit
 from pullback.evaluate.known.gauss import GaussWorld, LinearBatch
 from pullback.evaluate.known.propagate import propagate, schedule
-from pullback.space import Denoiser
 from torch import Tensor
 
 TALL = "tall (d = 16, n = 6)"
@@ -35,7 +34,7 @@ CASES = {
     "stiff (d = 16, n = 6)": {"d": 16, "n": 6, "spread": 1000.0, "condition": 30.0},
     "large (d = 64, n = 16)": {"d": 64, "n": 16},
 }
-SEEDS, SAMPLES = 8, 20_000
+SEEDS, SAMPLES = 8, 4000
 Levels = Callable[[int], Tensor]
 
 karras: Levels = partial(pullback.karras_sigmas, sigma_min=0.01, sigma_max=40.0)
@@ -82,9 +81,9 @@ class Way:
     def visits(self) -> list[tuple[float, float, int]]:
         return schedule(self.constraint, self.sigmas)
 
-    def errors(self, case: str) -> Tensor:
-        """Covariance and mean error [SEEDS,2], exactly."""
-        worlds = [GaussWorld("", samples=1, seed=seed, **CASES[case]) for seed in range(SEEDS)]
+    def errors(self, case: str, seeds: int = SEEDS) -> Tensor:
+        """Covariance and mean error [seeds,2], exactly."""
+        worlds = [GaussWorld("", samples=1, seed=seed, **CASES[case]) for seed in range(seeds)]
         return torch.tensor([list(w.errors(*propagate(w, self.constraint, self.visits)).values()) for w in worlds])
 
 
@@ -130,14 +129,21 @@ def propagated() -> None:
 
     def row(way: Way, case: str) -> list[str]:
         errors = way.errors(case)
-        return [way.name, str(len(way.sigmas) - 1), str(len(way.visits)),
-                *[f"{e.mean():.3f} ({e.max():.3f})" for e in errors.T]]  # fmt: skip
+        cells = [f"{e.mean():.3f} ({e.max():.3f})" for e in errors.T]
+        return [way.name, str(len(way.sigmas) - 1), str(len(way.visits)), *cells]
 
     print(f"Tall case, {SEEDS} random worlds:\n")
     print_table(header, [row(way, TALL) for way in tried()])
     print(f"\nOther cases, {SEEDS} random worlds each:\n")
     others = [name for name in CASES if name != TALL]
     print_table(["case", *header], [[name, *row(way, name)] for name in others for way in compared()])
+    print("\nThe worlds of `pullback evaluate worlds --world gauss`, covariance and mean error:\n")
+    print_table(["method", "calls", *CASES], [firsts(way) for way in compared()])
+
+
+def firsts(way: Way) -> list[str]:
+    """Name, calls and the errors in the first world of every case."""
+    return [way.name, str(len(way.visits)), *["{:.3f}, {:.3f}".format(*way.errors(case, 1)[0]) for case in CASES]]
 
 
 def figure(file: Path) -> None:
@@ -149,8 +155,9 @@ def figure(file: Path) -> None:
     counts = [25, 50, 100, 200, 400, 800, 1600]
 
     def best(constraints: list[Constraint], calls: int) -> list[float]:
-        tries = [(c, levels(calls // c.cycles)) for c in constraints for levels in (karras, settling)]
-        return min(Way("", *what).errors(TALL).mean(0).tolist() for what in tries if len(what[1]) > 6)
+        counted = [(c, calls // c.cycles) for c in constraints if calls >= 6 * c.cycles]
+        ways = [Way("", c, levels(count)) for c, count in counted for levels in (karras, settling)]
+        return min(way.errors(TALL).mean(0).tolist() for way in ways)
 
     errors = {name: [best(constraints, calls) for calls in counts] for name, constraints in kinds.items()}
     ticks, panels = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], []
@@ -164,44 +171,26 @@ def figure(file: Path) -> None:
     loglog(file, panels)
 
 
-def drawn(way: Way, batch: LinearBatch, denoise: Denoiser, seed: int) -> int:
-    """Samples every θ of the batch; returns the denoiser calls of one."""
-    count, n = batch.theta.shape
-    solver = pullback.GaussNewton(iterations=1, cg_iterations=n)
-    result = pullback.sample(
-        batch, torch.arange(count), denoise, way.sigmas, noise="independent", constraint=way.constraint,
-        solver=solver, generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
-    return result.nfe // count
-
-
-def sampled() -> None:
-    rows = []
-    for way in compared():
-        for seed in range(3):
-            world = GaussWorld("", samples=SAMPLES, seed=seed, **CASES[TALL])
-            batch = world.diffrep()
-            calls = drawn(way, batch, world.denoise, seed)
-            found, chance = world.judge(batch), world.chance(SAMPLES)
-            exact = world.errors(*propagate(world, way.constraint, way.visits))
-            errors = [f"{kind[key]:.3f}" for key in chance for kind in (found, exact, chance)]
-            rows.append([way.name, str(calls), str(seed), *errors])
-    kinds = [f"{what}, {how}" for what in ("covariance", "mean") for how in ("sampled", "propagated", "chance")]
-    print_table(["method", "calls", "world", *kinds], rows)
-
-
 def mixtures() -> None:
-    """Two modes of one width in d dimensions, f reaching a line through the first, which the second mode misses."""
-    ways = [*compared(), Way("Langevin()", LANGEVIN, settling(1600))]
+    """Two modes of one width in the plane, f reaching the line y = 0, which the second mode misses."""
+    ways = [
+        Way("plain flow", PLAIN, karras(100)),
+        Way("Repaint(16)", pullback.Repaint(16), karras(25)),
+        Way("Projection(0)", PROJECTION, karras(100)),
+        *[Way("Langevin()", LANGEVIN, settling(count)) for count in (100, 400, 1600)],
+    ]
     columns = [["exact", *[way.name for way in ways]], ["", *[str(len(way.visits)) for way in ways]]]
-    header = ["method", "calls"]
+    header, solver = ["method", "calls"], pullback.GaussNewton(iterations=1, cg_iterations=1)
     for width, miss in ((0.5, 1.0), (0.3, 0.5), (0.1, 0.3)):
         means = torch.tensor([[-1.0, 0.0], [1.0, miss]], dtype=torch.float64)[:, None, None]
         prior = pullback.priors.MixturePrior(means, width)
         shares = [1 / (1 + math.exp(-(miss**2) / (2 * width**2)))]
         for way in ways:
             batch = LinearBatch(torch.tensor([[1.0], [0.0]], dtype=torch.float64), SAMPLES)
-            drawn(way, batch, prior.denoise, 0)
+            pullback.sample(
+                batch, torch.arange(SAMPLES), prior.denoise, way.sigmas, noise="independent", solver=solver,
+                constraint=way.constraint, generator=torch.Generator().manual_seed(0),
+            )  # fmt: skip
             shares.append(float((batch.theta < 0).double().mean()))
         columns.append([f"{share:.3f}" for share in shares])
         header.append(f"width {width:g}, miss {miss:g}")
@@ -212,13 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--figure", type=Path, metavar="FILE", help="draw errors against calls in the tall case")
-    kind.add_argument("--sampled", action="store_true", help="draw samples and hold them against the propagated law")
     kind.add_argument("--mixtures", action="store_true", help="the share of the likelier of two modes on a line")
     arguments = parser.parse_args()
     if arguments.figure:
         figure(arguments.figure)
     else:
-        (sampled if arguments.sampled else mixtures if arguments.mixtures else propagated)()
+        (mixtures if arguments.mixtures else propagated)()
 
 
 if __name__ == "__main__":
