@@ -119,9 +119,9 @@ def tried() -> list[Way]:
 
 
 def compared() -> list[Way]:
-    repaint = Way("Repaint(16)", pullback.Repaint(16), karras(100))
-    others = [Way("plain flow", PLAIN, karras(400)), repaint, Way("Projection(0)", PROJECTION, karras(400))]
-    return others + [Way("Langevin()", LANGEVIN, settling(count)) for count in (50, 100, 200, 400)]
+    ways = [Way("plain flow", PLAIN, karras(400)), Way("Projection(0)", PROJECTION, karras(400))]
+    ways += [Way(f"Repaint({cycles})", pullback.Repaint(cycles), karras(100)) for cycles in (4, 16)]
+    return ways + [Way("Langevin()", LANGEVIN, settling(count)) for count in (50, 100, 200, 400)]
 
 
 def propagated() -> None:
