@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 from pullback.diffreps import Linear, Pixels, SirenImage, VoxelField
 from pullback.evaluate import known
-from pullback.evaluate.known import statistics
+from pullback.evaluate.known import scenes, statistics
 from pullback.evaluate.known.gauss import LinearBatch
 from pullback.evaluate.known.rings import PlaneWorld
 from pullback.evaluate.known.sceneworld import SceneWorld
@@ -135,7 +135,7 @@ def _span() -> Linear:
     return Linear(directions[values > 1e-4 * values[0]].T.reshape(*images.shape[1:], -1))
 
 
-CAMERA, EIGHT = known.scenes.cameras()[5:6], known.scenes.cameras()[::4]
+CAMERA, EIGHT = scenes.cameras()[5:6], scenes.cameras()[::4]
 
 known.WORLDS.update({
     "line": LineWorld,

@@ -40,9 +40,9 @@ def render(world: str, options: str, seed: int = 0) -> torch.Tensor:
         return sampled(world, options, seed).render(where.views)
 
 
-@pytest.mark.parametrize("part", ["plane", "line", "gauss", "pixels", "linear", "siren", "voxel", "hash"])
-def test_a_cell_of_each_part_runs_and_is_judged(ablation, part: str, tmp_path: Path):
-    (part,) = [p for p in ablation.PARTS if p.name == part]
+@pytest.mark.parametrize("name", ["plane", "line", "gauss", "pixels", "linear", "siren", "voxel", "hash"])
+def test_a_cell_of_each_part_runs_and_is_judged(ablation, name: str, tmp_path: Path):
+    (part,) = [p for p in ablation.PARTS if p.name == name]
     *_, text = part.cells()[0]
     label = methods.parse(f"{text} levels=2 steps=1").label
     row = runner.run_one(runner.Task(part.worlds[0], label, 0), tmp_path)
