@@ -71,7 +71,8 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
     """One NeRF, judged and pictured.
 
     nearest, psnr: of the 216 exact objects, over 16 held-out views. pictured: the object of the nearest exact picture
-    to a single render from a random camera, as pictures of the model itself are named; of partial prompts. seconds: of the processor.
+    to a single render from a random camera, as pictures of the model itself are named; of partial prompts.
+    seconds: of the processor.
     """
     model, generator = _model(path), torch.Generator().manual_seed(seed)
     start = time.process_time()
@@ -89,8 +90,8 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
     pictured = {"pictured": _bank().name(single)[0].caption} if prompt in FREE else {}
     return pictured | {
         "prompt": prompt, "method": text, "seed": seed, "nearest": match.found.caption, "psnr": round(match.psnr, 2),
-        "consistency": round(result.consistency, 4),
-        "threshold": round(result.threshold, 4), "nfe": result.nfe, "seconds": round(seconds, 1),
+        "consistency": round(result.consistency, 4), "threshold": round(result.threshold, 4),
+        "nfe": result.nfe, "seconds": round(seconds, 1),
     }  # fmt: skip
 
 
