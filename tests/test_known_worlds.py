@@ -344,7 +344,7 @@ def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():
     outcome = methods.parse("pullback")(world, 2)
     verdict = world.judge(outcome.diffrep)
     assert not verdict["blend"] and verdict["consistent"] and not outcome.extra["flagged"]
-    assert outcome.nfe == 20 * 8  # levels, views
+    assert outcome.nfe == 24 * 8  # levels, views
 
 
 def test_groups_of_worlds():

@@ -3,6 +3,7 @@
 from . import denoiser, diffreps, errors, noise, priors
 from .constraint import Projection, Repaint
 from .langevin import Langevin
+from .presets import preset
 from .restart import Restart
 from .sampler import Sampler, sample, steps
 from .schedule import karras_sigmas, settling_sigmas
@@ -24,6 +25,7 @@ __all__ = [
     "errors",
     "karras_sigmas",
     "noise",
+    "preset",
     "priors",
     "sample",
     "settling_sigmas",

@@ -26,19 +26,20 @@ if TYPE_CHECKING:
     from .state import State
 
 LADDER: tuple[Coupling | str, ...] = (
-    *[Smooth((0.3, 0.7))] * 4, *[Smooth((0.5, 0.5))] * 2, Smooth((0.75, 0.25)), Smooth((0.9, 0.1)), "shared",
+    *[Smooth((0.5, 0.5))] * 5, *[Smooth((0.75, 0.25))] * 2, Smooth((0.9, 0.1)), "shared",
 )  # fmt: skip
+"""Noise of opposite views independent, correlated by 0.5, by 0.8, and the same; near views share it always."""
 
 
 @dataclass(frozen=True)
 class Restart(Constraint):
     """Runs `constraint`; at the end, where `consistency.check` finds a blend, goes back and tries again.
 
-    noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries. sigma:
-    a new try begins at the first level at or below it (but for the very first), from the parameters the first try had
-    there, so that no memory of a failed try stays; it should lie above the σ where scenes part, about half the
-    distance between their images as vectors. tries: at most so many, the last one is kept as it is. checks: fresh
-    draws of views in a check.
+    noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries; empty:
+    the sampler's for all. sigma: a new try begins at the first level at or below it (but for the very first), from the
+    parameters the first try had there, so that no memory of a failed try stays; it should lie above the σ where scenes
+    part, about half the distance between their images as vectors. tries: at most so many, the last one is kept as it
+    is. checks: fresh draws of views in a check.
 
     Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
     in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
@@ -53,8 +54,8 @@ class Restart(Constraint):
     checks: int = 1
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or self.checks < 1 or not self.noises or self.sigma <= 0:
-            raise UserError(f"Restart needs sigma above 0, a noise and at least 1 try and check, not {self}.")
+        if self.tries < 1 or self.checks < 1 or self.sigma <= 0:
+            raise UserError(f"Restart needs sigma above 0 and at least 1 try and check, not {self}.")
 
     @property
     def cycles(self) -> int:  # type: ignore[override]

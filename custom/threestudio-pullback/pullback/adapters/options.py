@@ -10,7 +10,7 @@ import pullback
 from pullback.constraint import Constraint
 from pullback.models.guided import FIT_SPACES
 from pullback.noise import COUPLINGS
-from pullback.restart import LADDER
+from pullback.presets import PRESETS, retried
 
 from ._framework import BaseObject
 from .dropin import WEIGHTS
@@ -45,14 +45,16 @@ class Options(BaseObject.Config):
     sigma_max: Any = None
     sigma_min: Any = None
     rho: float = 7.0
+    # fast or faithful: what noise, constraint and tries are where they are null (docs/results/worlds.md)
+    preset: str = "fast"
     # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range
-    noise: str = "shared"
-    constraint: str = "repaint"
+    noise: Any = None
+    constraint: Any = None
     cycles: int = 2
     order: int = 1
     # a run whose views disagree at its end is tried again, at most so many times in all (1: never checked); with
     # noise=smooth each try ties the views closer; restart_sigma: where a try begins anew, null: after the first level
-    tries: int = 1
+    tries: Any = None
     restart_sigma: Any = None
     # the fit of one level: optimiser steps, rays of one step (all views together), and its space
     fit_space: str = "image"
@@ -68,6 +70,11 @@ class Options(BaseObject.Config):
     grad_clip: Any = None
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        for name in ("noise", "constraint", "tries"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(PRESETS[self.preset], name))
         for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
             _at_least(name, getattr(self, name), 1)
         _at_least("rho", self.rho, 1)
@@ -93,9 +100,5 @@ class Options(BaseObject.Config):
 
 def make_constraint(cfg: Any) -> Constraint | None:
     """The constraint that these options describe."""
-    constraint = CONSTRAINTS[cfg.constraint](cfg)
-    if cfg.tries == 1:
-        return constraint
-    noises = LADDER if cfg.noise == "smooth" else (str(cfg.noise),)
     sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
-    return pullback.Restart(constraint or Constraint(), noises, sigma, int(cfg.tries))
+    return retried(CONSTRAINTS[cfg.constraint](cfg), cfg.noise, int(cfg.tries), sigma)

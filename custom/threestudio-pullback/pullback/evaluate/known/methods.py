@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import presets
 from ...constraint import Constraint, Projection, Repaint
 from ...errors import UserError
 from ...langevin import Langevin
-from ...restart import Restart
 from ...sampler import sample
 from ...schedule import settling_sigmas
 from ...solve import FirstOrder, GaussNewton, Solver
@@ -29,13 +29,14 @@ def pullback(
     world: Any,
     seed: int,
     *,
-    noise: str = "shared",
-    constraint: str = "none",
+    preset: str = "fast",
+    noise: str = "",
+    constraint: str = "",
     cycles: int = 1,
     fresh: float = 0.0,
     momentum: float = 0.9,
     step: float = 1.5,
-    tries: int = 1,
+    tries: int = 0,
     schedule: str = "karras",
     levels: int = 20,
     sigma_max: float = 40.0,
@@ -49,11 +50,14 @@ def pullback(
 ) -> Outcome:
     """The pulled-back sampler.
 
-    noise: a coupling. constraint: none, repaint (cycles), projection (fresh) or langevin (momentum, step, and cg for
-    its projection). tries: at most so many, with Restart and its own noises in place of `noise`; 1 takes the first
-    end as it is. schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin.
-    solver: adam (lr, steps) or gauss-newton (iterations, cg, damping). Raises UserError for other names.
+    preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
+    (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
+    Restart, whose noises are tied closer from try to try where noise is smooth; 1 takes the first end as it is.
+    schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam
+    (lr, steps) or gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
+    named = presets.find(preset)
+    noise, constraint, tries = noise or named.noise, constraint or named.constraint, tries or named.tries
     if (constraint == "repaint") != (cycles != 1):
         raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither.")
     constraints: dict[str, Callable[[], Constraint]] = {
@@ -74,7 +78,7 @@ def pullback(
     diffrep = world.diffrep()
     result = sample(
         diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
-        constraint=once if tries == 1 else Restart(once, tries=tries), solver=_choice("solver", solver, solvers)(),
+        constraint=presets.retried(once, noise, tries), solver=_choice("solver", solver, solvers)(),
         order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
