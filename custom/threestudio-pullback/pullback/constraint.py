@@ -84,8 +84,9 @@ class Repaint(Constraint):
 
     Approaches, with more cycles and more levels together, the model's law conditioned on the range of f, for linear f
     and a Gaussian prior; more cycles alone do not, since each step down is an Euler step and loses some spread again.
-    Slow: in the tall case of docs/results/gauss.md the covariance is off by 0.064 after 1,600 calls, where `Langevin`
-    is off by 0.021 after 100. For other priors and f nothing is proven. Costs `cycles` calls per view and level.
+    Slow: in the tall case of docs/results/gauss.md the covariance is off by 0.064 after 1,600 calls and by 0.066 after
+    25,600, where `Langevin` is off by 0.021 after 100. For other priors and f nothing is proven. Costs `cycles` calls
+    per view and level.
 
     cycles: at least 1 (1 is the plain flow). Each further step lets the views agree before σ falls.
     Source: RePaint (Lugmayr et al. 2022) in the separated form of Savani et al. 2024.
