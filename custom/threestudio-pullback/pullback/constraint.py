@@ -47,7 +47,7 @@ class Constraint:
 
     Samples the model's own law where every image is in the range of f. Where the range is narrower it converges to
     another law than the conditioned one: for linear f and a Gaussian prior too wide a one, whose variances are up to
-    4 times the right ones and whose covariance is off by 1.0 in the tall case of docs/results/gauss.md, at any number
+    5 times the right ones and whose covariance is off by 1.0 in the tall case of docs/results/gauss.md, at any number
     of levels. One call per view and level.
     """
 
