@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from pullback import noise
+from pullback.diffreps import orbit
 from pullback.errors import UserError
 
-CAMERAS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [-1.0, 0.0, 0.0]])
+CAMERAS = orbit(torch.tensor([0.0, 20.0, 0.0]), torch.tensor([0.0, 90.0, 180.0]))
 SHAPE = (3, 4, 100, 100)  # 120 000 numbers: a mean or correlation strays by 1/√40 000 = 0.005 a view
 FIVE_SIGMA = 5 / math.sqrt(40_000)  # missed once in 2 million draws
 

@@ -14,7 +14,7 @@ from pullback.restart import LADDER, Restart
 def test_a_preset_is_arguments_of_sample():
     assert pullback.preset("fast") == {"noise": "shared", "constraint": None}
     faithful = pullback.preset("faithful")
-    assert faithful["noise"] == "smooth" and faithful["constraint"].noises == LADDER
+    assert faithful["noise"] == "surface" and faithful["constraint"].noises == LADDER
     with pytest.raises(UserError, match="use one of fast, faithful"):
         pullback.preset("fastest")
 

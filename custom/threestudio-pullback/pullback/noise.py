@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .smooth import Smooth
+from .surface import Surface
 
 White = Callable[[tuple[int, ...]], Tensor]
 """white(shape): standard normal numbers of the sampler's generator, like the renders in device and dtype."""
@@ -85,6 +86,7 @@ COUPLINGS: dict[str, Coupling] = {
     "independent": Independent(),
     "fresh": Independent(kept=False),
     "smooth": Smooth(),
+    "surface": Surface(),
 }
 
 

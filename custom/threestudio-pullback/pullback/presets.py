@@ -20,11 +20,11 @@ class Preset:
     tries: int = 1
 
 
-PRESETS = {"fast": Preset("shared"), "faithful": Preset("smooth", tries=12)}
+PRESETS = {"fast": Preset("shared"), "faithful": Preset("surface", tries=12)}
 """fast: all views decide as one, in a single pass; exact for what looks alike from all sides, too alike elsewhere.
 
-faithful: sides that differ may differ, since far views have noise of their own, and runs whose views disagree at the
-end are taken again, at several times the cost.
+faithful: sides that differ may differ, since each has noise of its own, and runs whose views disagree at the end are
+taken again, at several times the cost.
 """
 
 
@@ -36,10 +36,10 @@ def find(name: str) -> Preset:
 
 
 def retried(constraint: Constraint | None, noise: str, tries: int, sigma: float = math.inf) -> Constraint | None:
-    """`constraint` with up to so many tries from `sigma`; noise `smooth` is tied closer from try to try (LADDER)."""
+    """`constraint` with up to so many tries from `sigma`; noise `surface` is tied closer from try to try (LADDER)."""
     if tries == 1:
         return constraint
-    return Restart(constraint or Constraint(), LADDER if noise == "smooth" else (), sigma, tries)
+    return Restart(constraint or Constraint(), LADDER if noise == "surface" else (), sigma, tries)
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -19,16 +19,14 @@ from .consistency import check
 from .constraint import Constraint, Visit
 from .errors import UserError
 from .noise import Coupling
-from .smooth import Smooth
+from .surface import Surface
 
 if TYPE_CHECKING:
     from .sampler import Sampler
     from .state import State
 
-LADDER: tuple[Coupling | str, ...] = (
-    *[Smooth((0.5, 0.5))] * 5, *[Smooth((0.75, 0.25))] * 2, Smooth((0.9, 0.1)), "shared",
-)  # fmt: skip
-"""Noise of opposite views independent, correlated by 0.5, by 0.8, and the same; near views share it always."""
+LADDER: tuple[Coupling | str, ...] = (*[Surface()] * 8, *[Surface(share=0.5)] * 2, "shared")
+"""Noise on the sphere: what the views share of it besides is none, half of its variance, and all."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Options(BaseObject.Config):
     cycles: int = 2
     order: int = 1
     # a run whose views disagree at its end is tried again, at most so many times in all (1: never checked); with
-    # noise=smooth each try ties the views closer; restart_sigma: where a try begins anew, null: after the first level
+    # noise=surface each try ties the views closer; restart_sigma: where a try begins anew, null: after the first level
     tries: Any = None
     restart_sigma: Any = None
     # the fit of one level: optimiser steps, rays of one step (all views together), and its space

@@ -52,7 +52,7 @@ def pullback(
 
     preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
     (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
-    Restart, whose noises are tied closer from try to try where noise is smooth; 1 takes the first end as it is.
+    Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
     schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam
     (lr, steps) or gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
