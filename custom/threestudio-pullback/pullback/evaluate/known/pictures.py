@@ -21,7 +21,8 @@ def contact_sheet(file: Path, samples: dict[str, list[tuple[Path, bool]]], most:
     with Image.open(next(path for group in samples.values() for path, _ in group)) as first:
         width, height = first.width + 6, first.height + 6
     rows = {label: -(-min(len(group), most) // PER_ROW) for label, group in samples.items()}
-    sheet = Image.new("RGB", (PER_ROW * width, sum(18 + count * height for count in rows.values())), "white")
+    across = max(420, min(PER_ROW, most, max(map(len, samples.values()))) * width)  # room for a label
+    sheet = Image.new("RGB", (across, sum(18 + count * height for count in rows.values())), "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for label, group in samples.items():
         draw.text((3, top + 3), label, fill="black")
