@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import presets
 from ...constraint import Constraint, Projection, Repaint
@@ -37,6 +37,7 @@ def pullback(
     momentum: float = 0.9,
     step: float = 1.5,
     tries: int = 0,
+    start: str = "fog",
     schedule: str = "karras",
     levels: int = 20,
     sigma_max: float = 40.0,
@@ -53,8 +54,9 @@ def pullback(
     preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
     (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
     Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
-    schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam
-    (lr, steps) or gauss-newton (iterations, cg, damping). Raises UserError for other names.
+    start: fog, or opaque where the representation has a density: then no side is seen through another. schedule: karras,
+    the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
+    gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
     named = presets.find(preset)
     noise, constraint, tries = noise or named.noise, constraint or named.constraint, tries or named.tries
@@ -76,6 +78,7 @@ def pullback(
     }
     once = _choice("constraint", constraint, constraints)()
     diffrep = world.diffrep()
+    _choice("start", start, {"fog": lambda: None, "opaque": lambda: _make_opaque(diffrep)})()
     result = sample(
         diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
         constraint=presets.retried(once, noise, tries), solver=_choice("solver", solver, solvers)(),
@@ -85,6 +88,14 @@ def pullback(
     if tries > 1:
         extra["tries"] = result.history[-1]["attempt"] + 1
     return Outcome(diffrep, result.nfe / world.samples, extra)
+
+
+def _make_opaque(diffrep: nn.Module) -> None:
+    density = getattr(diffrep, "density", None)
+    if density is None:
+        raise UserError("--method pullback: start=opaque is for representations with a density, which this one has not.")
+    with torch.no_grad():
+        density.fill_(-0.5)  # half of the cube lets 1 % of the light through
 
 
 def _choice(option: str, value: str, makers: dict[str, Callable[[], Any]]) -> Callable[[], Any]:
