@@ -54,8 +54,8 @@ def pullback(
     preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
     (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
     Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
-    start: fog, or opaque where the representation has a density: then no side is seen through another. schedule: karras,
-    the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
+    start: fog, or opaque where the representation has a density: then no side is seen through another. schedule:
+    karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
     gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
     named = presets.find(preset)
@@ -93,7 +93,7 @@ def pullback(
 def _make_opaque(diffrep: nn.Module) -> None:
     density = getattr(diffrep, "density", None)
     if density is None:
-        raise UserError("--method pullback: start=opaque is for representations with a density, which this one has not.")
+        raise UserError("--method pullback: start=opaque needs a representation with a density; this has none.")
     with torch.no_grad():
         density.fill_(-0.5)  # half of the cube lets 1 % of the light through
 
