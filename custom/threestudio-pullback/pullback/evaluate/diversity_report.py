@@ -134,7 +134,8 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
         text += partial_table(prompt, results, methods)
         text += _sheet(results, out, prompt, [prompt], methods, 64) + _bars(results, out, prompt, methods)
     if coloured:
-        text += COLOURED + "\n".join(coloured_table(coloured, results, method) for method in methods)
+        used = [method for method in methods if any(results.of(p, method) for p in coloured)]
+        text += COLOURED + "\n".join(coloured_table(coloured, results, method) for method in used)
         text += _sheet(results, out, "two-coloured", coloured, methods, 48)
     (out / "diversity.md").write_text(text)
     return text
