@@ -78,6 +78,13 @@ def test_levels_lie_in_the_range_asked_for_and_calls_are_counted(name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
+def test_what_a_world_sets_for_the_sampler_is_not_theirs(name):
+    world = SceneWorld("test", scenes.one_coloured()[5:6])
+    assert {"levels", "sigma_max"} <= world.defaults.keys()
+    assert methods.parse(name).settings(world) == methods.defaults(name)
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_they_stand_in_the_table(name, tmp_path):
     text = known.evaluate(["mixture"], [f"{name} steps=3"], [0], tmp_path)
     assert f"| {name} steps=3 | 2000 |" in text and (tmp_path / "mixture-samples.png").exists()

@@ -127,9 +127,8 @@ class Method:
         return " ".join([self.name, *(f"{key}={value}" for key, value in values.items())])
 
     def settings(self, world: Any) -> dict[str, Any]:
-        """Every option's value in this world: the method's defaults, the world's, then those that were set."""
-        known = defaults(self.name)
-        return known | {k: v for k, v in world.defaults.items() if k in known} | self.options
+        """Every option's value in this world: the method's defaults, the world's for `pullback`, those set."""
+        return defaults(self.name) | (world.defaults if self.name == "pullback" else {}) | self.options
 
     def __call__(self, world: Any, seed: int) -> Outcome:
         return METHODS[self.name](world, seed, **self.settings(world))
