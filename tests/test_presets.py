@@ -21,8 +21,8 @@ def test_a_preset_is_arguments_of_sample():
 
 def test_tries_keep_the_noise_that_was_asked_for():
     assert retried(None, "shared", 1) is None
-    repeated = retried(pullback.Repaint(2), "shared", 3, 8.0)
-    assert repeated == Restart(pullback.Repaint(2), (), 8.0, 3)
+    repeated = retried(pullback.Repaint(2), "shared", 3, 8.0, 0.2)
+    assert repeated == Restart(pullback.Repaint(2), (), 8.0, 3, limit=0.2)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -156,8 +156,14 @@ def test_both_scenes_come_up_as_often():
     assert min(counts) >= 8
 
 
+def test_a_limit_takes_the_place_of_the_threshold():
+    made, _ = sampler((Opposed(),), tries=3, limit=10.0)
+    last = run(made)[-1]
+    assert last.attempt == 0 and last.judged.passed and last.judged.threshold == 10.0
+
+
 def test_bad_options():
-    for options in ({"tries": 0}, {"sigma": 0.0}, {"checks": 0}):
+    for options in ({"limit": 0.0}, {"tries": 0}, {"sigma": 0.0}, {"checks": 0}):
         with pytest.raises(UserError, match="Restart needs"):
             Restart(**options)
     with pytest.raises(UserError, match="not known"):

@@ -35,11 +35,13 @@ def find(name: str) -> Preset:
     return PRESETS[name]
 
 
-def retried(constraint: Constraint | None, noise: str, tries: int, sigma: float = math.inf) -> Constraint | None:
-    """`constraint` with up to so many tries from `sigma`; noise `surface` is tied closer from try to try (LADDER)."""
+def retried(
+    constraint: Constraint | None, noise: str, tries: int, sigma: float = math.inf, limit: float | None = None
+) -> Constraint | None:
+    """`constraint` with up to so many tries, see Restart; noise `surface` is tied closer from try to try (LADDER)."""
     if tries == 1:
         return constraint
-    return Restart(constraint or Constraint(), LADDER if noise == "surface" else (), sigma, tries)
+    return Restart(constraint or Constraint(), LADDER if noise == "surface" else (), sigma, tries, limit=limit)
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Restart(Constraint):
     the sampler's for all. sigma: a new try begins at the first level at or below it (but for the very first), from the
     parameters the first try had there, so that no memory of a failed try stays; it should lie above the σ where scenes
     part, about half the distance between their images as vectors. tries: at most so many, the last one is kept as it
-    is. checks: fresh draws of views in a check.
+    is. checks: fresh draws of views in a check. limit: of self-consistency, in place of the derived threshold, for a
+    model whose right images f reaches less closely than that.
 
     Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
     in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
@@ -50,10 +51,11 @@ class Restart(Constraint):
     sigma: float = math.inf
     tries: int = 12
     checks: int = 1
+    limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or self.checks < 1 or self.sigma <= 0:
-            raise UserError(f"Restart needs sigma above 0 and at least 1 try and check, not {self}.")
+        if self.tries < 1 or self.checks < 1 or self.sigma <= 0 or not (self.limit is None or self.limit > 0):
+            raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}.")
 
     @property
     def cycles(self) -> int:  # type: ignore[override]
@@ -76,6 +78,7 @@ class Restart(Constraint):
         if state.sigma > 0:
             return state
         judged = check(sampler, self.checks)
+        judged = judged if self.limit is None else replace(judged, threshold=self.limit)
         record = {
             **state.record, "attempt": state.attempt, "consistency": judged.consistency, "threshold": judged.threshold,
         }  # fmt: skip

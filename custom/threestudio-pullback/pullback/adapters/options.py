@@ -52,10 +52,12 @@ class Options(BaseObject.Config):
     constraint: Any = None
     cycles: int = 2
     order: int = 1
-    # a run whose views disagree at its end is tried again, at most so many times in all (1: never checked); with
-    # noise=surface each try ties the views closer; restart_sigma: where a try begins anew, null: after the first level
+    # a run whose views disagree at its end is tried again, at most so many times in all (1: never); with
+    # noise=surface later tries tie the views closer; restart_sigma: where a try begins anew, null: after the first
+    # level; restart_limit: of self-consistency, null: derived from the model's own noise floor
     tries: Any = None
     restart_sigma: Any = None
+    restart_limit: Any = None
     # the fit of one level: optimiser steps, rays of one step (all views together), and its space
     fit_space: str = "image"
     fit_steps: int = 100
@@ -78,7 +80,7 @@ class Options(BaseObject.Config):
         for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
             _at_least(name, getattr(self, name), 1)
         _at_least("rho", self.rho, 1)
-        for name in ("sigma_min", "sigma_max", "restart_sigma"):
+        for name in ("sigma_min", "sigma_max", "restart_sigma", "restart_limit"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 0, strict=True)
         choices = {
@@ -101,4 +103,5 @@ class Options(BaseObject.Config):
 def make_constraint(cfg: Any) -> Constraint | None:
     """The constraint that these options describe."""
     sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
-    return retried(CONSTRAINTS[cfg.constraint](cfg), cfg.noise, int(cfg.tries), sigma)
+    limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
+    return retried(CONSTRAINTS[cfg.constraint](cfg), cfg.noise, int(cfg.tries), sigma, limit)
