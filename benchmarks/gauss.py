@@ -22,7 +22,8 @@ import pullback
 import torch
 from chart import Panel, loglog
 from compare import print_table
-from pullback.constraint import Constraint, Visit
+from corrector import Corrector
+from pullback.constraint import Constraint
 from pullback.evaluate.known.gauss import GaussWorld, LinearBatch
 from pullback.evaluate.known.propagate import propagate, schedule
 from torch import Tensor
@@ -41,32 +42,6 @@ karras: Levels = partial(pullback.karras_sigmas, sigma_min=0.01, sigma_max=40.0)
 geometric: Levels = partial(pullback.settling_sigmas, sigma_min=0.01, sigma_max=10.0, power=1.0)
 settling: Levels = partial(pullback.settling_sigmas, sigma_min=0.01, sigma_max=10.0)
 settling3: Levels = partial(pullback.settling_sigmas, sigma_min=0.01, sigma_max=10.0, power=3.0)
-
-
-@dataclass(frozen=True)
-class Corrector(Constraint):
-    """What Langevin is held against: at each level `steps` Euler–Maruyama steps τ = size σ² before the step down.
-
-    Noise outside the range is drawn afresh at every visit. steps = 0: no correction.
-    """
-
-    steps: int = 4
-    size: float = 0.5
-
-    @property
-    def cycles(self) -> int:
-        return self.steps + 1
-
-    def target(self, visit: Visit) -> Tensor:
-        return super().target(visit) if visit.cycle == self.steps else visit.clean
-
-    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
-        source, new = visit.source, visit.draw()
-        if visit.cycle < self.steps:
-            tau, noisy = self.size * visit.sigma**2, visit.clean + visit.sigma * visit.noise
-            moved = tau * (visit.x0 - noisy) / visit.sigma**2 + math.sqrt(2 * tau) * visit.draw()
-            source = source + moved / visit.sigma
-        return new + visit.project(source - new, visit.clean[0].numel()), None
 
 
 @dataclass(frozen=True)
