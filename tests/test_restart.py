@@ -30,9 +30,9 @@ def test_consistency_and_the_models_floor_for_a_gaussian(sigmas: list[float], si
     # z = x̂0 = (u + σε)/(1 + σ²), so that z − u = (σε − σ²u)/(1 + σ²), and x̂0(z + σε') − z = (σε' − σ²z)/(1 + σ²)
     shrink = 1 / (1 + sigma**2)
     z2 = shrink**2 * (9 + sigma**2)
-    assert judged.consistency == pytest.approx(shrink * sigma * math.sqrt(1 + 9 * sigma**2), rel=0.03)
+    assert judged.consistency == pytest.approx(shrink * sigma * math.sqrt(1 + 9 * sigma**2), rel=0.06)  # the worst of 4 draws
     floor = shrink**2 * (sigma**2 + sigma**4 * z2)
-    assert judged.threshold == pytest.approx(math.sqrt(floor + 4 * sigma**2 / 900), rel=0.03)
+    assert judged.threshold == pytest.approx(math.sqrt(floor + 4 * sigma**2 / 900), rel=0.06)  # the worst of 4 draws
     assert judged.calls == 8
 
 
@@ -89,7 +89,7 @@ def test_views_that_agree_need_one_try():
     last = run(made)[-1]
     assert last.attempt == 0 and last.judged.passed
     assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
-    assert last.nfe == 12 * 2 + 4  # twelve visits of two views, and the check
+    assert last.nfe == 12 * 2 + 8  # twelve visits of two views, and the check
 
 
 def test_a_blend_goes_back_up_and_takes_the_next_noise():
@@ -101,7 +101,7 @@ def test_a_blend_goes_back_up_and_takes_the_next_noise():
     assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
     level = next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 20.0)
     assert all((s.level, s.cycle, s.noise) == (level, 0, None) for s in failed)
-    assert states[-1].nfe == 2 * (12 + 2 * (12 - level)) + 3 * 4
+    assert states[-1].nfe == 2 * (12 + 2 * (12 - level)) + 3 * 8
 
 
 def test_every_try_begins_with_the_parameters_the_first_had_there():

@@ -50,7 +50,7 @@ class Restart(Constraint):
     noises: tuple[Coupling | str, ...] = LADDER
     sigma: float = math.inf
     tries: int = 12
-    checks: int = 1
+    checks: int = 2
     limit: float | None = None
 
     def __post_init__(self) -> None:
