@@ -175,7 +175,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         above = "" if self._judged.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
         info(
             f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
-            f"level 1, between the renders of the last cameras and what the model makes of them{above}"
+            f"level 1, between the render of the worst camera and what the model makes of it{above}"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
