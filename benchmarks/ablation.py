@@ -57,8 +57,8 @@ class Part:
     def cells(self) -> list[tuple[str, str, str, str]]:
         """World, noise, constraint and the method's text of every cell."""
         ways = {
-            "none": "",
-            "none, 3 × the levels": f"levels={3 * self.levels}",
+            "none": "constraint=none",
+            "none, 3 × the levels": f"constraint=none levels={3 * self.levels}",
             "Repaint": "constraint=repaint cycles=3",
             "Projection": "constraint=projection",
             "Langevin": "constraint=langevin",
@@ -70,7 +70,7 @@ class Part:
             if "levels=" not in texts[way]:
                 texts[way] += f" levels={self.levels}"
         return [
-            (world, noise, way, f"pullback noise={noise} {text}")
+            (world, noise, way, f"pullback noise={noise} tries=1 {text}")
             for world in self.worlds for noise in self.noises for way, text in texts.items()
         ]  # fmt: skip
 
