@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .sampler import Sampler
     from .state import State
 
-LADDER: tuple[Coupling | str, ...] = (*[Surface()] * 8, *[Surface(share=0.5)] * 2, "shared")
+LADDER: tuple[Coupling | str, ...] = (*[Surface()] * 12, *[Surface(share=0.5)] * 3, "shared")
 """Noise on the sphere: what the views share of it besides is none, half of its variance, and all."""
 
 

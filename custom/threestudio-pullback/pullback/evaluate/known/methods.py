@@ -95,7 +95,7 @@ def _make_dense(diffrep: nn.Module) -> None:
     if density is None:
         raise UserError("--method pullback: start=dense needs a representation with a density; this has none.")
     with torch.no_grad():
-        density.fill_(-0.85)  # half of the cube lets 3 % of the light through, the fog 28 %
+        density.fill_(-1.25)  # half of the cube lets 8 % of the light through, the fog 28 %
 
 
 def _choice(option: str, value: str, makers: dict[str, Callable[[], Any]]) -> Callable[[], Any]:
