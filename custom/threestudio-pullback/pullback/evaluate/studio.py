@@ -23,10 +23,10 @@ from ..schedule import karras_sigmas
 from ..solve import FirstOrder
 from ..state import Result
 from . import worlds
+from .captions import DIRECTIONS
 
 BOX = 0.75  # half the width of the field's cube: every solid lies within
 SIZE = 64  # pixels a side
-DIRECTIONS = ("side", "front", "back", "overhead")
 
 
 class StudioField(VoxelField):
@@ -128,9 +128,6 @@ def denoiser(
     return models.GuidedDenoiser(model, text, guidance, fit_space)
 
 
-NAMES = ("pullback", "sds")
-
-
 @dataclass(frozen=True)
 class Method:
     """One way to make a NeRF of a prompt.
@@ -177,8 +174,8 @@ def parse(text: str) -> Method:
             options[key] = kinds[key](value)
         except (KeyError, ValueError):
             raise UserError(f"--method {text!r}: {pair!r} is not one of {', '.join(kinds)} with a value.") from None
-    if name not in NAMES:
-        raise UserError(f"--method {text!r}: {name!r} is not known; use {' or '.join(NAMES)}.")
+    if name not in ("pullback", "sds"):
+        raise UserError(f"--method {text!r}: {name!r} is not known; use pullback or sds.")
     method = Method(name, **options)
     noise.find(method.coupling())
     return method
