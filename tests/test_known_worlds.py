@@ -310,9 +310,10 @@ def test_a_misspelt_method_is_refused_with_what_there_is(text, message):
 @pytest.mark.parametrize(
     "options,message",
     [("solver=lbfgs", "solver=lbfgs"), ("constraint=sds", "none, repaint, projection, langevin"),
-     ("schedule=cosine", "karras, settling"), ("cycles=3", "constraint=repaint"),
-     ("constraint=repaint", "cycles above 1"), ("order=1 noise=shared constraint=langevin", "independent"),
-     ("constraint=langevin step=2", "step < 2"), ("constraint=projection fresh=2", "share")],
+     ("schedule=cosine", "karras, settling"), ("start=clear", "fog, dense"), ("start=dense", "a density"),
+     ("cycles=3", "constraint=repaint"), ("constraint=repaint", "cycles above 1"),
+     ("order=1 noise=shared constraint=langevin", "independent"), ("constraint=langevin step=2", "step < 2"),
+     ("constraint=projection fresh=2", "share")],
 )  # fmt: skip
 def test_what_the_sampler_cannot_do_is_refused(options, message):
     with pytest.raises(UserError, match=message):
@@ -345,6 +346,16 @@ def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():
     verdict = world.judge(outcome.diffrep)
     assert not verdict["blend"] and verdict["consistent"] and not outcome.extra["flagged"]
     assert outcome.nfe == 24 * 8  # levels, views
+
+
+def test_a_run_taken_again_counts_its_tries_and_its_checks():
+    world = known.world("two-tone")
+    outcome = methods.parse("pullback preset=faithful start=dense tries=2 levels=6 steps=1")(world, 0)
+    tries = outcome.extra["tries"]
+    assert tries == 2  # six levels of one step are too coarse to pass
+    assert (
+        outcome.nfe == 8 * (6 + 5) + tries * 32
+    )  # a try begins anew after the first level; a check is 2 × 8 views, twice
 
 
 def test_groups_of_worlds():
