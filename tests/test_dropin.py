@@ -12,6 +12,7 @@ import torch
 from pullback.adapters.anneal import Annealing
 from pullback.adapters.dropin import WEIGHTS
 from pullback.adapters.guidance import PullbackGuidance
+from pullback.diffreps import orbit
 from pullback.errors import NonFiniteError, UserError
 from pullback.host.registry import _classes
 from pullback.noise import COUPLINGS
@@ -26,6 +27,7 @@ VIEWS: dict[str, Any] = {
     "azimuth": torch.tensor([0.0, 170.0]),
     "camera_distances": torch.ones(2),
     "camera_positions": torch.eye(3)[:2],
+    "c2w": orbit(torch.tensor([10.0, 20.0]), torch.tensor([0.0, 90.0])),
 }
 
 
