@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from checkpoints import same
 from pullback.host import launch
 from tiny_pipeline import build
 
@@ -121,16 +122,6 @@ def checkpoint(out: Path, name: str = "last.ckpt") -> dict[str, Any]:
 def column(out: Path, name: str) -> list[float]:
     with next((out / "t" / "run" / "csv_logs").rglob("metrics.csv")).open() as f:
         return [float(row[name]) for row in csv.DictReader(f) if row.get(name)]
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b or (a != a and b != b)
 
 
 @pytest.fixture(scope="module")

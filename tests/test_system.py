@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import same
 from pullback.host import launch
 from tiny_pipeline import build
 
@@ -48,16 +49,6 @@ def folder(out: Path) -> Path:
 
 def checkpoint(out: Path, name: str = "last.ckpt") -> dict[str, Any]:
     return torch.load(folder(out) / "ckpts" / name, weights_only=True)
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b or (a != a and b != b)
 
 
 @pytest.fixture(scope="module")

@@ -143,14 +143,3 @@ def mesh(run: Run, step: int) -> tuple[np.ndarray, list[str]]:
 def picture(run: Run, name: str) -> np.ndarray:
     """[H,W,3] uint8, from the run's save/ folder."""
     return np.asarray(Image.open(run.trial / "save" / name))
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two parts of checkpoints are equal, bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b) or (a != a and b != b)

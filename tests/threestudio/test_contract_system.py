@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import same
 from conftest import Threestudio
-from scenes import HASH_GRID, NEAR_FAR, NETWORK, checkpoint, column, error, picture, same, scene, start
+from scenes import HASH_GRID, NEAR_FAR, NETWORK, checkpoint, column, error, picture, scene, start
 
 SCENES = {
     "implicit-volume, pruned; neural environment map": scene(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import same
 
 CONFIG = "custom/threestudio-pullback/configs/pullback-nerf-tiny.yaml"
 # 16 visits with validation in between, jittered samples and an occupancy grid that is learned on the way
@@ -78,13 +79,3 @@ def test_killed_at_random_points_and_resumed_it_ends_with_the_same_parameters(th
             assert same(found[part], wanted[part]), f"{part} differs after a kill at step {steps[-1]}"
     print(f"killed after steps {steps}")
     assert min(steps) < 16
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b or (a != a and b != b)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import same
 from conftest import Run, Threestudio
-from scenes import HASH_GRID, NEAR_FAR, checkpoint, column, error, mesh, picture, same, scene, start
+from scenes import HASH_GRID, NEAR_FAR, checkpoint, column, error, mesh, picture, scene, start
 
 # six visits, in which all that a resumed run has to find again goes on: an occupancy grid, jittered samples and
 # validation in between, bands of a hash grid that open with the first step after a visit, a learning rate that falls,

@@ -45,17 +45,8 @@ class PullbackGuidance(DropIn, BaseObject):
         super().__init__(cfg, *args, **kwargs)
 
     def configure(self) -> None:
-        self.model = models.load(
-            self.cfg.pretrained_model_name_or_path,
-            config_path="system.guidance.pretrained_model_name_or_path",
-            device=self.device,
-            dtype=torch.float16 if self.cfg.half_precision_weights and self.device.type == "cuda" else torch.float32,
-        )
-        names = (
-            "enable_memory_efficient_attention", "enable_sequential_cpu_offload",
-            "enable_attention_slicing", "enable_channels_last_format", "token_merging",
-        )  # fmt: skip
-        self.model.save_memory(**{name: getattr(self.cfg, name) for name in names})
+        key = "pretrained_model_name_or_path"
+        self.model = models.load_configured(self.cfg, key, f"system.guidance.{key}", self.device)
 
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,14 +14,15 @@ from typing import Any
 
 import torch
 
+from ..commandline import ROOT
 from ..errors import UserError
 from ..version import commit
 from . import naming, worlds
 from .pictures import psnr, save_png
+from .process import run_logged
 from .saved import SavedRun
 from .worlds import StudioObject
 
-ROOT = Path(__file__).resolve().parents[4]
 OBJECTS = [
     StudioObject("sphere", "red", "red"),
     StudioObject("cube", "green", "green"),
@@ -56,17 +56,13 @@ def run_one(
         f"exp_root_dir={out / 'runs'}", "name=prompts", f"tag={tag}", "data.n_test_views=8", *overrides,
     ]  # fmt: skip
     start = time.time()
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     log = out / f"{tag}.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    log.unlink(missing_ok=True)
+    status, memory = run_logged(command, log, threads)
     row: dict[str, Any] = {
-        "prompt": obj.caption, "seed": seed, "seconds": round(time.time() - start, 1),
-        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+        "prompt": obj.caption, "seed": seed, "seconds": round(time.time() - start, 1), "peak_memory_mb": memory,
     }  # fmt: skip
-    if process.returncode:
+    if status:
         return {**row, "failed": (log.read_text().strip().splitlines() or ["no message"])[-1]}
     c2w = held_out_cameras()
     renders = SavedRun(out / "runs" / "prompts" / tag).render(c2w)

@@ -45,10 +45,15 @@ def told(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Iterator[T]:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """Writes it whole: a run that is killed leaves the old file or the new one. Makes the folder."""
+    """Writes it whole; makes the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(data, indent=1) + "\n")
+    write_whole(file, json.dumps(data, indent=1) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """A run that is killed leaves the old file or the new one."""
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(text, encoding="utf-8", newline="")
     fresh.replace(file)
 
 

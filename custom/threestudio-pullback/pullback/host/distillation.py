@@ -96,15 +96,7 @@ class Distillation:
     def load(self, key: str) -> models.DiffusionModel:
         """The frozen model that a key of the config names."""
         info("Loading the diffusion model %s", self.cfg[key])
-        half = self.cfg.half_precision_weights and self.device.type == "cuda"
-        dtype = torch.float16 if half else torch.float32
-        model = models.load(self.cfg[key], config_path(self.cfg, key), device=self.device, dtype=dtype)
-        names = (
-            "enable_memory_efficient_attention", "enable_sequential_cpu_offload", "enable_attention_slicing",
-            "enable_channels_last_format", "token_merging", "token_merging_params",
-        )  # fmt: skip
-        model.save_memory(**{name: self.cfg[name] for name in names})
-        return model
+        return models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
 
     def gradient(self, ask: Ask) -> Tensor:
         """Override: what the latents are to descend, [B,c,h,w]."""

@@ -1,6 +1,7 @@
 """Pretrained text-to-image models as denoisers; diffusers and transformers come with a load."""
 
 from .any_size import AnySize
+from .configured import load_configured
 from .diffusion import DiffusionModel
 from .folder import TEXT_COMPONENTS, fingerprint, resolve
 from .guided import GuidedDenoiser, fixed_text
@@ -20,6 +21,7 @@ __all__ = [
     "fingerprint",
     "fixed_text",
     "load",
+    "load_configured",
     "load_text_encoder",
     "perp_neg_text_of",
     "resolve",

@@ -38,13 +38,10 @@ def compare(
             raise UserError(f"{word!r} names none of the methods; with --world, options are METHOD.option=value")
     out = out.resolve()
     state = runner.State(out)
-    if state.budget not in (None, budget):
-        raise UserError(f"--out {out} holds runs with --budget {state.budget}; choose another folder")
-    state.budget, terms = budget, plan.Budget.parse(budget)
+    state.begin(budget)
+    terms = plan.Budget.parse(budget)
     for method, text in texts.items():
-        known = state.methods.setdefault(method, {"config": text})
-        if known["config"] != text:
-            raise UserError(f"--out {out} holds runs of {known['config']!r}; choose another folder")
+        known = state.method(method, text)
         if "cost" not in known:
             costs = {length: _cost(name, method, text, length) for length in runner.CALIBRATION}
             known["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}

@@ -80,11 +80,11 @@ def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict
         found |= {"right": float(asked.holds(match.found)), "psnr": round(match.psnr, 3)}
     if judging.clip is not None:
         clip = features.load_clip(judging.clip)
-        images, texts = clip.images(views), clip.texts(list(judging.prompts))
+        images, texts = clip.images(views), _texts(judging.clip, judging.prompts)
         own = judging.prompts.index(prompt)
         found["clip_score"] = metrics.clip_score(images, texts[own])
         found["r_precision"] = metrics.r_precision(images, texts, own)
-        found["clip_iqa"] = metrics.clip_iqa(images, clip.texts(list(metrics.GOOD_AND_BAD)), clip.scale)
+        found["clip_iqa"] = metrics.clip_iqa(images, _texts(judging.clip, metrics.GOOD_AND_BAD), clip.scale)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -155,6 +155,11 @@ def _held_out(distance: float) -> Tensor:
 
 def _angles(count: int) -> Tensor:
     return torch.arange(count) * (360 / count)
+
+
+@functools.cache
+def _texts(clip: Path, words: tuple[str, ...]) -> Tensor:
+    return features.load_clip(clip).texts(list(words))
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ..runs import write_whole
 from . import page_data
 
 HERE = Path(__file__).parent
@@ -77,7 +78,7 @@ def build(folder: Path) -> Path:
         },
     )
     page_data.write_tables(data, folder)
-    page_data.write_whole(folder / "report.html", text)
+    write_whole(folder / "report.html", text)
     return folder / "report.html"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import UserError
+from ..runs import write_whole
 from .page_check import Wrong, check
 
 FILE = "compare.json"
@@ -59,18 +61,10 @@ def spreadsheet_text(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
-def write_whole(file: Path, text: str) -> None:
-    """A run that is killed leaves the old file or the new one."""
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(text, encoding="utf-8", newline="")
-    fresh.replace(file)
-
-
 def _write_csv(file: Path, lines: Iterable[list[Any]]) -> None:
-    fresh = file.with_name(file.name + ".new")
-    with fresh.open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out).writerows([spreadsheet_text(value) for value in line] for line in lines)
-    fresh.replace(file)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([spreadsheet_text(value) for value in line] for line in lines)
+    write_whole(file, text.getvalue())
 
 
 def _no_constant(name: str) -> NoReturn:

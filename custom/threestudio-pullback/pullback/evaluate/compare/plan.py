@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ...commandline import ROOT
 from ...errors import UserError
 from ...host import config as host_config
 from ...host.registry import suggest
-from ..prompts import ROOT
 
 METHODS = ROOT / "configs" / "compare"
 BUDGETS = ("nfe", "seconds", "steps")

@@ -81,6 +81,19 @@ class State:
         self.methods: dict[str, dict[str, Any]] = saved.get("methods", {})
         self.rows: list[dict[str, Any]] = saved.get("rows", [])
 
+    def begin(self, budget: str) -> None:
+        """Holds the folder to this budget; raises UserError where it has runs with another."""
+        if self.budget not in (None, budget):
+            raise UserError(f"--out {self.file.parent} holds runs with --budget {self.budget}; choose another folder")
+        self.budget = budget
+
+    def method(self, name: str, config: str) -> dict[str, Any]:
+        """What is known of a method with this config; raises UserError where the folder has runs with another."""
+        known = self.methods.setdefault(name, {"config": config})
+        if known["config"] != config:
+            raise UserError(f"--out {self.file.parent} holds runs of {name} with another config; choose another folder")
+        return known
+
     def save(self) -> None:
         write_json(self.file, {"budget": self.budget, "methods": self.methods, "rows": self.rows})
 
@@ -91,21 +104,14 @@ def settle(comparison: Comparison) -> State:
     Raises UserError where the folder holds runs on other terms, or a short run fails.
     """
     state = State(comparison.out)
-    budget = str(comparison.budget)
-    if state.budget not in (None, budget):
-        raise UserError(f"--out {comparison.out} holds runs with --budget {state.budget}; choose another folder")
-    state.budget = budget
+    state.begin(str(comparison.budget))
     for method in comparison.methods:
-        known = state.methods.setdefault(method.name, {"config": _content(comparison, method)})
-        if known["config"] != _content(comparison, method):
-            raise UserError(
-                f"--out {comparison.out} holds runs of {method.name} with another config; choose another folder"
-            )
+        state.method(method.name, _content(comparison, method))
     missing = [method for method in comparison.methods if "cost" not in state.methods[method.name]]
     if missing:
         print(f"Short runs to find what a step of {', '.join(m.name for m in missing)} costs", flush=True)
     for method in missing:
-        _write_config(comparison, method, "calibration")
+        _write_config(comparison, f"calibration-{method.name}", method, {"checkpoint.every_n_train_steps": 10**6})
     tasks = [(comparison, method, length) for method in missing for length in CALIBRATION]
     found: dict[str, dict[int, dict[str, float]]] = {}
     for name, length, cost in each(_calibrate, tasks, comparison.workers):
@@ -117,7 +123,9 @@ def settle(comparison: Comparison) -> State:
         cost = Cost.read(known["cost"])
         known["length"] = cost.length(comparison.budget)
         known["expected"] = {kind: round(value, 2) for kind, value in cost.at(known["length"]).items()}
-        _write_config(comparison, method, method.name, known["length"], known["expected"]["steps"])
+        every = max(1, math.ceil(known["expected"]["steps"] / CHECKPOINTS))
+        told_length = dict.fromkeys(method.length, known["length"])
+        _write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **told_length})
     state.save()
     return state
 
@@ -179,21 +187,13 @@ def _content(comparison: Comparison, method: Method) -> str:
     return hashlib.sha256(f"{config}\n{comparison.threestudio is not None}".encode()).hexdigest()
 
 
-def _write_config(
-    comparison: Comparison, method: Method, name: str, length: int | None = None, steps: float = 1
-) -> None:
+def _write_config(comparison: Comparison, name: str, method: Method, settings: dict[str, Any]) -> None:
     """OUT/configs/NAME.yaml, which launch.py takes."""
-    every = max(1, math.ceil(steps / CHECKPOINTS))
-    settings: dict[str, Any] = {
+    logged = {
         "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1, "checkpoint.save_last": True,
-        "checkpoint.save_top_k": -1, "checkpoint.every_n_train_steps": every,
+        "checkpoint.save_top_k": -1,
     }  # fmt: skip
-    if length is not None:
-        settings |= dict.fromkeys(method.length, length)
-    else:
-        name = f"{name}-{method.name}"
-        settings["checkpoint.every_n_train_steps"] = 10**6
     folder = comparison.out / "configs"
     folder.mkdir(parents=True, exist_ok=True)
-    text = OmegaConf.to_yaml(method.with_settings(settings).config)
+    text = OmegaConf.to_yaml(method.with_settings({**logged, **settings}).config)
     (folder / f"{name}.yaml").write_text(f"# {method.title} ({method.reference}), as pullback compare runs it\n{text}")

@@ -7,13 +7,13 @@ import os
 import re
 import resource
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..prompts import ROOT
+from ...commandline import ROOT
+from ..process import run_logged
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ class Trial:
     def run(self, threads: int) -> tuple[str | None, int]:
         """Runs it; the reason why it failed, or None, and its peak memory in MB (an upper bound)."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        status, memory = (self._in_host if self.threestudio is None else self._in_threestudio)(threads)
+        if self.threestudio is None:
+            status, memory = self._in_host(threads)
+        else:
+            status, memory = run_logged(self.command(), self.log, threads, self.threestudio)
         return (_last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:
@@ -79,21 +82,6 @@ class Trial:
             return ours.recv()
         except EOFError:  # killed: by a signal, or for its memory
             return process.exitcode or 1, 0
-
-    def _in_threestudio(self, threads: int) -> tuple[int, int]:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with self.log.open("a") as stream:
-            process = subprocess.Popen(
-                self.command(), cwd=self.threestudio, stdout=stream, stderr=subprocess.STDOUT, env=environment
-            )
-            try:
-                _, status, usage = os.wait4(process.pid, 0)
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, round(usage.ru_maxrss / 1024)
 
 
 PRELOADED = [

@@ -70,11 +70,7 @@ def vsd(
     """
     if particles < 1:
         raise UserError(f"--method vsd: particles={particles} must be at least 1.")
-    made = [world.diffrep() for _ in range(particles)]
-    sigmas, generator = settling_sigmas(levels, sigma_min, sigma_max, power=1.0), torch.Generator().manual_seed(seed)
-    views, denoise = world.views, world.denoise
-    result = _vsd.sample(made, views, denoise, sigmas, steps=steps, lr=lr, weight=weight, generator=generator)
-    return Outcome(made[0], result.nfe / world.samples / particles, _told(result))
+    return _distilled(_vsd.sample, world, seed, steps, lr, sigma_min, sigma_max, levels, particles, weight=weight)
 
 
 def sdi(
@@ -97,15 +93,13 @@ def sdi(
 
 def _distilled(
     run: Callable[..., Result], world: Any, seed: int, steps: int, lr: float, low: float, high: float, levels: int,
-    **options: Any,
+    count: int = 1, **options: Any,
 ) -> Outcome:  # fmt: skip
-    diffrep = world.diffrep()
+    """count: samples at a time; the first is handed on, with its part of the calls."""
+    made = [world.diffrep() for _ in range(count)]
     sigmas = settling_sigmas(levels, low, high, power=1.0)
     generator = torch.Generator().manual_seed(seed)
-    result = run(diffrep, world.views, world.denoise, sigmas, steps=steps, lr=lr, generator=generator, **options)
-    return Outcome(diffrep, result.nfe / world.samples, _told(result))
-
-
-def _told(result: Result) -> dict[str, Any]:
-    flagged = result.consistency > result.threshold
-    return {"self-consistency": result.consistency, "flagged": flagged}
+    start = made[0] if count == 1 else made
+    result = run(start, world.views, world.denoise, sigmas, steps=steps, lr=lr, generator=generator, **options)
+    told = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
+    return Outcome(made[0], result.nfe / world.samples / count, told)
