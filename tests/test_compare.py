@@ -13,7 +13,7 @@ from pullback import cli
 from pullback.commandline import TINY_CONFIG
 from pullback.errors import UserError
 from pullback.evaluate.compare import plan, runner, trial, tune
-from pullback.evaluate.compare.judge import Judging
+from pullback.evaluate.compare.judge import Judging, judge
 
 SMALL = [
     "data.batch_size=2", "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16",
@@ -201,6 +201,17 @@ def test_two_methods_compared_from_the_command_line(
     (tmp_path / "report.html").unlink()
     assert cli.main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
+
+    # a scene with a NaN is a run without output, and the reason says since when
+    method = plan.load_methods(TINY_CONFIG, ["sds"], None)[0]
+    one = trial.Trial(tmp_path, "sds", "a red cube", 0, next((tmp_path / "runs" / "sds").glob("*.log")).stem)
+    saved = torch.load(one.checkpoint, weights_only=True)
+    saved["state_dict"]["geometry.grid"].fill_(torch.nan)
+    saved["global_step"] += 1
+    torch.save(saved, one.checkpoint)
+    row = judge(Judging(True, None, ("a red cube",)), method, one, None, 0)
+    assert row["status"] == "diverged" and "psnr" not in row["measures"] and row["curve"]
+    assert row["reason"] == f"The render after step {saved['global_step']} has a NaN or infinity in view 0"
 
 
 def test_a_run_that_cannot_start_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

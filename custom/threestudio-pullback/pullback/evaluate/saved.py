@@ -34,26 +34,28 @@ class SavedRun:
         self.distance = float(cfg.data.get("eval_camera_distance", worlds.CAMERA_DISTANCE))
         self.fovy_deg = float(cfg.data.get("eval_fovy_deg", worlds.FOVY_DEG))
         self.elevation_deg = float(cfg.data.get("eval_elevation_deg", 15.0))
-        self.loaded: Path | None = None
+        self.step = -1
+        """Training steps behind the loaded checkpoint; -1 before any is."""
 
-    def checkpoints(self) -> list[tuple[int, Path]]:
-        """Training step and file of every checkpoint but the last one's copy, by step."""
+    def checkpoints(self) -> list[Path]:
+        """All but last.ckpt, in the order of their steps."""
         found = (file for file in (self.folder / "ckpts").glob("*.ckpt") if file.name != "last.ckpt")
-        return sorted((int(file.stem.rpartition("step=")[2]), file) for file in found)
+        return sorted(found, key=lambda file: int(file.stem.rpartition("step=")[2]))
 
-    def load(self, checkpoint: Path | None = None) -> None:
-        """Takes the parameters of a checkpoint; None: of the last one."""
+    def load(self, checkpoint: Path | None = None) -> int:
+        """Takes the parameters of a checkpoint; None: of the last one. Returns its training step."""
         checkpoint = checkpoint or self.folder / "ckpts" / "last.ckpt"
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         scene = {name: value for name, value in saved["state_dict"].items() if name.startswith(PARTS)}
         self.system.load_state_dict(scene)
         self.system.do_update_step(saved["epoch"], saved["global_step"], on_load_weights=True)
-        self.loaded = checkpoint
+        self.step = int(saved["global_step"])
+        return self.step
 
     @torch.no_grad()
     def render(self, c2w: Tensor, size: int = 64) -> Tensor:
         """Pictures [V,3,size,size] in [-1,1] from cameras [V,4,4], by the last checkpoint unless another is loaded."""
-        if self.loaded is None:
+        if self.step < 0:
             self.load()
         return torch.cat([self._render(part, size) for part in c2w.split(8)])
 

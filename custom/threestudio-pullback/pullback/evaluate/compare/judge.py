@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...errors import NonFiniteError, check_finite
 from .. import captions, features, metrics, naming, studio_classifier, worlds
 from ..pictures import to_bytes
 from ..prompts import held_out_cameras
@@ -47,13 +48,20 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     if not trial.checkpoint.exists():
         return row | {"reason": f"no output: {reason or 'no checkpoint'}"}
     run = SavedRun(trial.folder)
-    row["curve"] = [_point(judging, run, step, file, course, trial.prompt) for step, file in run.checkpoints()]
-    run.load()
-    views = run.render(cameras(run))
+    views = torch.empty(0)
+    for file in [*run.checkpoints(), trial.checkpoint]:
+        if run.load(file) in (point["step"] for point in row["curve"]):
+            continue  # the last one is often a copy
+        views = run.render(cameras(run))
+        try:
+            check_finite(views, f"The render after step {run.step}")
+        except NonFiniteError as error:
+            return row | {"reason": reason or str(error)}
+        row["curve"].append(_point(judging, run, views, course, trial.prompt))
+    measures |= row["curve"][-1]["measures"]
     around = run.render(worlds.look_at(torch.full((FRAMES,), run.elevation_deg), _angles(FRAMES), run.distance))
     row["turntable"] = f"turntables/{trial.method}/{trial.tag}.webp"
     save_strip(trial.out / row["turntable"], around)
-    measures |= quality(judging, run, views, trial.prompt)
     if (found := features_of(judging)) is not None:
         vectors = found.images(views)
         file = trial.out / "features" / trial.method / f"{trial.tag}.safetensors"
@@ -113,11 +121,10 @@ def save_strip(path: Path, frames: Tensor) -> None:
     picture.save(path, quality=85, method=6)
 
 
-def _point(judging: Judging, run: SavedRun, step: int, file: Path, course: Course, prompt: str) -> dict[str, Any]:
-    run.load(file)
-    nfe, seconds = course.at(step)
-    measures = quality(judging, run, run.render(cameras(run)), prompt)
-    return {"step": step, "nfe": nfe, "seconds": round(seconds, 2), "measures": measures}
+def _point(judging: Judging, run: SavedRun, views: Tensor, course: Course, prompt: str) -> dict[str, Any]:
+    nfe, seconds = course.at(run.step)
+    measures = quality(judging, run, views, prompt)
+    return {"step": run.step, "nfe": nfe, "seconds": round(seconds, 2), "measures": measures}
 
 
 def _empty(judging: Judging, views: Tensor) -> str | None:
