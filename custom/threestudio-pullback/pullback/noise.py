@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .smooth import Smooth
+from .spherical import Spherical
 from .surface import Surface
 
 White = Callable[[tuple[int, ...]], Tensor]
@@ -87,6 +88,7 @@ COUPLINGS: dict[str, Coupling] = {
     "fresh": Independent(kept=False),
     "smooth": Smooth(),
     "surface": Surface(),
+    "spherical": Spherical(),
 }
 
 
