@@ -86,8 +86,8 @@ def test_siren_starts_with_features_of_unit_scale():
     torch.manual_seed(0)
     rep = diffreps.SirenImage(3, 32, 32, hidden=256, layers=3)
     features, spreads = rep.coordinates, []
-    for layer in rep.sines:
-        features = torch.sin(rep.omega * layer(features))
+    for layer in rep.network.sines:
+        features = torch.sin(rep.network.omega * layer(features))
         spreads.append(features.std().item())
     # the initialisation keeps an arcsine distribution, whose standard deviation is 1/√2, at every depth
     assert spreads == pytest.approx([math.sqrt(0.5)] * 3, abs=0.05)
@@ -95,8 +95,8 @@ def test_siren_starts_with_features_of_unit_scale():
 
 def test_siren_pixels_are_centred():
     rep = diffreps.SirenImage(1, 2, 4, hidden=4, layers=1)
-    assert torch.allclose(rep.coordinates[0], torch.tensor([-0.75, -0.5]))
-    assert torch.allclose(rep.coordinates.mean(0), torch.zeros(2))
+    assert torch.allclose(rep.coordinates[0, 0], torch.tensor([-0.75, -0.5]))
+    assert torch.allclose(rep.coordinates.mean((0, 1)), torch.zeros(2))
 
 
 def test_orbit_looks_at_the_origin_with_z_up():

@@ -1,0 +1,58 @@
+"""Images as geometries of `pullback-flat-renderer`: `pullback-siren-image`, `pullback-pixels`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pullback.diffreps.siren import Siren
+from torch import Tensor, nn
+
+from ._framework import register
+from .flat import FlatGeometry
+
+
+@register("pullback-siren-image")
+class SirenImage(FlatGeometry):
+    """colour = network(x, y), a `Siren`: `layers` sine layers of width `hidden`, omega their ω."""
+
+    @dataclass
+    class Config(FlatGeometry.Config):
+        hidden: int = 128
+        layers: int = 3
+        omega: float = 30.0
+
+    cfg: Config
+
+    def configure(self) -> None:
+        super().configure()
+        self.network = Siren(2, 3, self.cfg.hidden, self.cfg.layers, self.cfg.omega)
+
+    def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        return self.network(rays_o[..., :2])
+
+
+@register("pullback-pixels")
+class Pixels(FlatGeometry):
+    """Pixels height × width, grey at first, bilinear between their centres."""
+
+    @dataclass
+    class Config(FlatGeometry.Config):
+        height: int = 64
+        width: int = 64
+
+        def __post_init__(self) -> None:
+            if min(self.height, self.width) < 1:
+                raise ValueError(f"`height` and `width` must be at least 1, not {self.height} and {self.width}")
+
+    cfg: Config
+
+    def configure(self) -> None:
+        super().configure()
+        self.values = nn.Parameter(torch.zeros(3, self.cfg.height, self.cfg.width))
+
+    def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        place = rays_o[..., :2].reshape(1, 1, -1, 2)
+        found = F.grid_sample(self.values[None], place, padding_mode="border", align_corners=False)
+        return found[0, :, 0].T.reshape(*rays_o.shape[:-1], 3)

@@ -1,0 +1,127 @@
+"""`pullback-image-datamodule`: the one view that an image has, in the shape of a batch of cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pullback.diffreps.coordinates import pixel_centres
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from ._framework import Updateable, parse_structured, register
+
+
+@dataclass
+class ImageDataConfig:
+    """height, width: pixels of the pictures that the model sees; eval_height, eval_width: of those that are saved.
+
+    batch_size: how often the view is in a batch. n_val_views, n_test_views: pictures at validation and at the end.
+    """
+
+    height: int = 64
+    width: int = 64
+    batch_size: int = 1
+    eval_height: int = 512
+    eval_width: int = 512
+    n_val_views: int = 1
+    n_test_views: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_views", "n_test_views"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+
+
+def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
+    """A batch of `count` equal orthographic views of the square [−1, 1]² in the plane z = 0, with the host's keys.
+
+    rays_o [B,H,W,3]: (x, y, −1) with x, y the pixel's centre in (−1, 1), x to the right and y down; rays_d: (0, 0, 1).
+    So the camera c2w, of OpenGL axes, stands at z = −1 with its up at −y; mvp_mtx maps (x, y) to itself. fovy,
+    elevation, azimuth and camera_distances are 0: none of them says anything of such a view.
+    """
+    place = torch.cat([pixel_centres(height, width), torch.full((height, width, 1), -1.0)], -1)
+    c2w = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    c2w[2, 3] = -1
+    near, far = 0.0, 2.0
+    proj = torch.diag(torch.tensor([1.0, -1.0, -2 / (far - near), 1.0]))
+    proj[2, 3] = -(far + near) / (far - near)
+    zero = torch.zeros(count)
+
+    def repeated(one: Tensor) -> Tensor:
+        return one.expand(count, *one.shape).clone()
+
+    return {
+        "rays_o": repeated(place), "rays_d": repeated(torch.tensor([0.0, 0.0, 1.0]).expand_as(place)),
+        "mvp_mtx": repeated(proj @ torch.linalg.inv(c2w)), "proj_mtx": repeated(proj), "c2w": repeated(c2w),
+        "camera_positions": repeated(c2w[:3, 3]), "light_positions": repeated(c2w[:3, 3]),
+        "fovy": zero, "elevation": zero.clone(), "azimuth": zero.clone(), "camera_distances": zero.clone(),
+        "height": height, "width": width,
+    }  # fmt: skip
+
+
+class TrainingView(IterableDataset, Updateable):
+    """The same batch without end."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            yield {}
+
+    def collate(self, _: Any) -> dict[str, Any]:
+        return flat_view(self.cfg.height, self.cfg.width, self.cfg.batch_size)
+
+
+class EvaluationViews(Dataset):
+    """n_views equal views at the size of evaluation, one at a time, with their index [1]."""
+
+    def __init__(self, cfg: Any, n_views: int) -> None:
+        super().__init__()
+        self.cfg, self.n_views = cfg, n_views
+
+    def __len__(self) -> int:
+        return self.n_views
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, indices: list[int]) -> dict[str, Any]:
+        view = flat_view(self.cfg.eval_height, self.cfg.eval_width, len(indices))
+        return {"index": torch.tensor(indices), **view}
+
+
+@register("pullback-image-datamodule")
+class ImageDataModule(pl.LightningDataModule):
+    """One orthographic view of a picture to train with, and to look at."""
+
+    Config = ImageDataConfig
+
+    def __init__(self, cfg: Any = None) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
+
+    def setup(self, stage: str | None = None) -> None:
+        if stage in (None, "fit"):
+            self.train_dataset = TrainingView(self.cfg)
+        if stage in (None, "fit", "validate"):
+            self.val_dataset = EvaluationViews(self.cfg, self.cfg.n_val_views)
+        if stage in (None, "test", "predict"):
+            self.test_dataset = EvaluationViews(self.cfg, self.cfg.n_test_views)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train_dataset, batch_size=None, num_workers=0, collate_fn=self.train_dataset.collate)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val_dataset, batch_size=1, collate_fn=self.val_dataset.collate)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(self.test_dataset, batch_size=1, collate_fn=self.test_dataset.collate)
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.test_dataloader()
