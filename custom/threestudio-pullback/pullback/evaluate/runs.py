@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -57,6 +60,20 @@ def write_whole(file: Path, text: str) -> None:
     fresh.replace(file)
 
 
+def end_with_parent() -> None:
+    """From now on this process gets SIGTERM when the one that started it is gone, however that ended: killed, it could
+    not tell its children to stop, and the command given again would run beside them."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _single_thread() -> None:
+    end_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...commandline import ROOT
 from ..process import run_logged
+from ..runs import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
 
     from ...host import launch
 
+    end_with_parent()
     with log.open("a") as stream:
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
