@@ -22,6 +22,8 @@ def build(name: str):
         "linear": lambda: (diffreps.Linear(torch.randn(12, 5)), [0]),
         "linear per view": lambda: (diffreps.Linear(torch.randn(3, 1, 2, 3, 4)), [1, 2]),
         "siren": lambda: (diffreps.SirenImage(3, 5, 4, hidden=8, layers=2), [0]),
+        "sirens": lambda: (diffreps.SirenImages(3, 3, 5, 4, hidden=8, layers=2), [2, 0]),
+        "fourier": lambda: (diffreps.FourierImage(3, 5, 4, features=4, hidden=8, layers=1), [0]),
         "voxel": lambda: (diffreps.VoxelField(4, height=5, width=6, samples=7), POSES),
     }
     diffrep, views = made[name]()
@@ -31,7 +33,7 @@ def build(name: str):
     return diffrep, views
 
 
-NAMES = ["pixels", "pixels per view", "linear", "linear per view", "siren", "voxel"]
+NAMES = ["pixels", "pixels per view", "linear", "linear per view", "siren", "sirens", "fourier", "voxel"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,6 +101,64 @@ def test_siren_pixels_are_centred():
     assert torch.allclose(rep.coordinates.mean((0, 1)), torch.zeros(2))
 
 
+def test_images_of_coordinates_are_shown_at_any_resolution():
+    """A picture three times as large has the small one's pixels at the centres of its 3 × 3 blocks."""
+    sirens = diffreps.SirenImages(2, 3, 4, 6, hidden=8, layers=2)
+    for small, large in [
+        *((r.render([0])[0], r.image(12, 18)) for r in (diffreps.SirenImage(3, 4, 6), diffreps.FourierImage(3, 4, 6))),
+        (sirens.render([1])[0], sirens.images(12, 18)[1]),
+    ]:  # fmt: skip
+        assert torch.allclose(large[:, 1::3, 1::3], small, atol=1e-5)
+
+
+def test_many_sirens_at_once_are_the_single_ones():
+    """The same pictures and, for every image, the gradient of its own fit."""
+    torch.manual_seed(3)
+    single = [diffreps.SirenImage(3, 5, 4, hidden=8, layers=2).double() for _ in range(3)]
+    torch.manual_seed(3)
+    many = diffreps.SirenImages(3, 3, 5, 4, hidden=8, layers=2).double()
+    target = torch.randn(2, 3, 5, 4, dtype=D)
+    assert torch.allclose(many.render([2, 0]), torch.cat([single[2].render([0]), single[0].render([0])]), atol=1e-12)
+    (many.render([2, 0]) - target).square().sum().backward()
+    for i, wanted in ((2, target[:1]), (0, target[1:])):
+        (single[i].render([0]) - wanted).square().sum().backward()
+        network = single[i].network
+        for layer, weight, bias in zip([*network.sines, network.last], many.weights, many.biases, strict=True):
+            assert torch.allclose(weight.grad[i].T, layer.weight.grad, atol=1e-10)
+            assert torch.allclose(bias.grad[i, 0], layer.bias.grad, atol=1e-10)
+    assert all(not p.grad[1].any() for p in many.parameters())
+
+
+def test_sirens_are_fitted_on_random_pixels_without_bias():
+    torch.manual_seed(0)
+    rep, target = (
+        diffreps.SirenImages(2, 3, 4, 4, hidden=8, layers=1, rays=512).double(),
+        torch.randn(2, 3, 4, 4).double(),
+    )
+    whole = (rep.render([0, 1]) - target).square().mean()
+    some = rep.residual([0, 1], target, torch.Generator().manual_seed(0))
+    assert some.shape == (2, 512, 3)
+    # 512 of 16 pixels: the mean of squares is within 5 of its standard errors, which the pixels' own spread gives
+    spread = (rep.render([0, 1]) - target).square().mean((0, 1)).std() / 512**0.5
+    assert abs(some.square().mean() - whole) < 5 * spread
+
+
+def test_fourier_features_are_the_seeds_and_travel_with_the_weights():
+    first, second = (diffreps.FourierImage(3, 4, 4, seed=seed) for seed in (1, 2))
+    assert torch.equal(first.network.frequencies, diffreps.FourierImage(3, 4, 4, seed=1).network.frequencies)
+    assert not torch.equal(first.network.frequencies, second.network.frequencies)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.render([0]), second.render([0]))
+    # one feature and a linear layer: cos(πbx) and sin(πbx), b periods over the two units of [−1, 1]
+    features = diffreps.FourierFeatures(1, 1, features=1)
+    seen: list[torch.Tensor] = []
+    features.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    points = torch.tensor([[-0.3], [0.8]])
+    features(points)
+    angle = math.pi * points * features.frequencies
+    assert torch.allclose(seen[0], torch.cat([angle.cos(), angle.sin()], -1))
+
+
 def test_orbit_looks_at_the_origin_with_z_up():
     pose = diffreps.orbit(torch.tensor([0.0, 0.0, 30.0]), torch.tensor([0.0, 90.0, 45.0]), distance=2.5)
     assert torch.allclose(pose[0, :3, 3], torch.tensor([2.5, 0, 0]), atol=1e-6)
@@ -158,7 +218,10 @@ def test_the_lookup_is_trilinear():
 
 @pytest.mark.parametrize("make", [
     lambda: diffreps.Pixels(3, 4), lambda: diffreps.Pixels(0, 4, 4), lambda: diffreps.Linear(torch.zeros(3)),
-    lambda: diffreps.SirenImage(3, 0, 4), lambda: diffreps.VoxelField(1), lambda: diffreps.VoxelField(fovy=4.0),
+    lambda: diffreps.SirenImage(3, 0, 4), lambda: diffreps.SirenImage(3, 4, 4, omega=0),
+    lambda: diffreps.SirenImages(0, 3, 4, 4), lambda: diffreps.SirenImages(1, 3, 4, 4, rays=0),
+    lambda: diffreps.FourierImage(3, 4, 4, features=0), lambda: diffreps.FourierFeatures(2, 3, bandwidth=-1.0),
+    lambda: diffreps.VoxelField(1), lambda: diffreps.VoxelField(fovy=4.0),
 ])  # fmt: skip
 def test_impossible_sizes_are_refused(make):
     with pytest.raises(UserError):

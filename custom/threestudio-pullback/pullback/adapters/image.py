@@ -1,4 +1,4 @@
-"""Images as geometries of `pullback-flat-renderer`: `pullback-siren-image`, `pullback-pixels`."""
+"""Images as geometries of `pullback-flat-renderer`: sine network, pixels, network of Fourier features."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pullback.diffreps.fourier import FourierFeatures
 from pullback.diffreps.siren import Siren
 from torch import Tensor, nn
 
@@ -56,3 +57,26 @@ class Pixels(FlatGeometry):
         place = rays_o[..., :2].reshape(1, 1, -1, 2)
         found = F.grid_sample(self.values[None], place, padding_mode="border", align_corners=False)
         return found[0, :, 0].T.reshape(*rays_o.shape[:-1], 3)
+
+
+@register("pullback-fourier-image")
+class FourierImage(FlatGeometry):
+    """colour = network(x, y), `FourierFeatures` with the same arguments."""
+
+    @dataclass
+    class Config(FlatGeometry.Config):
+        features: int = 64
+        bandwidth: float = 4.0
+        hidden: int = 128
+        layers: int = 2
+        seed: int = 0
+
+    cfg: Config
+
+    def configure(self) -> None:
+        super().configure()
+        cfg = self.cfg
+        self.network = FourierFeatures(2, 3, cfg.features, cfg.bandwidth, cfg.hidden, cfg.layers, cfg.seed)
+
+    def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        return self.network(rays_o[..., :2])
