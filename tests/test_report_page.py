@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import report_example
+from PIL import Image
 from pullback.errors import UserError
-from pullback.evaluate.compare import page, page_data
+from pullback.evaluate.compare import extracts, page, page_data, page_table
 from pullback.evaluate.compare.page_curves import MOST_POINTS, mean_line
 from scipy import stats
 
@@ -129,9 +130,9 @@ def test_the_first_sentence_is_plain() -> None:
 
 def test_the_table_marks_the_best_by_the_direction(folder: Path, html: Reader) -> None:
     data = data_of(folder)
-    columns = {column["name"]: column for column in page.table(data)}
+    columns = {column["name"]: column for column in page_table.table(data)}
     assert [c["group"] for c in columns.values()] == sorted(
-        (c["group"] for c in columns.values()), key=list(page.TITLES).index
+        (c["group"] for c in columns.values()), key=list(page_table.TITLES).index
     )
     for measure in data["measures"]:
         rows = {row["method"]: row["mean"] for row in data["summary"] if row["measure"] == measure["name"]}
@@ -149,7 +150,7 @@ def test_near_the_best_is_where_intervals_overlap() -> None:
     measure = {"name": "m", "better": "higher", "group": "quality", "unit": "", "title": "", "source": ""}
     data = {"measures": [measure], "methods": [{"name": name, "title": name} for name in rows], "runs": []}
     data["summary"] = [row | {"method": name, "measure": "m"} for name, row in rows.items()]
-    columns = page.table(data)
+    columns = page_table.table(data)
     marks = {name: cell["mark"] for name, cell in columns[0]["cells"].items()}
     assert marks == {"a": "best", "b": "near", "c": "", "one": ""}
     assert [card["apart"] for card in page.glance(data, columns)] == [None]  # the next is "one"
@@ -159,7 +160,7 @@ def test_near_the_best_is_where_intervals_overlap() -> None:
 def test_wilson_solves_its_equation(hits: int, count: int) -> None:
     """The ends are where |share − p| is 1.96 standard errors √(p(1−p)/n) of p itself (Wilson 1927)."""
     share = hits / count
-    for end in page.wilson(hits, count):
+    for end in page_table.wilson(hits, count):
         if 0 < end < 1:
             assert abs(share - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / count), rel=1e-9)
 
@@ -169,7 +170,7 @@ def test_numbers_are_short() -> None:
             (960.0, ""): "960", (12345.6, "MB"): "12 346 MB", (0.01234, ""): "0.0123", (-3.456, ""): "-3.46",
             (999.7, ""): "1 000", (0.0996, "share"): "10 %"}  # fmt: skip
     for (value, unit), text in told.items():
-        assert page.compact(value, unit).replace(page.THIN, " ") == text
+        assert page_table.compact(value, unit).replace(page_table.THIN, " ") == text
 
 
 def test_the_mean_line_is_the_mean_where_half_of_the_lines_are() -> None:
@@ -254,6 +255,27 @@ def test_csv_gives_the_data_back(tmp_path: Path) -> None:
         assert [float(row[key]) for key in ("mean", "low", "high", "count")] == [
             wanted[key] for key in ("mean", "low", "high", "count")
         ]
+
+
+def test_the_table_as_markdown_and_the_sheet_of_first_pictures(folder: Path) -> None:
+    data = data_of(folder)
+    lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert rows[0][1:] == [method["title"] for method in data["methods"]]
+    assert len(rows) == 2 + len(data["measures"]) + 1 and all(len(row) == len(rows[0]) for row in rows)
+    right = next(row for row in rows if row[0].startswith("Right object"))
+    means = {s["method"]: s["mean"] for s in data["summary"] if s["measure"] == "right"}
+    best = max(means, key=lambda name: means[name])
+    assert [cell.startswith("**") for cell in right[1:]] == [m["name"] == best for m in data["methods"]]
+
+    sheet = Image.open(folder / "sheet.png").convert("RGB")
+    wide = sheet.width // len(data["methods"])
+    for run in data["runs"]:
+        column = [m["name"] for m in data["methods"]].index(run["method"])
+        left = column * wide + data["seeds"].index(run["seed"]) * extracts.CELL
+        row = data["prompts"].index(run["prompt"])
+        top = extracts.TITLE * 2 + row * (extracts.CELL + extracts.TITLE)
+        assert (sheet.getpixel((left, top)) == (0xDD, 0, 0)) == (run["status"] != "done")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "'=1+1", "''-2", "-1", "@x", "\n=2", "plain", "'quoted'", ""])
@@ -428,7 +450,7 @@ def test_a_turntable_enlarged_has_its_figures_and_command(folder: Path, visit: C
     tab.keyboard.press("Enter")
     dialog = tab.locator("#run")
     assert dialog.is_visible() and run["reason"] in dialog.inner_text() and run["command"] in dialog.inner_text()
-    assert page.compact(run["measures"]["psnr"], "dB") in dialog.inner_text()
+    assert page_table.compact(run["measures"]["psnr"], "dB") in dialog.inner_text()
     assert "url(" in dialog.locator(".strip").evaluate("strip => strip.style.backgroundImage")
     dialog.locator(".copy").click()
     assert tab.evaluate("navigator.clipboard.readText()") == run["command"]
@@ -489,7 +511,7 @@ def test_curves_can_be_read(folder: Path, visit: Callable[..., Any]) -> None:
     points = json.loads(tab.inner_text("#figures") or tab.text_content("#figures"))["curves"]["nfe"]["psnr"]
     assert "After 60 calls" in tab.text_content("#said")
     for points_of in points.values():
-        assert page.compact(points_of[0][1], "dB") in tab.text_content("#said")
+        assert page_table.compact(points_of[0][1], "dB") in tab.text_content("#said")
     before = plot.locator(".of .line").first.get_attribute("d")
     tab.check("#log")
     assert plot.locator(".of .line").first.get_attribute("d") != before

@@ -5,39 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ..runs import write_whole
-from . import page_data
+from . import extracts, page_data
+from .page_table import TITLES, compact, overlap, table
 
 HERE = Path(__file__).parent
 BUDGETS = {"nfe": "calls of the denoiser", "seconds": "seconds", "steps": "steps"}
-TITLES = {
-    "quality": "Quality",
-    "diversity": "Diversity",
-    "consistency": "Consistency",
-    "reliability": "Reliability",
-    "cost": "Cost",
-}
-ENDED = {
-    "name": "not-done",
-    "title": "Diverged or failed",
-    "group": "reliability",
-    "better": "lower",
-    "unit": "share",
-    "source": "Share of the runs that diverged or failed; Wilson's 95 % interval for a proportion.",
-}
 # what the script needs of a run
 RUN = ("method", "prompt", "seed", "status", "reason", "measures", "frames", "command")
-THIN = "\u202f"  # a narrow space that no line breaks at
 
 
 def build(folder: Path) -> Path:
-    """folder/report.html, runs.csv and summary.csv from folder/compare.json and its turntables; the page's path.
+    """folder/report.html and extracts (CSV, table.md, sheet.png) from compare.json and its turntables; the page's path.
 
     UserError where compare.json or a turntable is not what the format says, or Jinja is not there.
     """
@@ -78,6 +62,8 @@ def build(folder: Path) -> Path:
         },
     )
     page_data.write_tables(data, folder)
+    extracts.write_table(folder / "table.md", data, columns)
+    extracts.write_sheet(folder / "sheet.png", data)
     write_whole(folder / "report.html", text)
     return folder / "report.html"
 
@@ -91,34 +77,6 @@ def lead(data: dict[str, Any]) -> str:
     same = "the same " if methods > 1 else ""
     what = f"{same or 'a '}prompt {often}" if prompts == 1 else f"{same}{prompts} prompts, each prompt {often}"
     return f"{_count(methods, 'method')} sampled {what}, and every run had {plain} to do it."
-
-
-def table(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The columns in the order of TITLES: each measure with `cells`, method -> what is shown; see `_cells`."""
-    rows: dict[str, dict[str, dict[str, float]]] = {measure["name"]: {} for measure in data["measures"]}
-    for row in data["summary"]:
-        rows[row["measure"]][row["method"]] = row
-    columns = [measure | {"cells": _cells(rows[measure["name"]], measure)} for measure in data["measures"]]
-    columns.append(ENDED | {"cells": _cells(_unfinished_share(data), ENDED)})
-    return sorted(columns, key=lambda column: list(TITLES).index(column["group"]))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927); count ≥ 1."""
-    z = 1.959964
-    middle = (hits + z * z / 2) / (count + z * z)
-    half = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def compact(value: float, unit: str = "") -> str:
-    """Three significant digits with the unit; a share in per cent."""
-    if unit == "share":
-        percent = 100 * value
-        return f"{f'{percent:.0f}' if abs(percent) >= 9.95 or percent == 0 else f'{percent:.2g}'}{THIN}%"
-    whole = value == round(value) or abs(value) >= 999.5
-    digits = f"{value:,.0f}".replace(",", THIN) if whole and abs(value) < 1e9 else f"{value:#.3g}".rstrip(".")
-    return f"{digits}{THIN}{unit}" if unit else digits
 
 
 def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,55 +95,9 @@ def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str
             "best_title": titles[first[0]],
             "next": second[1],
             "next_title": titles[second[0]],
-            "apart": None if not (first[1]["sure"] and second[1]["sure"]) else not _overlap(first[1], second[1]),
+            "apart": None if not (first[1]["sure"] and second[1]["sure"]) else not overlap(first[1], second[1]),
         }
     return list(found.values())
-
-
-def _unfinished_share(data: dict[str, Any]) -> dict[str, dict[str, float]]:
-    shares = {}
-    for method in data["methods"]:
-        ends = [run["status"] != "done" for run in data["runs"] if run["method"] == method["name"]]
-        if ends:
-            low, high = wilson(sum(ends), len(ends))
-            shares[method["name"]] = {"mean": sum(ends) / len(ends), "low": low, "high": high, "count": len(ends)}
-    return shares
-
-
-def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """method -> mean, low, high, count; `mark`: best, near (its interval overlaps the best's) or nothing; bar in %."""
-    if not rows:
-        return {}
-    least, most = min(row["low"] for row in rows.values()), max(row["high"] for row in rows.values())
-    span = (most - least) or 1.0
-    means = [row["mean"] for row in rows.values()]
-    top = (max(means) if measure["better"] == "higher" else min(means)) if measure["better"] else None
-    tops = [row for row in rows.values() if row["mean"] == top]
-    cells = {}
-    for method, row in rows.items():
-        mark = ""
-        if tops and len(tops) < len(rows):
-            near = any(_overlap(row, best) for best in tops)
-            mark = "best" if row["mean"] == top else "near" if near else ""
-        start, end, dot = (round(100 * (row[key] - least) / span, 1) for key in ("low", "high", "mean"))
-        cells[method] = row | {
-            "mark": mark,
-            "sure": _sure(row),
-            "start": start,
-            "width": round(end - start, 1),
-            "dot": dot,
-        }
-    return cells
-
-
-def _overlap(a: dict[str, float], b: dict[str, float]) -> bool:
-    """Whether there are intervals, and they overlap."""
-    return _sure(a) and _sure(b) and a["low"] <= b["high"] and b["low"] <= a["high"]
-
-
-def _sure(row: dict[str, float]) -> bool:
-    """Whether it has an interval: the mean of one value has none, a share in one trial has."""
-    return row["count"] > 1 or row["low"] < row["high"]
 
 
 def _picture(folder: Path, name: str | None) -> str | None:
