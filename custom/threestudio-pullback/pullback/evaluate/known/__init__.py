@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError
-from . import gauss, rings, sceneworld
+from . import gauss, panorama, rings, sceneworld
 from .protocol import World
 
 WORLDS: dict[str, Callable[[], World]] = {
@@ -30,12 +30,15 @@ WORLDS: dict[str, Callable[[], World]] = {
     "two-tone": sceneworld.two_tone,
     "weighted-two-tone": sceneworld.weighted_two_tone,
     "crowd": sceneworld.crowd,
+    "panorama": panorama.panorama,
+    "panorama-grid": panorama.panorama_grid,
 }
 GROUPS = {
     "all": list(WORLDS),
     "gauss": ["gauss-square", "gauss-tall", "gauss-stiff", "gauss-large"],
     "plane": ["mixture", "rings"],
     "scenes": ["shapes", "weighted-shapes", "two-tone", "weighted-two-tone", "crowd"],
+    "panoramas": ["panorama", "panorama-grid"],
 }
 
 

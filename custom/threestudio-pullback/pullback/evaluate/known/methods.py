@@ -21,7 +21,7 @@ from ...langevin import Langevin
 from ...sampler import sample
 from ...schedule import settling_sigmas
 from ...solve import FirstOrder, GaussNewton, Solver
-from . import distilled
+from . import distilled, panorama
 from .outcome import Outcome
 
 
@@ -112,7 +112,7 @@ def perfect(world: Any, seed: int) -> Outcome:
 
 METHODS: dict[str, Callable[..., Outcome]] = {
     "pullback": pullback, "sds": distilled.sds, "sjc": distilled.sjc, "vsd": distilled.vsd, "sdi": distilled.sdi,
-    "perfect": perfect,
+    "multidiffusion": panorama.multidiffusion, "perfect": perfect,
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ class SceneWorld:
         square = (diffrep.render(self.held_out) - exact).square().flatten(2).mean(2)  # [M,V]
         rms, scene = square.mean(1).sqrt().min(0)
         per_view = square.argmin(0)
-        views = torch.arange(len(self.held_out))
+        views = torch.arange(len(per_view))
         apart = (exact[per_view, views] - exact[scene, views]).square().flatten(1).mean(1).sqrt()
         return {
             "scene": int(scene), "rms": float(rms), "label": self.labels[int(scene)], "blend": float(rms) > BLEND,

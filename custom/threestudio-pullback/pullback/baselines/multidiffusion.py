@@ -1,0 +1,62 @@
+"""MultiDiffusion: the crops of one panorama are denoised each by itself, and averaged at every noise level.
+
+Source: Bar-Tal et al. 2023, "MultiDiffusion: Fusing Diffusion Paths for Controlled Image Generation". There the
+panorama is a flat noisy image J and each crop a cut-out F_i(J); a level takes every crop one DDIM step down, and J
+becomes the least-squares fit to all of them: pixel by pixel, their mean (equation 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import sampler
+from ..diffreps.panorama import EquirectangularGrid
+from ..fit import Fit, Outcome, Solution
+from ..linearise import FlatRender
+from ..noise import Coupling
+from ..solve import Solver
+from ..space import Denoiser
+from ..state import Result, State
+
+
+class Averaging(Solver):
+    """θ ← θ + Jᵀ(target − u)/Jᵀ1: each pixel moves by the mean of what the crops ask of it.
+
+    For renders that are linear in θ with weights of at least 0; the mean is weighted by how much of the pixel each
+    crop's pixel shows. Where crops are cut-outs each pixel becomes the mean of its targets. What no crop shows stays.
+    """
+
+    def solve(self, fit: Fit) -> Solution:
+        start = fit.rms()
+        function = FlatRender(fit.diffrep, fit.views, fit.encode)
+        render, _, pull = function.linearise(function.flat)
+        shown = pull(torch.ones_like(render))
+        asked = torch.where(shown > 1e-6, pull(fit.target - render) / shown.clamp(min=1e-6), 0)
+        function.write(function.flat + asked)
+        return Solution(fit.rms(), start, 1, Outcome.STEPS_EXHAUSTED)
+
+
+def sample(
+    panorama: EquirectangularGrid,
+    views: Any,
+    denoise: Denoiser,
+    sigmas: Tensor,
+    noise: str | Coupling = "spherical",
+    generator: torch.Generator | None = None,
+    callback: Callable[[State], None] | None = None,
+) -> Result:
+    """Sample the panorama's pixels; arguments as for pullback.sample. One denoiser call a crop and level.
+
+    Crops of a sphere are no cut-outs: white noise interpolated onto their pixels would not be white. So J = m + σ n is
+    kept in two parts, the panorama m and one noise n on the sphere, which every crop sees as unit white noise; the
+    DDIM step of a crop asks the panorama for (σ'/σ) u + (1 − σ'/σ) x̂0, and `Averaging` answers. views: crops that
+    cover the panorama, the same at all levels in the source; a callable is asked afresh at every level. Raises
+    NonFiniteError for a NaN.
+    """
+    return sampler.sample(
+        panorama, views, denoise, sigmas, noise=noise, solver=Averaging(), generator=generator, callback=callback
+    )

@@ -1,0 +1,182 @@
+"""The panorama world: bands of colour with shapes round the horizon, known in every direction by formula."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import crops
+from ...baselines import multidiffusion as _multidiffusion
+from ...diffreps.panorama import EquirectangularGrid, Panorama, SphereImage
+from ...errors import UserError
+from .outcome import Outcome
+from .scenes import COLOURS
+from .sceneworld import SceneWorld
+
+SHAPES = ("disc", "ring", "cross", "peak")
+NUMBER = 6  # shapes round the horizon, all of one kind
+RADIUS = 22.0  # degrees
+BAND = 28.0  # degrees above and below the horizon
+SOFTNESS = 2.0  # degrees: about how wide an edge is
+FIRST = 24.0  # azimuth of a shape's centre, so that the edge of one lies near ±180°
+SIZE = 24  # pixels of a crop
+FOVY = 90.0  # degrees
+RESOLUTION = 40  # rows of a grid
+
+
+def labels() -> list[dict[str, Any]]:
+    """16 labels: 4 shapes × 4 colours of the sky, shape major."""
+    return [{"shape": shape, "sky": sky} for shape in SHAPES for sky in COLOURS]
+
+
+def colours(labels: list[dict[str, Any]], directions: Tensor) -> Tensor:
+    """Colours [M,...,3] in [−1, 1] of these scenes in unit directions [...,3].
+
+    Sky, ground and a dark band between; in it six shapes of one kind, of hues that go round with the azimuth.
+    """
+    x, y, z = directions.unbind(-1)
+    azimuth, elevation = torch.atan2(y, x), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
+    apart = 360 / NUMBER
+    across = torch.remainder(torch.rad2deg(azimuth) - FIRST + apart / 2, apart) - apart / 2
+    turn = azimuth[..., None] - directions.new_tensor([0.0, 1.0, 2.0]) * (2 * math.pi / 3)
+    brighter = 0.95 + 0.35 * turn.cos()
+    up, down = _share(BAND - elevation)[..., None], _share(BAND + elevation)[..., None]
+    shapes = {s: _share(_distance(s, across, elevation))[..., None] * brighter - 0.6 for s in SHAPES}
+    bands = {shape: (1 - up - down) * middle for shape, middle in shapes.items()}
+    names = list(COLOURS)
+    skies = {
+        sky: up * directions.new_tensor(COLOURS[sky]) + down * directions.new_tensor(COLOURS[names[(k + 1) % 4]])
+        for k, sky in enumerate(names)
+    }
+    return torch.stack([bands[label["shape"]] + skies[label["sky"]] for label in labels])
+
+
+def _share(distance: Tensor) -> Tensor:
+    """1 well inside, where distance [...] in degrees is negative, and 0 outside."""
+    return torch.sigmoid(-2 * distance / SOFTNESS)
+
+
+def _distance(shape: str, across: Tensor, up: Tensor) -> Tensor:
+    """How far outside the shape in degrees, about, negative inside; its centre is at 0, 0."""
+    from_centre = torch.hypot(across, up)
+    if shape == "disc":
+        return from_centre - RADIUS
+    if shape == "ring":
+        return (from_centre - 0.75 * RADIUS).abs() - 0.25 * RADIUS
+    if shape == "cross":
+        arms = torch.minimum(across.abs(), up.abs()) - 0.3 * RADIUS
+        return torch.maximum(arms, torch.maximum(across.abs(), up.abs()) - RADIUS)
+    return torch.maximum(-up - RADIUS, (2 * across.abs() + up - RADIUS) / math.sqrt(5))
+
+
+class Exact(SphereImage):
+    """A scene itself, without parameters."""
+
+    def __init__(self, label: dict[str, Any]):
+        super().__init__(SIZE, SIZE)
+        self.label = label
+
+    def colours(self, directions: Tensor) -> Tensor:
+        return colours([self.label], directions)[0]
+
+
+@torch.no_grad()
+def seam(field: Any, height: int = 1024, beside: int = 2) -> float:
+    """Root mean square difference of the columns on both sides of ±180°, against that of the pairs next to them.
+
+    Of the equirectangular picture `height` pixels high, whose columns are finer than any edge; so many pairs on each
+    side. field: as SphereImage. 1 where ±180° is a place like any other.
+    """
+    towards = crops.equirectangular(height, torch.zeros(()))
+    around = torch.cat([towards[:, -beside - 1 :], towards[:, : beside + 1]], 1)
+    square = field.colours(around).diff(dim=1).square().mean((0, 2))
+    across, others = square[beside], torch.cat([square[:beside], square[beside + 1 :]])
+    return float((across / others.mean()).sqrt())
+
+
+class PanoramaWorld(SceneWorld):
+    """16 panoramas of equal weight, seen through crops 90° wide and 24×24 px; the field is a SIREN or a pixel grid.
+
+    Every crop tells sky and ground apart, and each that reaches the horizon the shape too. Crops that look straight up
+    or down do not tell the shape: there all scenes of a sky are one image, and their votes count together.
+    """
+
+    def __init__(self, name: str, grid: bool = False):
+        super().__init__(name, labels())
+        self.grid = grid
+        self.defaults = {"levels": 24, "sigma_max": 80.0, "noise": "spherical"}
+        self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.5, 0.5))  # type: ignore[assignment]
+        self.cameras = crops.cover(FOVY)  # type: ignore[assignment]
+        tilt = torch.tensor([0.0, 30.0, -30.0, 15.0, -15.0, 45.0, -45.0, 0.0, 90.0, -90.0])
+        self.held_out = crops.look(tilt, 7 + 360 / 8 * torch.arange(10), 75.0)  # type: ignore[assignment]
+
+    def prepare(self) -> None:
+        """Nothing to make beforehand."""
+
+    def diffrep(self) -> SphereImage:  # type: ignore[override]
+        """A panorama in its start state; the SIREN's own weights are drawn with one fixed seed."""
+        if self.grid:
+            return EquirectangularGrid(3, SIZE, SIZE, RESOLUTION)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Panorama(3, SIZE, SIZE, hidden=64, layers=3, omega=12.0)
+
+    def images(self, views: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
+        """Every scene's exact image [M,V,3,24,24] in any crops."""
+        return colours(self.labels, crops.directions(views, SIZE, SIZE)).movedim(-1, 2)
+
+    @torch.no_grad()
+    def judge(self, diffrep: Any) -> dict[str, Any]:
+        """As in other worlds of scenes, and seam: see `seam`; seam exact: that of the nearest scene."""
+        row = super().judge(diffrep)
+        return row | {"seam": seam(diffrep), "seam exact": seam(Exact(self.labels[row["scene"]]))}
+
+    def perfect(self, generator: torch.Generator) -> nn.Module:  # type: ignore[override]
+        """One of the scenes itself."""
+        return Exact(self.labels[int(torch.multinomial(self.weights, 1, generator=generator))])
+
+    @torch.no_grad()
+    def picture(self, diffrep: Any) -> Tensor:
+        """The whole panorama [3,48,96]."""
+        return diffrep.equirectangular(48)
+
+    def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """As in other worlds of scenes, and the seams."""
+        seams = {name: [row[name] for row in rows] for name in ("seam", "seam exact")}
+        return super().measures(rows) | {
+            "seam": sum(seams["seam"]) / len(rows),
+            "seam max": max(seams["seam"]),
+            "seam exact": sum(seams["seam exact"]) / len(rows),
+        }
+
+
+def panorama() -> PanoramaWorld:
+    """16 panoramas, 4 shapes round the horizon × 4 skies, equal weights; the field is a SIREN on the sphere."""
+    return PanoramaWorld("panorama")
+
+
+def panorama_grid() -> PanoramaWorld:
+    """The same, sampled as a grid of pixels."""
+    return PanoramaWorld("panorama-grid", grid=True)
+
+
+def multidiffusion(
+    world: Any, seed: int, *, levels: int = 24, sigma_max: float = 80.0, crops: str = "fixed", noise: str = "spherical"
+) -> Outcome:
+    """Averaging of crops, in the worlds of panoramas, as a grid of pixels.
+
+    crops: fixed, the same that cover the sphere at every level, or fresh, the world's draws. noise: a coupling. Raises
+    UserError for other names, and in other worlds.
+    """
+    if not isinstance(world, PanoramaWorld) or crops not in ("fixed", "fresh"):
+        raise UserError("--method multidiffusion: crops=fixed or fresh, in the worlds panorama and panorama-grid.")
+    grid = EquirectangularGrid(3, SIZE, SIZE, RESOLUTION)
+    result = _multidiffusion.sample(
+        grid, world.cameras if crops == "fixed" else world.views, world.denoise, world.sigmas(levels, sigma_max),
+        noise=noise, generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
+    return Outcome(grid, result.nfe, extra)
