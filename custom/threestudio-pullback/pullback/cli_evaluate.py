@@ -1,4 +1,4 @@
-"""`pullback evaluate`: prompts, worlds, diversity, model."""
+"""`pullback evaluate`: prompts, worlds, diversity, model, images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .cli_images import add_images
 from .commandline import TINY_CONFIG, TINY_MODEL, parse_scales, parse_seeds
 from .errors import UserError
 
@@ -54,6 +55,7 @@ def add_evaluate(commands: Any) -> None:
     model.add_argument("--seed", type=int, default=0)
     model.add_argument("--out", type=Path, default=Path("outputs/evaluate-model"))
     model.set_defaults(run=run_model)
+    add_images(kinds)
 
 
 def run_prompts(args: argparse.Namespace) -> int:

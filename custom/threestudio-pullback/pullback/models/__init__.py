@@ -8,6 +8,7 @@ from .guided import GuidedDenoiser, fixed_text
 from .load import load, load_text_encoder
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
+from .round_trip import RoundTrip
 from .text import TextEncoder
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GuidedDenoiser",
     "PerpNegDenoiser",
     "PerpNegText",
+    "RoundTrip",
     "TextEncoder",
     "fingerprint",
     "fixed_text",

@@ -1,0 +1,260 @@
+"""`pullback evaluate images`: SIREN images against the shipped model's own samples from the same noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import models, schedule
+from ..diffreps import SirenImages
+from ..errors import UserError
+from ..host.base import derive_seed
+from ..version import commit
+from . import images_methods
+from .runs import each, told, write_json
+
+PROMPTS = (
+    "a cube, front view",
+    "a cone, side view",
+    "a torus, overhead view",
+    "a red object, front view",
+    "a blue object, side view",
+    "a yellow object, back view",
+    "a cube with a red front and a blue back, side view",
+    "a cylinder with a green front and a purple back, side view",
+)
+"""Each sample's is drawn from these: colour free, shape free, nothing free."""
+BATCH = 16  # samples of one task; each has prompt, noise and weights by its own number
+LARGE = 4  # how much larger the large picture of a SIREN is
+
+
+@dataclass(frozen=True)
+class Settings:
+    """hidden, layers, omega: of the SIREN. rays, steps, lr: of a level's fit, `steps` steps of Adam on `rays` pixels.
+
+    levels, sigma_min, rho: the noise levels, of ours and of the reference. rounds: see `models.RoundTrip`.
+    distil_steps, distil_lr: of SDS and SJC.
+    """
+
+    hidden: int = 64
+    layers: int = 3
+    omega: float = 20.0
+    rays: int = 1024
+    steps: int = 40
+    lr: float = 0.002
+    levels: int = 20
+    sigma_min: float = 0.1
+    rho: float = 3.0
+    rounds: int = 3
+    distil_steps: int = 500
+    distil_lr: float = 0.002
+
+
+def parse_settings(overrides: list[str]) -> Settings:
+    """Settings from key=value; UserError for an unknown key or a value of another kind."""
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    given: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or key not in kinds:
+            raise UserError(f"{text!r} is no setting; write key=value with one of {', '.join(kinds)}.")
+        try:
+            given[key] = kinds[key](value)
+        except ValueError:
+            raise UserError(f"{key} must be a number like {kinds[key](1)}, not {value!r}.") from None
+    return Settings(**given)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the samples with the given numbers have in common for every method.
+
+    noise: ε [N,c,h,w]. sirens: their networks at the start, by the same numbers. plain, guided: the model as a
+    denoiser of latents, fitted in the space of images; `guided` with gradients through the encoder instead.
+    """
+
+    model: models.DiffusionModel
+    sigmas: Tensor
+    noise: Tensor
+    sirens: SirenImages
+    denoise: models.GuidedDenoiser
+    with_gradients: models.GuidedDenoiser
+    settings: Settings
+    generator: torch.Generator
+
+
+def prompt_of(seed: int, number: int) -> str:
+    """The prompt of a sample: independent draws, so that any two sets of numbers are two samples of one kind."""
+    return random.Random(derive_seed(seed, number, "prompt")).choice(PROMPTS)
+
+
+def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
+    """The white noise of a sample, of its number alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(derive_seed(seed, number, "noise")))
+
+
+@functools.cache
+def _model(path: str) -> models.DiffusionModel:
+    return models.load(path, config_path="--model")
+
+
+def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range) -> Batch:
+    """The samples' batch at a guidance scale."""
+    model = _model(path)
+    latent = (model.latent_channels, model.sample_size, model.sample_size)
+    sigmas = schedule.karras_sigmas(settings.levels, settings.sigma_min, model.sigma_max, settings.rho)
+    prompts = [prompt_of(seed, number) for number in numbers]
+    cond, uncond = model.encode_prompt([*prompts, *[""] * len(prompts)]).chunk(2)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, numbers.start, len(numbers), "weights"))
+        size = (model.image_size, model.image_size)
+        sirens = SirenImages(
+            len(numbers), 3, *size, settings.hidden, settings.layers, settings.omega, min(settings.rays, size[0] ** 2)
+        )
+    image, latents = (
+        models.GuidedDenoiser(model, lambda views: (cond[views], uncond[views]), scale, space)
+        for space in ("image", "latent")
+    )
+    noise = torch.stack([noise_of(seed, number, latent) for number in numbers])
+    generator = torch.Generator().manual_seed(derive_seed(seed, numbers.start, len(numbers), "run"))
+    return Batch(model, sigmas, noise, sirens, image, latents, settings, generator)
+
+
+@torch.no_grad()
+def reference(given: Batch) -> Tensor:
+    """The model's own pictures [N,3,H,W]: DDIM (Euler in VE coordinates) from y = σ_max ε."""
+    sigmas, views = given.sigmas.tolist(), list(range(len(given.noise)))
+    noisy = sigmas[0] * given.noise
+    for sigma, following in itertools.pairwise(sigmas):
+        x0 = given.denoise(noisy, sigma, views)
+        noisy = x0 + following / sigma * (noisy - x0)
+    return given.model.decode(noisy)
+
+
+def run_one(path: str, settings: Settings, seed: int, method: str, scale: float, numbers: range, out: Path) -> Any:
+    """One task: its pictures as a file, and its row. seconds: of the processor."""
+    from safetensors.torch import save_file
+
+    given, start = batch(path, settings, seed, scale, numbers), time.process_time()
+    extra: dict[str, Any] = {}
+    if method == "reference":
+        pictures, nfe = reference(given), settings.levels * given.denoise.nfe_per_view * len(numbers)
+    else:
+        pictures, nfe, extra = images_methods.METHODS[method](given)
+    seconds = time.process_time() - start
+    tensors = {"pictures": pictures.contiguous()}
+    if method == "ours":
+        height, width = (LARGE * side for side in given.sirens.size)
+        with torch.no_grad():
+            tensors["large"] = given.sirens.images(height, width)[:4].contiguous()
+    file = file_of(out, method, scale, numbers)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file)
+    return {
+        "method": method, "scale": scale, "start": numbers.start, "count": len(numbers),
+        "nfe": nfe, "seconds": round(seconds, 2), **extra, "commit": commit(),
+    }  # fmt: skip
+
+
+def file_of(out: Path, method: str, scale: float, numbers: range) -> Path:
+    """Where a task's pictures lie."""
+    return out / "samples" / f"{method}-{scale:g}-{numbers.start}-{len(numbers)}.safetensors"
+
+
+class Results:
+    """The rows of a folder, in OUT/images.json, and their pictures beside it.
+
+    Raises UserError where the folder holds results of another model, seed or other settings.
+    """
+
+    def __init__(self, out: Path, path: str, settings: Settings, seed: int):
+        self.out, self.file = out, out / "images.json"
+        same = {"model": Path(path).name, "seed": seed, "settings": dataclasses.asdict(settings)}
+        saved = json.loads(self.file.read_text()) if self.file.exists() else {**same, "rows": []}
+        for key, value in same.items():
+            if saved[key] != value:
+                raise UserError(
+                    f"--out {out} holds results with {key} {saved[key]}, not {value}; choose another folder."
+                )
+        self.saved: dict[str, Any] = saved
+        self.rows: list[dict[str, Any]] = saved["rows"]
+        self.settings, self.seed = settings, seed
+
+    def has(self, method: str, scale: float, numbers: range) -> bool:
+        """Whether the task is done."""
+        key = (method, scale, numbers.start, len(numbers))
+        found = any((r["method"], r["scale"], r["start"], r["count"]) == key for r in self.rows)
+        return found and file_of(self.out, method, scale, numbers).exists()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keeps a row."""
+        self.rows.append(row)
+        write_json(self.file, self.saved)
+
+    def of(self, method: str, scale: float) -> list[dict[str, Any]]:
+        """The rows of a method at a scale, by their samples' numbers.
+
+        A folder that was begun with fewer samples has a short last batch, and later the whole one too.
+        """
+        mine = (row for row in self.rows if (row["method"], row["scale"]) == (method, scale))
+        longest = {row["start"]: row for row in sorted(mine, key=lambda row: (row["start"], row["count"]))}
+        return list(longest.values())
+
+    def pictures(self, method: str, scale: float, name: str = "pictures") -> Tensor:
+        """All of a method's pictures at a scale, sample 0 first; empty where there are none."""
+        from safetensors.torch import load_file
+
+        parts = [
+            load_file(file_of(self.out, method, scale, range(r["start"], r["start"] + r["count"])))[name]
+            for r in self.of(method, scale)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+
+def tasks(
+    samples: int, scales: list[float], few: int, curve: list[float], ablated: int
+) -> list[tuple[str, float, range]]:
+    """(method, scale, numbers): `samples` of ours and the reference at `scales`, `few` of every method at `curve`."""
+    todo: dict[tuple[str, float, range], None] = {}
+
+    def add(method: str, scale: float, count: int, size: int = BATCH) -> None:
+        todo.update({(method, scale, range(i, min(i + size, count))): None for i in range(0, count, size)})
+
+    for scale in scales:
+        for method in ("ours", "reference"):
+            add(method, scale, samples)
+    for method in images_methods.ABLATION:
+        add(method, 1.0, ablated, 1 if method in images_methods.SINGLE else BATCH)
+    for scale in curve:
+        for method in ("ours", "reference", "sds", "sjc"):
+            if not (scale in scales and method in ("ours", "reference")):
+                add(method, scale, few)
+    return list(todo)
+
+
+def evaluate(
+    path: str, settings: Settings, seed: int, samples: int, scales: list[float], few: int, curve: list[float],
+    ablated: int, out: Path, workers: int,
+) -> str:  # fmt: skip
+    """Runs what `out` lacks and writes the report, OUT/images.md; returns its text."""
+    from . import images_report
+
+    results = Results(out, path, settings, seed)
+    todo = [(path, settings, seed, *t, out) for t in tasks(samples, scales, few, curve, ablated) if not results.has(*t)]
+    for row in told(each(run_one, todo, workers), len(todo), _said):
+        results.add(row)
+    return images_report.write(results, samples, scales, few, curve, ablated)
+
+
+def _said(row: dict[str, Any]) -> str:
+    return f"{row['method']} at guidance {row['scale']:g}, samples {row['start']} and on: {row['seconds']:.0f} s"

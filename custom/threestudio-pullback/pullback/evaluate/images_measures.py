@@ -1,0 +1,107 @@
+"""Figures of `pullback evaluate images`: agreement with the reference, distances of sets, diversity, ablation."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..host.base import derive_seed
+from . import captions, images, worlds
+from .images_methods import ABLATION
+from .metrics import diversity, kid
+from .pictures import psnr
+from .studio_classifier import load_studio
+
+
+def features(pictures: Tensor) -> Tensor:
+    """Of the studio's classifier [N,D]."""
+    return load_studio().images(pictures)
+
+
+def distance(first: Tensor, second: Tensor) -> dict[str, float]:
+    """KID of two sets of features drawn apart, with its 95 % interval."""
+    found = kid(first, second)
+    low, high = (found.value + sign * 1.96 * found.error for sign in (-1, 1))
+    return {"kid": found.value, "low": low, "high": high}
+
+
+def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
+    """KID of the even samples of one set against the odd ones of the other, and the other way round.
+
+    Sample i of the two sets has the same prompt and noise; the KID of the whole sets would be too low for that.
+    """
+    return [distance(first[a::2], second[1 - a :: 2]) for a in (0, 1)]
+
+
+def variety(pictures: Tensor, prompts: list[str]) -> float:
+    """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more."""
+    found = features(pictures)
+    groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in images.PROMPTS]
+    return statistics.mean(diversity(found[group][:, None]) for group in groups if len(group) > 1)
+
+
+def exact_pictures(count: int, seed: int) -> Tensor:
+    """Exact pictures [N,3,64,64] of what prompts drawn like the samples' ask for, what they leave open drawn too."""
+    made = []
+    for number in range(count):
+        rng = random.Random(derive_seed(seed, number, "exact"))
+        caption, _, view = rng.choice(images.PROMPTS).rpartition(", ")
+        wanted = captions.asked(caption)
+        assert wanted is not None
+        front = wanted.front or wanted.back or rng.choice(list(worlds.COLORS))
+        obj = worlds.StudioObject(wanted.shape or rng.choice(worlds.SHAPES), front, wanted.back or front)
+        while True:  # the model's cameras: 15 % of them from above
+            elevation = rng.uniform(60, 85) if rng.random() < 0.15 else rng.uniform(0, 60)
+            azimuth = rng.uniform(-180, 180)
+            if worlds.direction_name(elevation, azimuth) == view.removesuffix(" view"):
+                break
+        made.append(worlds.render(obj, worlds.look_at(torch.tensor([elevation]), torch.tensor([azimuth]))))
+    return torch.cat(made)
+
+
+def measure(results: images.Results, scales: list[float], few: int, curve: list[float]) -> dict[str, Any]:
+    """All figures, as they go to OUT/images-figures.json."""
+    pictures = results.pictures
+    figures: dict[str, Any] = {"psnr": {}, "halves": {}, "curves": {}, "ablation": {}}
+    for scale in sorted({*scales, *curve}):
+        ours, own = pictures("ours", scale), pictures("reference", scale)
+        both = min(len(ours), len(own))
+        if both:
+            figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
+        if scale in scales and both >= 6:
+            x, y = features(ours[:both]), features(own[:both])
+            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)}
+    exact = features(exact_pictures(max(few, 4), results.seed)) if curve else torch.empty(0)
+    prompts = [images.prompt_of(results.seed, number) for number in range(few)]
+    for scale in curve:
+        for method in ("reference", "ours", "sds", "sjc"):
+            some = pictures(method, scale)[:few]
+            if len(some) >= 4:
+                rows = results.of(method, scale)
+                count = sum(row["count"] for row in rows)
+                figures["curves"].setdefault(method, {})[scale] = {
+                    **distance(features(some), exact),
+                    "diversity": variety(some, prompts[: len(some)]),
+                    "evaluations": sum(row["nfe"] for row in rows) / count,
+                    "seconds": sum(row["seconds"] for row in rows) / count,
+                }
+    own = pictures("reference", 1.0)
+    for method in ("ours", *ABLATION):
+        made = pictures(method, 1.0)
+        if len(made) and method in _ablated(results):
+            count = min(len(own), len(pictures(ABLATION[0], 1.0)), len(made))
+            rows = results.of(method, 1.0)
+            figures["ablation"][method] = {
+                "psnr": [round(psnr(a, b), 2) for a, b in zip(made[:count], own[:count], strict=True)],
+                "residual": statistics.median(row["residual"] for row in rows),
+                "seconds": sum(row["seconds"] for row in rows) / sum(row["count"] for row in rows),
+            }
+    return figures
+
+
+def _ablated(results: images.Results) -> tuple[str, ...]:
+    return ("ours", *ABLATION) if len(results.pictures(ABLATION[0], 1.0)) else ()
