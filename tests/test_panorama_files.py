@@ -89,7 +89,7 @@ def test_bad_pictures_are_refused(tmp_path: Path) -> None:
             panorama_files.save_all(tmp_path, torch.zeros(shape))
     with pytest.raises(NonFiniteError):
         panorama_files.save_png(tmp_path / "a.png", torch.full((3, 4, 8), math.nan))
-    with pytest.raises(UserError, match="fov"):
+    with pytest.raises(UserError, match="fovy"):
         panorama_files.look(globe(), 0, 0, 180, 4, 4)
     with pytest.raises(UserError, match="one frame"):
         panorama_files.save_video(tmp_path / "a.mp4", globe(), seconds=0)
@@ -248,7 +248,7 @@ def test_the_page_shows_the_front_and_turns_by_keys(visit: Callable[..., Any]) -
         for _ in range(times):
             tab.keyboard.press(key)  # a fifth of 75° each
         assert seen(tab) == wanted, (key, wanted)
-    tab.wait_for_function("document.querySelector('#where').textContent === 'straight ahead, 90° down, 75° wide'")
+    tab.wait_for_function("() => document.querySelector('#where').textContent === 'straight ahead, 90° down, 75° wide'")
 
 
 @by_both
@@ -256,7 +256,7 @@ def test_left_is_left_and_up_is_up(visit: Callable[..., Any]) -> None:
     tab = visit()
     for _ in range(10):
         tab.keyboard.press("-")
-    tab.wait_for_function("document.querySelector('#where').textContent === 'straight ahead, 120° wide'")
+    tab.wait_for_function("() => document.querySelector('#where').textContent === 'straight ahead, 120° wide'")
     assert [seen(tab, x) for x in (0.05, 0.5, 0.95)] == [GREEN, RED, WHITE]
     assert [seen(tab, y=y) for y in (0.03, 0.5, 0.97)] == [YELLOW, RED, BLACK]
     tab.keyboard.press("Home")
@@ -274,7 +274,7 @@ def test_the_page_turns_under_the_mouse_the_wheel_and_the_buttons(visit: Callabl
     tab.mouse.move(160, 100)
     for _ in range(20):
         tab.mouse.wheel(0, 100)
-    tab.wait_for_function("document.querySelector('#where').textContent.endsWith('120° wide')")
+    tab.wait_for_function("() => document.querySelector('#where').textContent.endsWith('120° wide')")
     tab.click("[data-do=home]")
     for name, times, wanted in [("left", 6, GREEN), ("right", 12, WHITE), ("home", 1, RED), ("up", 6, YELLOW)]:
         for _ in range(times):
@@ -302,7 +302,7 @@ def test_a_finger_turns_and_two_zoom(visit: Callable[..., Any]) -> None:
     touch("touchStart", (120, 110), (200, 110))
     touch("touchMove", (140, 110), (180, 110))  # half as far apart
     touch("touchEnd")
-    tab.wait_for_function("document.querySelector('#where').textContent.endsWith('120° wide')")
+    tab.wait_for_function("() => document.querySelector('#where').textContent.endsWith('120° wide')")
 
 
 @by_both
@@ -346,7 +346,7 @@ def test_moves_take_a_moment_but_not_for_those_who_asked_for_stillness(visit: Ca
     tab = visit(reduced_motion="no-preference")
     tab.keyboard.press("ArrowLeft")
     assert 0 <= tab.evaluate("view.azimuth") < 15
-    tab.wait_for_function("view.azimuth === 15 && goal.azimuth === 15")
+    tab.wait_for_function("() => view.azimuth === 15 && goal.azimuth === 15")
     tab = visit()
     tab.keyboard.press("ArrowLeft")
     seen(tab)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import crops
 from .errors import UserError, check_finite
 
 HERE = Path(__file__).parent
@@ -92,7 +93,8 @@ def save_video(
     if count < 1 or width < 4:
         raise UserError(f"A video takes one frame and 4 pixels at least, not {count} frames {width} pixels wide.")
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
-    views = (look(equirect, -360 * i / count, 0.0, 90.0, height, width) for i in range(count))
+    fovy = math.degrees(2 * math.atan(height / width))
+    views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
     frames: Any = [_bytes(view).numpy() for view in views]
     imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore[call-arg]
     # the encoder is a process of its own and says nothing when the disk is full
@@ -131,26 +133,13 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
     return path
 
 
-def look(equirect: Tensor, azimuth: float, elevation: float, fov: float, height: int, width: int) -> Tensor:
-    """The perspective view [3,height,width] toward azimuth and elevation in degrees, fov degrees wide, the zenith up.
+def look(equirect: Tensor, azimuth: float, elevation: float, fovy: float, height: int, width: int) -> Tensor:
+    """The crop [3,height,width] toward azimuth and elevation in degrees, fovy degrees high; see crops.look.
 
-    Looks up bilinearly, across ±180° and the poles. Raises UserError for a fov outside (0, 180).
+    Looks up bilinearly, across ±180° and the poles. Raises UserError for a fovy outside (0, 180).
     """
-    if not 0 < fov < 180:
-        raise UserError(f"fov must lie between 0 and 180 degrees, not {fov}.")
-    _check(equirect)
-    a, e = math.radians(azimuth), math.radians(elevation)
-    forward, right, up = equirect.new_tensor(
-        [
-            [math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)],
-            [math.sin(a), -math.cos(a), 0.0],
-            [-math.sin(e) * math.cos(a), -math.sin(e) * math.sin(a), math.cos(e)],
-        ]
-    )
-    scale = 2 * math.tan(math.radians(fov) / 2) / width
-    rows = (torch.arange(height).to(equirect) + 0.5 - height / 2) * scale
-    columns = (torch.arange(width).to(equirect) + 0.5 - width / 2) * scale
-    towards = forward - rows[:, None, None] * up + columns[:, None] * right
+    up, round_ = _check(equirect).new_tensor([[elevation], [azimuth]])
+    towards = crops.directions(crops.look(up, round_, fovy), height, width)[0]
     x, y, z = towards.unbind(-1)
     _, rings, turn = equirect.shape
     # in pixels of a picture that goes on by one pixel on every side: round the back, and over the poles
