@@ -20,6 +20,8 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.misc import C, get_device
 
     from ._threestudio import batch_of_step, keep_checkpoints_whole, seed_step
+
+    DRAWN_ANEW = True
 else:
     from ..host.background import BaseBackground
     from ..host.base import BaseModule, BaseObject, Updateable, get_device
@@ -30,6 +32,9 @@ else:
     from ..host.registry import find, info, register, warn
     from ..host.renderer import Renderer
     from ..host.systems import BaseLift3DSystem, BaseSystem
+
+    DRAWN_ANEW = False
+    """Whether `batch_of_step` draws the batch of a step, after the dataset's update_step, and not the loader."""
 
     def seed_step(seed: int, step: int) -> None:
         """Nothing: the host seeds every step itself."""
@@ -43,6 +48,7 @@ else:
 
 
 __all__ = [
+    "DRAWN_ANEW",
     "BaseBackground",
     "BaseGeometry",
     "BaseLift3DSystem",

@@ -49,6 +49,8 @@ class Pictures(BaseLift3DSystem):
         every = max(1, len(self._pictures) // 8)
         self._pictures = self._pictures[::every][:8]
         self._save_grid(f"it{self.true_global_step}-grid.png", "test")
+        if hasattr(self.geometry, "save_whole"):  # what no single view shows
+            self.geometry.save_whole(self.get_save_path(f"it{self.true_global_step}-whole"))
 
     def _save_grid(self, filename: str, name: str) -> None:
         """One picture of all collected views: colours above, opacity below."""

@@ -22,9 +22,9 @@ RADIUS = 22.0  # degrees
 BAND = 28.0  # degrees above and below the horizon
 SOFTNESS = 2.0  # degrees: about how wide an edge is
 FIRST = 24.0  # azimuth of a shape's centre, so that the edge of one lies near ±180°
-SIZE = 24  # pixels of a crop
-FOVY = 90.0  # degrees
-RESOLUTION = 40  # rows of a grid
+SIZE = 16  # pixels of a crop
+FOVY = 120.0  # degrees
+RESOLUTION = 32  # rows of a grid
 
 
 def labels() -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ class PanoramaWorld(SceneWorld):
         super().__init__(name, labels())
         self.grid = grid
         self.defaults = {"levels": 24, "sigma_max": 80.0, "noise": "spherical"}
-        self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.5, 0.5))  # type: ignore[assignment]
+        self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.625, 0.625))  # type: ignore[assignment]
         self.cameras = crops.cover(FOVY)  # type: ignore[assignment]
         tilt = torch.tensor([0.0, 30.0, -30.0, 15.0, -15.0, 45.0, -45.0, 0.0, 90.0, -90.0])
         self.held_out = crops.look(tilt, 7 + 360 / 8 * torch.arange(10), 75.0)  # type: ignore[assignment]
