@@ -40,7 +40,8 @@ LARGE = 4  # how much larger the large picture of a SIREN is
 
 @dataclass(frozen=True)
 class Settings:
-    """hidden, layers, omega: of the SIREN. rays, steps, lr: of a level's fit, `steps` steps of Adam on `rays` pixels.
+    """hidden, layers, omega: of the SIREN. rays, steps: of a level's fit, `steps` steps of Adam on `rays` pixels. lr,
+    lr_end: Adam's rate at the first level and at the last.
 
     levels, sigma_min, rho: the noise levels, of ours and of the reference. rounds: see `models.RoundTrip`.
     distil_steps, distil_lr: of SDS and SJC.
@@ -51,7 +52,8 @@ class Settings:
     omega: float = 20.0
     rays: int = 1024
     steps: int = 40
-    lr: float = 0.002
+    lr: float = 0.003
+    lr_end: float = 0.0005
     levels: int = 20
     sigma_min: float = 0.1
     rho: float = 3.0

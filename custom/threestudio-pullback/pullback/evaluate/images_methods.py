@@ -38,29 +38,38 @@ class Given:
         return source
 
 
-def pulled_back(given: Batch, solver: Solver) -> Made:
+def pulled_back(given: Batch, solver: Solver, before: Callable[[float], None] | None = None) -> Made:
     """The exact flow with one view a sample, from the very state y = σ_max ε in which the reference starts.
 
     A SIREN at its start is no black latent: u₀ = E(f(θ₀)) ≠ 0. The flow of y does not depend on how y is split into
-    u + σ ε' as long as ε' stays fixed, so ε' = ε − u₀/σ_max.
+    u + σ ε' as long as ε' stays fixed, so ε' = ε − u₀/σ_max. before: told the share of the levels done before each.
     """
     sirens, views = given.sirens, list(range(len(given.noise)))
     denoise = models.RoundTrip(given.denoise, given.settings.rounds)
     with torch.no_grad():
         first = denoise.encode(sirens.render(views))
     noise = Given(given.noise - first / float(given.sigmas[0]))
-    history = [
-        state.record
-        for state in steps(sirens, views, denoise, given.sigmas, noise, None, solver, 1, given.generator)
-    ]  # fmt: skip
+    record: dict[str, Any] = {}
+    if before is not None:
+        before(0.0)
+    for state in steps(sirens, views, denoise, given.sigmas, noise, None, solver, 1, given.generator):
+        record = state.record
+        if before is not None:
+            before(state.level / (len(given.sigmas) - 1))
     with torch.no_grad():
         pictures = sirens.render(views)
-    return pictures, history[-1]["nfe"], {"residual": round(history[-1]["residual"], 5)}
+    return pictures, record["nfe"], {"residual": round(record["residual"], 5)}
 
 
 def ours(given: Batch) -> Made:
-    """(JᵀJ)⁺Jᵀ by the settings' steps of Adam a level."""
-    return pulled_back(given, FirstOrder(given.settings.lr, given.settings.steps))
+    """(JᵀJ)⁺Jᵀ by the settings' steps of Adam a level, whose rate falls geometrically over the levels."""
+    settings = given.settings
+    adam = torch.optim.Adam(given.sirens.parameters(), lr=settings.lr)
+
+    def slow_down(done: float) -> None:
+        adam.param_groups[0]["lr"] = settings.lr * (settings.lr_end / settings.lr) ** done
+
+    return pulled_back(given, FirstOrder(settings.lr, settings.steps, adam), slow_down)
 
 
 def gauss_newton(given: Batch) -> Made:
