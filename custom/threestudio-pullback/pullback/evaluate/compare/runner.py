@@ -19,7 +19,7 @@ from .plan import Budget, Method
 
 CALIBRATION = (4, 8)
 """Lengths of the two short runs from which a method's cost is extrapolated, along a line."""
-CHECKPOINTS = 8
+CHECKPOINTS = 6
 """Checkpoints a run leaves for the curves."""
 
 
