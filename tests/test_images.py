@@ -108,16 +108,19 @@ class Autoencoder:
         return torch.einsum("ij,vjhw->vihw", self.matrix, pictures[:, :2])
 
 
-def test_every_round_takes_the_autoencoders_error_down_by_its_own_size():
+@pytest.mark.parametrize(("step", "factor"), [(1.0, 0.3), (0.5, (0.5**2 + 0.15**2) ** 0.5)])
+def test_every_round_takes_the_autoencoders_error_down(step: float, factor: float):
+    """M = I + 0.3 × a quarter turn: I − step·M shrinks every vector by √((1 − step)² + (0.3 step)²)."""
     torch.manual_seed(0)
-    matrix = torch.eye(2) + 0.3 * torch.tensor([[0.0, 1.0], [-1.0, 0.0]])  # I − M shrinks every vector by 0.3
-    plain, latents = Autoencoder(matrix), torch.randn(4, 2, 3, 3)
+    plain = Autoencoder(torch.eye(2) + 0.3 * torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+    latents = torch.randn(4, 2, 3, 3)
     for rounds in range(4):
-        denoise = models.RoundTrip(plain, rounds)  # pyright: ignore[reportArgumentType]
+        denoise = models.RoundTrip(plain, rounds, step)  # pyright: ignore[reportArgumentType]
         left = denoise.encode(denoise.decode(latents)) - latents
-        assert float(left.norm() / latents.norm()) == pytest.approx(0.3 ** (rounds + 1), rel=1e-4)
-    with pytest.raises(UserError, match="at least 0"):
-        models.RoundTrip(plain, -1)  # pyright: ignore[reportArgumentType]
+        assert float(left.norm() / latents.norm()) == pytest.approx(0.3 * factor**rounds, rel=1e-4)
+    for rounds, wrong in ((-1, 0.5), (1, 0.0)):
+        with pytest.raises(UserError, match="at least 0"):
+            models.RoundTrip(plain, rounds, wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_sets_are_compared_without_pairs_of_one_noise():

@@ -15,7 +15,7 @@ from .options import Options
 @dataclass
 class ImageOptions(Options):
     # decoder and encoder calls with which a level's decoded target is made to encode to what was asked for
-    decode_rounds: int = 3
+    decode_rounds: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -57,7 +57,7 @@ class Settings:
     levels: int = 20
     sigma_min: float = 0.1
     rho: float = 3.0
-    rounds: int = 3
+    rounds: int = 4
     distil_steps: int = 500
     distil_lr: float = 0.002
 
