@@ -214,10 +214,8 @@ def test_what_a_crop_tells_of_the_scene(world):
 
     assert apart(0.0).min() > 0.15
     above = apart(90.0)
-    for a, first in enumerate(world.labels):
-        for b, second in enumerate(world.labels):
-            if a != b:
-                assert (above[a, b] < 1e-3) == (first["sky"] == second["sky"])
+    same = torch.tensor([[a["sky"] == b["sky"] for b in world.labels] for a in world.labels]).fill_diagonal_(False)
+    assert above[same].max() < 0.01 and above[~same].min() > 0.5
 
 
 def test_a_scene_is_known_by_formula(world):
@@ -290,8 +288,8 @@ def test_multidiffusion_in_a_world_of_one_scene_returns_it(world):
         grid, world.cameras, one_scene(label).denoise, world.sigmas(8, 80.0), generator=seeded(0)
     )
     assert result.nfe == 8 * len(world.cameras["c2w"])
-    # as near as a grid of such pixels comes to the scene's sharp edges
-    assert (grid.equirectangular(40) - scenes.Exact(label).equirectangular(40)).square().mean().sqrt() < 0.06
+    row = world.judge(grid)
+    assert row["scene"] == 4 and not row["blend"] and row["seam"] < 1.1
 
 
 def test_averaging_cut_outs_is_their_mean_pixel_by_pixel():

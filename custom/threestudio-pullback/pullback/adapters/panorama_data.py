@@ -54,7 +54,7 @@ class PanoramaDataConfig:
 
 
 def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, Any]:
-    """Crops as a batch with the host's keys: all cameras at the origin, elevation and azimuth those they look toward."""
+    """Crops as a batch with the host's keys: cameras at the origin, elevation and azimuth of where they look."""
     c2w = views["c2w"]
     ahead = -c2w[:, :3, 2]
     batch = camera_batch(c2w, views["fovy"], height, width, normalize=True)

@@ -24,7 +24,7 @@ SOFTNESS = 2.0  # degrees: about how wide an edge is
 FIRST = 24.0  # azimuth of a shape's centre, so that the edge of one lies near ±180°
 SIZE = 16  # pixels of a crop
 FOVY = 120.0  # degrees
-RESOLUTION = 32  # rows of a grid
+RESOLUTION = 48  # rows of a grid
 
 
 def labels() -> list[dict[str, Any]]:
@@ -98,18 +98,22 @@ def seam(field: Any, height: int = 1024, beside: int = 2) -> float:
 
 
 class PanoramaWorld(SceneWorld):
-    """16 panoramas of equal weight, seen through crops 90° wide and 24×24 px; the field is a SIREN or a pixel grid.
+    """16 panoramas of equal weight, seen through crops 120° wide and 16×16 px; the field is a SIREN or a pixel grid.
 
-    Every crop tells sky and ground apart, and each that reaches the horizon the shape too. Crops that look straight up
-    or down do not tell the shape: there all scenes of a sky are one image, and their votes count together.
+    The crops are wide, since a panorama hangs together by their overlaps alone: with crops 90° wide, a quarter of the
+    way round, every sample of a pilot was of two scenes or more. Each crop tells the sky and, where it shows the
+    horizon, the shape. One that looks straight up or down hardly tells the shape: there all scenes of a sky look alike.
     """
 
     def __init__(self, name: str, grid: bool = False):
         super().__init__(name, labels())
         self.grid = grid
-        self.defaults = {"levels": 24, "sigma_max": 80.0, "noise": "spherical"}
+        fit = {"solver": "gauss-newton", "iterations": 1, "cg": 4} if grid else {"lr": 0.002, "steps": 5}
+        self.defaults = {
+            "levels": 24, "sigma_max": 80.0, "noise": "spherical", "constraint": "repaint", "cycles": 10, **fit
+        }  # fmt: skip
         self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.625, 0.625))  # type: ignore[assignment]
-        self.cameras = crops.cover(FOVY)  # type: ignore[assignment]
+        self.cameras = crops.cover(FOVY, 0.75)  # type: ignore[assignment]
         tilt = torch.tensor([0.0, 30.0, -30.0, 15.0, -15.0, 45.0, -45.0, 0.0, 90.0, -90.0])
         self.held_out = crops.look(tilt, 7 + 360 / 8 * torch.arange(10), 75.0)  # type: ignore[assignment]
 
@@ -125,7 +129,7 @@ class PanoramaWorld(SceneWorld):
             return Panorama(3, SIZE, SIZE, hidden=64, layers=3, omega=12.0)
 
     def images(self, views: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
-        """Every scene's exact image [M,V,3,24,24] in any crops."""
+        """Every scene's exact image [M,V,3,16,16] in any crops."""
         return colours(self.labels, crops.directions(views, SIZE, SIZE)).movedim(-1, 2)
 
     @torch.no_grad()
@@ -164,12 +168,12 @@ def panorama_grid() -> PanoramaWorld:
 
 
 def multidiffusion(
-    world: Any, seed: int, *, levels: int = 24, sigma_max: float = 80.0, crops: str = "fixed", noise: str = "spherical"
+    world: Any, seed: int, *, levels: int = 34, sigma_max: float = 80.0, crops: str = "fixed", noise: str = "spherical"
 ) -> Outcome:
     """Averaging of crops, in the worlds of panoramas, as a grid of pixels.
 
-    crops: fixed, the same that cover the sphere at every level, or fresh, the world's draws. noise: a coupling. Raises
-    UserError for other names, and in other worlds.
+    crops: fixed, 56 that cover the sphere and overlap by three quarters of their angle, at every level; or fresh, the
+    world's draws of 8. noise: a coupling. Raises UserError for other names, and in other worlds.
     """
     if not isinstance(world, PanoramaWorld) or crops not in ("fixed", "fresh"):
         raise UserError("--method multidiffusion: crops=fixed or fresh, in the worlds panorama and panorama-grid.")
