@@ -15,6 +15,7 @@ from pullback.evaluate import known
 from pullback.evaluate.known import methods
 from pullback.evaluate.known import panorama as scenes
 from pullback.evaluate.known.sceneworld import BLEND
+from pullback.fit import Fit
 from pullback.linearise import FlatRender
 
 D = torch.float64
@@ -34,6 +35,12 @@ def build(name: str) -> diffreps.SphereImage:
     grid = diffreps.EquirectangularGrid(3, 7, 9, resolution=6).double()
     grid.values.data.normal_()
     return grid
+
+
+def pixels() -> tuple[diffreps.SphereImage, torch.Tensor]:
+    """The grid, and its values [3,6,12]."""
+    grid = build("grid")
+    return grid, next(grid.parameters()).detach()
 
 
 both = pytest.mark.parametrize("name", ["siren", "grid"])
@@ -160,22 +167,22 @@ def test_the_picture_is_seen_from_inside_with_the_front_in_the_middle():
 
 
 def test_a_grid_shows_its_own_pixels_and_is_bilinear_between():
-    grid = build("grid")
-    assert torch.allclose(grid.equirectangular(6), grid.values, atol=1e-12)
+    grid, values = pixels()
+    assert torch.allclose(grid.equirectangular(6), values, atol=1e-12)
     between = grid.colours(toward(15, -15 / 2))  # from the centres: half a row down, a quarter of a column right
-    values = grid.values[:, 2:4]
+    rows = values[:, 2:4]
     expected = torch.tensor(0.0, dtype=D)
     column = (0.5 + 7.5 / 360) * 12 - 0.5
     for i, weight in ((5, 6 - column), (6, column - 5)):
         row = (0.5 - 15 / 180) * 6 - 0.5
-        expected = expected + weight * ((3 - row) * values[:, 0, i] + (row - 2) * values[:, 1, i])
+        expected = expected + weight * ((3 - row) * rows[:, 0, i] + (row - 2) * rows[:, 1, i])
     assert torch.allclose(between, expected, atol=1e-9)
 
 
 def test_the_pole_of_a_grid_is_the_mean_of_the_row_around_it():
-    grid = build("grid")
-    assert torch.allclose(grid.colours(toward(90, 33)), grid.values[:, 0].mean(1), atol=1e-9)
-    assert torch.allclose(grid.colours(toward(-90, 33)), grid.values[:, -1].mean(1), atol=1e-9)
+    grid, values = pixels()
+    assert torch.allclose(grid.colours(toward(90, 33)), values[:, 0].mean(1), atol=1e-9)
+    assert torch.allclose(grid.colours(toward(-90, 33)), values[:, -1].mean(1), atol=1e-9)
 
 
 @pytest.mark.parametrize("make", [
@@ -305,7 +312,7 @@ def test_averaging_cut_outs_is_their_mean_pixel_by_pixel():
 
     flat = CutOuts()
     before, target = flat.image.detach().clone(), torch.randn(2, 1, 2, 4, generator=seeded(1))
-    multidiffusion.Averaging().solve(pullback.fit.Fit(flat, [0, 2], target, None, seeded(0)))
+    multidiffusion.Averaging().solve(Fit(flat, [0, 2], target, None, seeded(0)))
     assert torch.allclose(flat.image[..., :2], target[0, ..., :2])
     assert torch.allclose(flat.image[..., 2:4], (target[0, ..., 2:] + target[1, ..., :2]) / 2)
     assert torch.allclose(flat.image[..., 4:6], target[1, ..., 2:])
@@ -314,7 +321,7 @@ def test_averaging_cut_outs_is_their_mean_pixel_by_pixel():
 
 def test_the_method_multidiffusion_counts_its_calls_and_is_for_panoramas(world):
     outcome = methods.parse("multidiffusion levels=2")(world, 0)
-    assert outcome.nfe == 2 * len(world.cameras["c2w"]) and outcome.diffrep.values.abs().max() > 0.1
+    assert outcome.nfe == 2 * len(world.cameras["c2w"]) and next(outcome.diffrep.parameters()).abs().max() > 0.1
     fresh = methods.parse("multidiffusion levels=2 crops=fresh")(world, 0)
     assert fresh.nfe == 2 * 8
     with pytest.raises(UserError, match="panorama-grid"):

@@ -166,6 +166,6 @@ def test_views_that_are_no_crops_and_impossible_values_are_refused():
         coupling.at(source, views, (2, *SHAPE[1:]))
     with pytest.raises(UserError, match="between 0 and pi"):
         coupling.at(source, views | {"fovy": torch.full((4,), 4.0)}, SHAPE)
-    for wrong in ({"narrowest": 0.0}, {"cells": 0.5}, {"fovy": 4.0}):
+    for narrowest, cells, fovy in ((0.0, 4.0, 0.7), (0.8, 0.5, 0.7), (0.8, 4.0, 4.0)):
         with pytest.raises(UserError, match="needs angles"):
-            Spherical(**wrong)
+            Spherical(narrowest, cells, fovy)

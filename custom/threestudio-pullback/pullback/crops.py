@@ -90,7 +90,8 @@ def cover(fovy: float, overlap: float = 0.5, elevation: tuple[float, float] = (-
         around = 360 * math.cos(math.radians(max(abs(row) - step / 2, 0)))
         count = 1 if abs(row) == 90 else max(1, math.ceil(around / step))
         places += [(row, 360 * i / count) for i in range(count)]
-    return look(*torch.tensor(places).T, fovy)
+    towards = torch.tensor(places)
+    return look(towards[:, 0], towards[:, 1], fovy)
 
 
 @dataclass(frozen=True)

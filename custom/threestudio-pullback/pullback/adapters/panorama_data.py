@@ -46,7 +46,8 @@ class PanoramaDataConfig:
                 raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
         for name in ("fovy", "elevation", "overlap"):
             try:
-                crops.RandomCrops(**{name: tuple(getattr(self, f"{name}_range"))})
+                ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
+                crops.RandomCrops(**ranges)
             except UserError as error:
                 raise ValueError(f"`{name}_range`: {error}") from None
         if not 0 < self.eval_fovy_deg < 180 or not -90 <= self.eval_elevation_deg <= 90:
