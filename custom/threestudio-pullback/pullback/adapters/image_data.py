@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pullback.diffreps.coordinates import pixel_centres
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
-from ._framework import Updateable, parse_structured, register
+from ._framework import Updateable, register
+from .views_data import ViewsDataModule
 
 
 @dataclass
@@ -97,31 +97,9 @@ class EvaluationViews(Dataset):
 
 
 @register("pullback-image-datamodule")
-class ImageDataModule(pl.LightningDataModule):
+class ImageDataModule(ViewsDataModule):
     """One orthographic view of a picture to train with, and to look at."""
 
     Config = ImageDataConfig
-
-    def __init__(self, cfg: Any = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(self.Config, cfg)
-
-    def setup(self, stage: str | None = None) -> None:
-        if stage in (None, "fit"):
-            self.train_dataset = TrainingView(self.cfg)
-        if stage in (None, "fit", "validate"):
-            self.val_dataset = EvaluationViews(self.cfg, self.cfg.n_val_views)
-        if stage in (None, "test", "predict"):
-            self.test_dataset = EvaluationViews(self.cfg, self.cfg.n_test_views)
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train_dataset, batch_size=None, num_workers=0, collate_fn=self.train_dataset.collate)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val_dataset, batch_size=1, collate_fn=self.val_dataset.collate)
-
-    def test_dataloader(self) -> DataLoader:
-        return DataLoader(self.test_dataset, batch_size=1, collate_fn=self.test_dataset.collate)
-
-    def predict_dataloader(self) -> DataLoader:
-        return self.test_dataloader()
+    training = TrainingView
+    evaluation = EvaluationViews

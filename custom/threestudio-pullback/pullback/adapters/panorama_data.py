@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pullback import crops
 from pullback.errors import UserError
 from pullback.host.base import derive_seed
 from pullback.host.viewing import camera_batch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
-from ._framework import DRAWN_ANEW, Updateable, parse_structured, register
+from ._framework import DRAWN_ANEW, Updateable, register
+from .views_data import ViewsDataModule
 
 
 @dataclass
@@ -118,33 +118,9 @@ class TurningViews(Dataset):
 
 
 @register("pullback-panorama-datamodule")
-class PanoramaDataModule(pl.LightningDataModule):
+class PanoramaDataModule(ViewsDataModule):
     """Random crops to train with; views all round to look at."""
 
     Config = PanoramaDataConfig
-
-    def __init__(self, cfg: Any = None) -> None:
-        super().__init__()
-        self.cfg = parse_structured(self.Config, cfg)
-
-    def setup(self, stage: str | None = None) -> None:
-        if stage in (None, "fit"):
-            self.train_dataset = TrainingCrops(self.cfg)
-        if stage in (None, "fit", "validate"):
-            self.val_dataset = TurningViews(self.cfg, self.cfg.n_val_views)
-        if stage in (None, "test", "predict"):
-            self.test_dataset = TurningViews(self.cfg, self.cfg.n_test_views)
-
-    def train_dataloader(self) -> DataLoader:
-        if self.trainer is not None:  # by now a checkpoint's counters are restored
-            self.train_dataset.step = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return DataLoader(self.train_dataset, batch_size=None, num_workers=0, collate_fn=self.train_dataset.collate)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val_dataset, batch_size=1, collate_fn=self.val_dataset.collate)
-
-    def test_dataloader(self) -> DataLoader:
-        return DataLoader(self.test_dataset, batch_size=1, collate_fn=self.test_dataset.collate)
-
-    def predict_dataloader(self) -> DataLoader:
-        return self.test_dataloader()
+    training = TrainingCrops
+    evaluation = TurningViews

@@ -44,8 +44,10 @@ def write(
         text += _sheet(
             results, out, f"guidance-{scale:g}", {m: results.pictures(m, scale) for m in ("ours", "reference")}
         )
-    text += SETS + table(_sets(figures["halves"])) + CURVES + table(_lines(figures["curves"]))
+    if figures["halves"]:
+        text += SETS + table(_sets(figures["halves"]))
     if figures["curves"]:
+        text += CURVES + table(_lines(figures["curves"]))
         images_chart.draw(out / "curves.png", figures["curves"], NAMES)
         text += "\n![KID, with its interval, and diversity over guidance](curves.png)\n"
         for scale in curve:
@@ -59,9 +61,10 @@ TOP = """# SIREN images against the model's own samples
 
 `{command}`
 
-Model {model}, commit {commits}. {settings}. Sample i has its own prompt, drawn from eight, its own noise and its own
-SIREN. The reference is the model's DDIM (Euler, the same levels) from y = σ_max ε, decoded; ours starts from the same
-y.
+Model {model}, commit {commits}.
+Settings: {settings}.
+Sample i has its own prompt, drawn from eight, its own noise and its own SIREN. The reference is the model's DDIM
+(Euler, the same levels) from y = σ_max ε, decoded; ours starts from the same y.
 """
 SAMES = """
 ## The same picture?
@@ -91,7 +94,7 @@ def _list(values: Iterable[float]) -> str:
 
 def _agreement(values: list[float]) -> dict[str, Any]:
     median = statistics.median(values)
-    fifth = statistics.quantiles(values, n=20)[0] if len(values) > 1 else values[0]
+    fifth = statistics.quantiles(values, n=20, method="inclusive")[0] if len(values) > 1 else values[0]
     return {
         "samples": len(values), "median": f"{median:.1f}", "5 %": f"{fifth:.1f}", "least": f"{min(values):.1f}",
         "share ≥ 25": f"{statistics.mean(v >= BAR for v in values):.2f}", "bar": "met" if median >= BAR else "missed",

@@ -1,0 +1,65 @@
+"""A datamodule of views, as a Lightning one; Lightning is imported only where one is made."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ._framework import parse_structured
+
+
+class ViewsDataModule:
+    """Base of a registered datamodule; what a call makes is a LightningDataModule.
+
+    A subclass names Config; training, the dataset class of a config, which yields without end; and evaluation, that of
+    a config and a number of views. Both have `collate`. Where a training dataset has a `step`, that is the index of its
+    next batch, which a resumed run finds set.
+    """
+
+    Config: Any
+    training: Any
+    evaluation: Any
+
+    def __new__(cls, cfg: Any = None) -> Any:
+        return _lightning()(cls, parse_structured(cls.Config, cfg))
+
+
+@functools.cache
+def _lightning() -> Any:
+    import pytorch_lightning as pl
+
+    class Views(pl.LightningDataModule):
+        def __init__(self, kind: type[ViewsDataModule], cfg: Any) -> None:
+            super().__init__()
+            self.kind, self.cfg = kind, cfg
+
+        def setup(self, stage: str | None = None) -> None:
+            if stage in (None, "fit"):
+                self.train_dataset = self.kind.training(self.cfg)
+            if stage in (None, "fit", "validate"):
+                self.val_dataset = self.kind.evaluation(self.cfg, self.cfg.n_val_views)
+            if stage in (None, "test", "predict"):
+                self.test_dataset = self.kind.evaluation(self.cfg, self.cfg.n_test_views)
+
+        def train_dataloader(self) -> DataLoader:
+            data = self.train_dataset
+            if hasattr(data, "step") and self.trainer is not None:  # by now a checkpoint's counters are restored
+                data.step = self.trainer.global_step * self.trainer.accumulate_grad_batches
+            return DataLoader(data, batch_size=None, num_workers=0, collate_fn=data.collate)
+
+        def val_dataloader(self) -> DataLoader:
+            return _shown(self.val_dataset)
+
+        def test_dataloader(self) -> DataLoader:
+            return _shown(self.test_dataset)
+
+        def predict_dataloader(self) -> DataLoader:
+            return _shown(self.test_dataset)
+
+    return Views
+
+
+def _shown(data: Any) -> DataLoader:
+    return DataLoader(data, batch_size=1, collate_fn=data.collate)
