@@ -58,7 +58,7 @@ class Settings:
     sigma_min: float = 0.1
     rho: float = 3.0
     rounds: int = 4
-    distil_steps: int = 500
+    distil_steps: int = 300
     distil_lr: float = 0.002
 
 
