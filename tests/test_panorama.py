@@ -222,18 +222,29 @@ def test_what_a_crop_tells_of_the_scene(world):
     assert apart(0.0).min() > 0.15
     above = apart(90.0)
     same = torch.tensor([[a["sky"] == b["sky"] for b in world.labels] for a in world.labels]).fill_diagonal_(False)
-    assert above[same].max() < 0.01 and above[~same].min() > 0.5
+    assert above[same].max() < 0.03 and above[~same].min() > 0.5
+
+
+def test_no_sky_and_no_shape_is_nearer_to_the_mean(world):
+    views = crops.RandomCrops(64, (scenes.FOVY, scenes.FOVY))(seeded(0))
+    images = world.images(views).flatten(1)
+    rms = (images - images.mean(0)).square().mean(1).sqrt()
+    assert float(rms.std() / rms.mean()) < 0.01
 
 
 def test_a_scene_is_known_by_formula(world):
-    scene = scenes.Exact({"shape": "disc", "sky": "red"}).double()
-    up, ahead, down = scene.colours(torch.stack([toward(80, 3), toward(0, scenes.FIRST + 30), toward(-80, 3)]))
+    scene = scenes.Exact({"shape": "up", "sky": "red"}).double()
+    up, between, down = scene.colours(torch.stack([toward(80, 3), toward(0, scenes.FIRST + 30), toward(-80, 3)]))
     assert torch.allclose(up, torch.tensor((0.6, -0.6, -0.6), dtype=D), atol=1e-6)
     assert torch.allclose(down, torch.tensor((-0.6, 0.6, -0.6), dtype=D), atol=1e-6)
-    assert torch.allclose(ahead, torch.full((3,), -0.6, dtype=D), atol=1e-2)  # between two discs
-    disc, hole = (scenes.Exact({"shape": s, "sky": "red"}).double().colours(toward(0, scenes.FIRST)) for s in
-                  ("disc", "ring"))  # fmt: skip
-    assert disc.mean() > 0.2 and hole.mean() < -0.55
+    assert torch.allclose(between, torch.full((3,), -0.6, dtype=D), atol=1e-2)  # between two arrowheads
+    # beside the point it is dark, beside the base bright; azimuth grows to the left
+    near = {"up": (15, 9), "down": (-15, 9), "left": (9, 15), "right": (9, -15)}
+    for shape, (elevation, azimuth) in near.items():
+        scene = scenes.Exact({"shape": shape, "sky": "red"}).double()
+        point, base = (scene.colours(toward(k * elevation if shape in ("up", "down") else elevation, scenes.FIRST + (
+            azimuth if shape in ("up", "down") else k * azimuth))) for k in (1, -1))  # fmt: skip
+        assert point.mean() < -0.5 < 0.2 < base.mean(), shape
     views = crops.RandomCrops()(seeded(0))
     assert torch.allclose(world.images(views)[5], scenes.Exact(world.labels[5]).render(views), atol=1e-6)
 

@@ -13,10 +13,11 @@ from ...baselines import multidiffusion as _multidiffusion
 from ...diffreps.panorama import EquirectangularGrid, Panorama, SphereImage
 from ...errors import UserError
 from .outcome import Outcome
-from .scenes import COLOURS
 from .sceneworld import SceneWorld
 
-SHAPES = ("disc", "ring", "cross", "peak")
+SHAPES = ("up", "down", "left", "right")
+SKIES = {"white": (0.6, 0.6, 0.6), "red": (0.6, -0.6, -0.6), "green": (-0.6, 0.6, -0.6), "blue": (-0.6, -0.6, 0.6)}
+"""In [−1, 1]; each as far from the others."""
 NUMBER = 6  # shapes round the horizon, all of one kind
 RADIUS = 22.0  # degrees
 BAND = 28.0  # degrees above and below the horizon
@@ -28,14 +29,14 @@ RESOLUTION = 48  # rows of a grid
 
 
 def labels() -> list[dict[str, Any]]:
-    """16 labels: 4 shapes × 4 colours of the sky, shape major."""
-    return [{"shape": shape, "sky": sky} for shape in SHAPES for sky in COLOURS]
+    """16 labels: where the arrowheads point × colour of the sky, shape major."""
+    return [{"shape": shape, "sky": sky} for shape in SHAPES for sky in SKIES]
 
 
 def colours(labels: list[dict[str, Any]], directions: Tensor) -> Tensor:
     """Colours [M,...,3] in [−1, 1] of these scenes in unit directions [...,3].
 
-    Sky, ground and a dark band between; in it six shapes of one kind, of hues that go round with the azimuth.
+    Sky, ground and a dark band between; in it six arrowheads that point one way, their hues going round with azimuth.
     """
     x, y, z = directions.unbind(-1)
     azimuth, elevation = torch.atan2(y, x), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
@@ -46,9 +47,9 @@ def colours(labels: list[dict[str, Any]], directions: Tensor) -> Tensor:
     up, down = _share(BAND - elevation)[..., None], _share(BAND + elevation)[..., None]
     shapes = {s: _share(_distance(s, across, elevation))[..., None] * brighter - 0.6 for s in SHAPES}
     bands = {shape: (1 - up - down) * middle for shape, middle in shapes.items()}
-    names = list(COLOURS)
+    names = list(SKIES)
     skies = {
-        sky: up * directions.new_tensor(COLOURS[sky]) + down * directions.new_tensor(COLOURS[names[(k + 1) % 4]])
+        sky: up * directions.new_tensor(SKIES[sky]) + down * directions.new_tensor(SKIES[names[(k + 1) % 4]])
         for k, sky in enumerate(names)
     }
     return torch.stack([bands[label["shape"]] + skies[label["sky"]] for label in labels])
@@ -60,16 +61,10 @@ def _share(distance: Tensor) -> Tensor:
 
 
 def _distance(shape: str, across: Tensor, up: Tensor) -> Tensor:
-    """How far outside the shape in degrees, about, negative inside; its centre is at 0, 0."""
-    from_centre = torch.hypot(across, up)
-    if shape == "disc":
-        return from_centre - RADIUS
-    if shape == "ring":
-        return (from_centre - 0.75 * RADIUS).abs() - 0.25 * RADIUS
-    if shape == "cross":
-        arms = torch.minimum(across.abs(), up.abs()) - 0.3 * RADIUS
-        return torch.maximum(arms, torch.maximum(across.abs(), up.abs()) - RADIUS)
-    return torch.maximum(-up - RADIUS, (2 * across.abs() + up - RADIUS) / math.sqrt(5))
+    """How far outside an arrowhead in degrees, about, negative inside; the middle of its box is at 0, 0."""
+    # azimuth grows to the left
+    along, beside = {"up": (up, across), "down": (-up, across), "left": (across, up), "right": (-across, up)}[shape]
+    return torch.maximum(-along - RADIUS, (2 * beside.abs() + along - RADIUS) / math.sqrt(5))
 
 
 class Exact(SphereImage):
@@ -103,6 +98,9 @@ class PanoramaWorld(SceneWorld):
     The crops are wide, since a panorama hangs together by their overlaps alone: with crops 90° wide, a quarter of the
     way round, every sample of a pilot was of two scenes or more. Each crop tells the sky and, where it shows the
     horizon, the shape. One that looks straight up or down hardly tells the shape: there all scenes of a sky look alike.
+
+    The four skies are alike, and so are the four shapes: none is nearer to the mean of all. A sampler that seeks what
+    is nearest there would have a favourite in another world, where this one tells whether it always ends in one scene.
     """
 
     def __init__(self, name: str, grid: bool = False):
@@ -158,7 +156,7 @@ class PanoramaWorld(SceneWorld):
 
 
 def panorama() -> PanoramaWorld:
-    """16 panoramas, 4 shapes round the horizon × 4 skies, equal weights; the field is a SIREN on the sphere."""
+    """16 panoramas, 4 ways that arrowheads point × 4 skies, equal weights; the field is a SIREN on the sphere."""
     return PanoramaWorld("panorama")
 
 
