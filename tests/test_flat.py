@@ -132,6 +132,14 @@ def test_the_config_ends_in_a_picture_of_the_evaluations_size(geometry: str, mod
     assert any(name.startswith("geometry.") for name in state["state_dict"])
 
 
+def test_the_two_configs_differ_in_values_not_in_structure():
+    def keys(node: Any) -> Any:
+        return {k: keys(v) for k, v in node.items()} if isinstance(node, dict) else None
+
+    full = yaml.safe_load(TINY.with_name("pullback-image.yaml").read_text())
+    assert keys(full) == keys(yaml.safe_load(TINY.read_text()))
+
+
 def test_the_rounds_are_checked_and_reach_the_denoiser(model: Path, tmp_path: Path, capsys):
     launch.load_parts()
     guidance = find("pullback-image-guidance")

@@ -29,6 +29,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_sample_is_the_same_in_any_batch(model: str):
     whole, part = images.batch(model, SMALL, 7, 1.0, range(0, 5)), images.batch(model, SMALL, 7, 1.0, range(3, 5))
     assert torch.equal(whole.noise[3:], part.noise)
+    with torch.no_grad():
+        assert torch.allclose(whole.sirens.render([3, 4]), part.sirens.render([0, 1]), atol=1e-6)
+        assert not torch.allclose(*part.sirens.render([0, 1]), atol=1e-2)
     assert torch.allclose(images.reference(whole)[3:], images.reference(part), atol=1e-5)
     assert not torch.equal(part.noise[0], part.noise[1])
 
@@ -142,6 +145,7 @@ def test_exact_pictures_are_what_the_prompts_ask_for():
 
 def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(images, "BATCH", 5)
+    monkeypatch.setattr(images_measures, "EXACT", 4)
     arguments = (model, SMALL, 0, 6, [1.0], 9, [0.0, 1.0], 1, tmp_path, 1)
     text = images.evaluate(*arguments)
     rows = json.loads((tmp_path / "images.json").read_text())["rows"]
@@ -168,6 +172,18 @@ def test_a_folder_begun_with_fewer_samples_goes_on(model: str, tmp_path: Path):
         images.evaluate(model, SMALL, 0, count, [1.0], 0, [], 0, tmp_path, 1)
     results = images.Results(tmp_path, model, SMALL, 0)
     assert len(results.rows) == 4 and len(results.pictures("ours", 1.0)) == 6
+
+
+def test_an_ablation_has_ours_and_the_reference_beside_it_at_any_scales():
+    todo = images.tasks(3, [2.5], 0, [], 2)
+    assert {m for m, scale, numbers in todo if scale == 1 and 0 in numbers} == {
+        "ours",
+        "reference",
+        *images_methods.ABLATION,
+    }
+    assert [n for m, _, n in todo if m == "gauss-newton"] == [range(0, 1), range(1, 2)]
+    # nothing twice where the scales have it
+    assert [n for m, s, n in images.tasks(20, [1.0], 4, [1.0], 2) if m == "ours"] == [range(0, 16), range(16, 20)]
 
 
 @pytest.mark.parametrize(

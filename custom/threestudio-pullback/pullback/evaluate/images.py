@@ -110,6 +110,21 @@ def _model(path: str) -> models.DiffusionModel:
     return models.load(path, config_path="--model")
 
 
+def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenImages:
+    rays = min(settings.rays, size**2)
+    shape = (3, size, size, settings.hidden, settings.layers, settings.omega, rays)
+    with torch.random.fork_rng(), torch.no_grad():
+        sirens, single = SirenImages(len(numbers), *shape), []
+        for number in numbers:
+            torch.manual_seed(derive_seed(seed, number, "weights"))
+            single.append(SirenImages(1, *shape))
+        for parameter, parts in zip(
+            sirens.parameters(), zip(*(s.parameters() for s in single), strict=True), strict=True
+        ):
+            parameter.copy_(torch.cat(parts))
+    return sirens
+
+
 def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range) -> Batch:
     """The samples' batch at a guidance scale."""
     model = _model(path)
@@ -117,12 +132,7 @@ def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range
     sigmas = schedule.karras_sigmas(settings.levels, settings.sigma_min, model.sigma_max, settings.rho)
     prompts = [prompt_of(seed, number) for number in numbers]
     cond, uncond = model.encode_prompt([*prompts, *[""] * len(prompts)]).chunk(2)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, numbers.start, len(numbers), "weights"))
-        size = (model.image_size, model.image_size)
-        sirens = SirenImages(
-            len(numbers), 3, *size, settings.hidden, settings.layers, settings.omega, min(settings.rays, size[0] ** 2)
-        )
+    sirens = _sirens(settings, seed, numbers, model.image_size)
     image, latents = (
         models.GuidedDenoiser(model, lambda views: (cond[views], uncond[views]), scale, space)
         for space in ("image", "latent")
@@ -237,6 +247,9 @@ def tasks(
             add(method, scale, samples)
     for method in images_methods.ABLATION:
         add(method, 1.0, ablated, 1 if method in images_methods.SINGLE else BATCH)
+    if ablated and 1.0 not in (*scales, *curve):
+        for method in ("ours", "reference"):
+            add(method, 1.0, ablated)
     for scale in curve:
         for method in ("ours", "reference", "sds", "sjc"):
             if not (scale in scales and method in ("ours", "reference")):

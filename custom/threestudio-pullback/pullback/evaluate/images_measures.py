@@ -16,6 +16,8 @@ from .metrics import diversity, kid
 from .pictures import psnr
 from .studio_classifier import load_studio
 
+EXACT = 256  # exact pictures that all sets of the curves are held against
+
 
 def features(pictures: Tensor) -> Tensor:
     """Of the studio's classifier [N,D]."""
@@ -74,8 +76,8 @@ def measure(results: images.Results, scales: list[float], few: int, curve: list[
             figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
         if scale in scales and both >= 6:
             x, y = features(ours[:both]), features(own[:both])
-            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)}
-    exact = features(exact_pictures(max(few, 4), results.seed)) if curve else torch.empty(0)
+            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0]}
+    exact = features(exact_pictures(EXACT, results.seed)) if curve else torch.empty(0)
     prompts = [images.prompt_of(results.seed, number) for number in range(few)]
     for scale in curve:
         for method in ("reference", "ours", "sds", "sjc"):
@@ -89,19 +91,12 @@ def measure(results: images.Results, scales: list[float], few: int, curve: list[
                     "evaluations": sum(row["nfe"] for row in rows) / count,
                     "seconds": sum(row["seconds"] for row in rows) / count,
                 }
-    own = pictures("reference", 1.0)
-    for method in ("ours", *ABLATION):
-        made = pictures(method, 1.0)
-        if len(made) and method in _ablated(results):
-            count = min(len(own), len(pictures(ABLATION[0], 1.0)), len(made))
-            rows = results.of(method, 1.0)
-            figures["ablation"][method] = {
-                "psnr": [round(psnr(a, b), 2) for a, b in zip(made[:count], own[:count], strict=True)],
-                "residual": statistics.median(row["residual"] for row in rows),
-                "seconds": sum(row["seconds"] for row in rows) / sum(row["count"] for row in rows),
-            }
+    own, shown = pictures("reference", 1.0), len(pictures(ABLATION[0], 1.0))
+    for method in ("ours", *ABLATION) if shown else ():
+        made, rows = pictures(method, 1.0)[:shown], results.of(method, 1.0)
+        figures["ablation"][method] = {
+            "psnr": [round(psnr(a, b), 2) for a, b in zip(made, own, strict=False)],
+            "residual": statistics.median(row["residual"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows) / sum(row["count"] for row in rows),
+        }
     return figures
-
-
-def _ablated(results: images.Results) -> tuple[str, ...]:
-    return ("ours", *ABLATION) if len(results.pictures(ABLATION[0], 1.0)) else ()
