@@ -110,8 +110,9 @@ class PanoramaWorld(SceneWorld):
         super().__init__(name, labels())
         self.grid = grid
         fit = {"solver": "gauss-newton", "iterations": 1, "cg": 4} if grid else {"lr": 0.002, "steps": 8}
-        self.defaults = {
-            "levels": 24, "sigma_max": 80.0, "noise": "spherical", "constraint": "repaint", "cycles": 10, **fit
+        self.defaults = {  # without tries, a pilot had 1 blend in 12 samples
+            "levels": 24, "sigma_max": 80.0, "noise": "spherical", "constraint": "repaint", "cycles": 10,
+            "tries": 4, **fit,
         }  # fmt: skip
         self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.625, 0.625))  # type: ignore[assignment]
         self.cameras = crops.cover(FOVY, 0.75)  # type: ignore[assignment]
