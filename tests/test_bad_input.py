@@ -74,6 +74,7 @@ def refused(capsys: Any, *args: str) -> str:
         ("system.guidance.sigma_min=abc", ["`system.guidance.sigma_min` must be a number", "'abc'"]),
         ("system.guidance.sigma_max=[1,2]", ["`system.guidance.sigma_max` must be a number"]),
         ("system.guidance.constraint=projection", ["`system.guidance.noise` must be independent"]),
+        ("system.guidance.settle_sigma=0", ["`system.guidance.settle_sigma` must be above 0"]),
         # the optimiser, group by group
         ("system.optimizer.nam=Adam", ["`system.optimizer.nam`", "did you mean `name`?"]),
         ("system.optimizer.name=LBFGS", ["`system.optimizer.name`", "`Adam`"]),
@@ -99,6 +100,12 @@ def refused(capsys: Any, *args: str) -> str:
 def test_values(override: str, words: list[str], model: Path, tmp_path: Path, capsys: Any) -> None:
     sentence = refused(capsys, *arguments(model, tmp_path, override))
     assert all(word in sentence for word in words), sentence
+
+
+def test_projection_has_noise_of_its_own(model: Path, tmp_path: Path, capsys: Any) -> None:
+    projection = ("system.guidance.constraint=projection", "system.guidance.noise=independent")
+    sentence = refused(capsys, *arguments(model, tmp_path, *projection, "system.guidance.settle_sigma=5"))
+    assert "`system.guidance.settle_sigma` must be null" in sentence
 
 
 def test_a_far_off_key_gets_the_known_ones_instead_of_a_guess(model: Path, tmp_path: Path, capsys: Any) -> None:

@@ -72,6 +72,17 @@ def test_noise_stays_white_and_forgets_as_repaint_does():
     assert torch.equal(annealing.noise(3, like, VIEWS).flatten(), last)
 
 
+def test_below_settle_every_visit_has_noise_of_its_own():
+    settle = float(SIGMAS[2]) * 1.01
+    kept, settled = (Annealing(SIGMAS, 3, 18, COUPLINGS["shared"], 1, below) for below in (0.0, settle))
+    path = [settled.noise(k, LIKE, VIEWS) for k in range(18)]
+    same = [torch.equal(kept.noise(k, LIKE, VIEWS), noise) for k, noise in enumerate(path)]
+    assert same == [True] * 4 + [False] * 14  # the step from level 1 leads to σ_2, so all after its first visit
+    assert torch.equal(settled.noise(9, LIKE, VIEWS), path[9])
+    pairs = [float((a[0] * b[0]).mean()) for a, b in zip(path[3:], path[4:], strict=False)]
+    assert max(map(abs, pairs)) < 5 / math.sqrt(LIKE[0].numel())
+
+
 def test_weights_are_threestudios_of_the_noise_residual():
     alpha = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
     for a in alpha.tolist():

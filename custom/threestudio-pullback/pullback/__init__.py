@@ -7,6 +7,7 @@ from .presets import preset
 from .restart import Restart
 from .sampler import Sampler, sample, steps
 from .schedule import karras_sigmas, settling_sigmas
+from .settle import Settle
 from .solve import FirstOrder, GaussNewton, Outcome
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "Repaint",
     "Restart",
     "Sampler",
+    "Settle",
     "denoiser",
     "diffreps",
     "errors",

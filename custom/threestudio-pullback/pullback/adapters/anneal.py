@@ -14,12 +14,15 @@ class Annealing:
     """Spreads the visits of all noise levels evenly over a training; several steps may share a visit.
 
     sigmas: [L+1], decreasing to 0. cycles: visits of a level; between two of them noise is refreshed as RePaint does.
-    total: training steps; with fewer steps than visits some are left out, never the last level.
+    total: training steps; with fewer steps than visits some are left out, never the last level. settle: σ below which
+    every visit has new noise, see pullback.Settle.
     """
 
-    def __init__(self, sigmas: Tensor, cycles: int, total: int, coupling: Coupling, seed: int) -> None:
+    def __init__(
+        self, sigmas: Tensor, cycles: int, total: int, coupling: Coupling, seed: int, settle: float = 0.0
+    ) -> None:
         self.sigmas, self.cycles, self.total = [float(s) for s in sigmas], cycles, max(1, total)
-        self.coupling, self.seed = coupling, seed
+        self.coupling, self.seed, self.settle = coupling, seed, settle
         self.visits = (len(self.sigmas) - 1) * cycles
         self._kept: tuple[int, tuple[int, ...], Tensor] | None = None
 
@@ -38,7 +41,9 @@ class Annealing:
         at, _, source = self._kept
         for k in range(at + 1, visit + 1):
             level, cycle = divmod(k, self.cycles)
-            if cycle:
+            if self.sigmas[(k - 1) // self.cycles + 1] < self.settle:
+                source = self._draw(("visit", k), like)
+            elif cycle:
                 source = refresh(source, self._draw(("visit", k), like), *self.sigmas[level : level + 2])
         self._kept = visit, shape, source
         return self.coupling.at(source.to(like), views, shape)

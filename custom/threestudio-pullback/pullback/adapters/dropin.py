@@ -125,4 +125,5 @@ class DropIn:
             f"Annealing {self.cfg.levels} noise levels over {total} steps, from sigma {sigmas[0]:.3g} to "
             f"{sigmas[-2]:.3g}; {describe()}"
         )
-        return Annealing(sigmas, self.cfg.cycles, total, noise.find(self.cfg.noise), torch.initial_seed())
+        settle = float(self.cfg.settle_sigma or 0)
+        return Annealing(sigmas, self.cfg.cycles, total, noise.find(self.cfg.noise), torch.initial_seed(), settle)

@@ -51,6 +51,8 @@ class Options(BaseObject.Config):
     noise: Any = None
     constraint: Any = None
     cycles: int = 2
+    # below this σ noise is drawn anew at every visit, see pullback.Settle; null: never
+    settle_sigma: Any = None
     order: int = 1
     # a run whose views disagree at its end is tried again, at most so many times in all (1: never); with
     # noise=surface later tries tie the views closer; restart_sigma: where a try begins anew, null: after the first
@@ -80,7 +82,7 @@ class Options(BaseObject.Config):
         for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
             _at_least(name, getattr(self, name), 1)
         _at_least("rho", self.rho, 1)
-        for name in ("sigma_min", "sigma_max", "restart_sigma", "restart_limit"):
+        for name in ("sigma_min", "sigma_max", "settle_sigma", "restart_sigma", "restart_limit"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 0, strict=True)
         choices = {
@@ -96,6 +98,8 @@ class Options(BaseObject.Config):
                 raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
         if self.constraint == "projection" and self.noise != "independent":
             raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
+        if self.constraint == "projection" and self.settle_sigma is not None:
+            raise ValueError("`settle_sigma` must be null where constraint is projection, which has noise of its own")
         if self.constraint == "projection" and self.order != 1:
             raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
 
@@ -104,4 +108,7 @@ def make_constraint(cfg: Any) -> Constraint | None:
     """The constraint that these options describe."""
     sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
     limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
-    return retried(CONSTRAINTS[cfg.constraint](cfg), cfg.noise, int(cfg.tries), sigma, limit)
+    constraint = CONSTRAINTS[cfg.constraint](cfg)
+    if cfg.settle_sigma is not None:
+        constraint = pullback.Settle(float(cfg.settle_sigma), constraint or Constraint())
+    return retried(constraint, cfg.noise, int(cfg.tries), sigma, limit)
