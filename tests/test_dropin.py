@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ VIEWS: dict[str, Any] = {
     "azimuth": torch.tensor([0.0, 170.0]),
     "camera_distances": torch.ones(2),
     "camera_positions": torch.eye(3)[:2],
+    "fovy": torch.full((2,), 0.9),
     "c2w": orbit(torch.tensor([10.0, 20.0]), torch.tensor([0.0, 90.0])),
 }
 
@@ -79,7 +81,7 @@ def test_below_settle_every_visit_has_noise_of_its_own():
     same = [torch.equal(kept.noise(k, LIKE, VIEWS), noise) for k, noise in enumerate(path)]
     assert same == [True] * 4 + [False] * 14  # the step from level 1 leads to σ_2, so all after its first visit
     assert torch.equal(settled.noise(9, LIKE, VIEWS), path[9])
-    pairs = [float((a[0] * b[0]).mean()) for a, b in zip(path[3:], path[4:], strict=False)]
+    pairs = [float((a[0] * b[0]).mean()) for a, b in pairwise(path[3:])]
     assert max(map(abs, pairs)) < 5 / math.sqrt(LIKE[0].numel())
 
 

@@ -23,8 +23,9 @@ class Spherical:
     noise over the footprints do. Directions that no crop sees together are independent. The pixels are those of what
     the denoiser sees; for latents, theirs. A pixel without a cell takes that of an image of its own.
 
-    narrowest: the angle of view in radians of the narrowest crop; its middle pixel holds `cells` cells on average, those
-    of wider ones more. fovy: vertical angle of view in radians of views that are bare poses [V,4,4]; see crops.frames.
+    narrowest: the angle of view in radians of the narrowest crop; its middle pixel holds `cells` cells on average,
+    those of wider ones more. fovy: vertical angle of view in radians of views that are bare poses [V,4,4]; see
+    crops.frames.
     Source [1,C,H·W + cells on the sphere]. Raises UserError for other values, and views that are no crops.
     """
 
