@@ -30,7 +30,7 @@ def add_evaluate(commands: Any) -> None:
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
-        help="worlds or groups of them, commas between: all, gauss, plane, scenes (default shapes,two-tone)",
+        help="worlds or groups of them, commas between: all, gauss, plane, scenes, panoramas (default shapes,two-tone)",
     )
     worlds.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
     worlds.add_argument("--seeds", type=parse_seeds, default=list(range(16)), help="0-63 or 0,2,5 (default 0-15)")

@@ -53,29 +53,14 @@ class Pictures(BaseLift3DSystem):
             self.geometry.save_whole(self.get_save_path(f"it{self.true_global_step}-whole"))
 
     def _save_grid(self, filename: str, name: str) -> None:
-        """One picture of all collected views: colours above, opacity below."""
+        """One picture of all collected views: colours above, opacity below, where there is anything to see through."""
         if not self._pictures:
             return
         views = sorted(self._pictures, key=lambda p: p[0])
         self._pictures = []
-        self.save_image_grid(
-            filename,
-            [
-                [
-                    {
-                        "type": "rgb",
-                        "img": torch.cat([v[1] for v in views], 1),
-                        "kwargs": {"data_format": "HWC"},
-                    }
-                ],
-                [
-                    {
-                        "type": "grayscale",
-                        "img": torch.cat([v[2] for v in views], 1),
-                        "kwargs": {"cmap": None, "data_range": (0, 1)},
-                    }
-                ],
-            ],
-            name=name,
-            step=self.true_global_step,
-        )
+        colours, opacity = (torch.cat([view[i] for view in views], 1) for i in (1, 2))
+        rows = [[{"type": "rgb", "img": colours, "kwargs": {"data_format": "HWC"}}]]
+        if bool((opacity < 1).any()):
+            grey = {"cmap": None, "data_range": (0, 1)}
+            rows.append([{"type": "grayscale", "img": opacity, "kwargs": grey}])
+        self.save_image_grid(filename, rows, name=name, step=self.true_global_step)

@@ -110,7 +110,7 @@ class PanoramaWorld(SceneWorld):
         super().__init__(name, labels())
         self.grid = grid
         fit = {"solver": "gauss-newton", "iterations": 1, "cg": 4} if grid else {"lr": 0.002, "steps": 8}
-        self.defaults = {  # without tries, a pilot had 1 blend in 12 samples
+        self.defaults = {  # without tries, pilots had 1 blend in 5 samples
             "levels": 24, "sigma_max": 80.0, "noise": "spherical", "constraint": "repaint", "cycles": 10,
             "tries": 4, **fit,
         }  # fmt: skip
