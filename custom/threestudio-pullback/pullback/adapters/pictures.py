@@ -58,7 +58,7 @@ class Pictures(BaseLift3DSystem):
             return
         views = sorted(self._pictures, key=lambda p: p[0])
         self._pictures = []
-        colours, opacity = (torch.cat([view[i] for view in views], 1) for i in (1, 2))
+        colours, opacity = (torch.cat(parts, 1) for parts in ([v[1] for v in views], [v[2] for v in views]))
         rows = [[{"type": "rgb", "img": colours, "kwargs": {"data_format": "HWC"}}]]
         if bool((opacity < 1).any()):
             grey = {"cmap": None, "data_range": (0, 1)}
