@@ -166,6 +166,7 @@ class Reference:
         """[PICTURES, D]."""
         file = self.out / f"{plan.slug(prompt)}-{self.scale:g}.safetensors"
         if not file.exists():
+            print(f"For KID: {PICTURES} pictures of the model for '{prompt}'", flush=True)
             self.model = self.model or models.load(self.path)
             words = itertools.islice(itertools.cycle(studio.view_words(held_out_cameras())), PICTURES)
             pictures = sample_pictures(self.model, [f"{prompt}, {word} view" for word in words], self.scale, seed=0)
