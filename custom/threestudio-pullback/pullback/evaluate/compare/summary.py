@@ -45,7 +45,7 @@ MEASURES = (
     Measure("r_precision", "CLIP R-precision", "quality", "higher", "share", "Park et al. 2021; among all prompts."),
     Measure("clip_iqa", "CLIP-IQA", "quality", "higher", "", "Wang et al. 2023; mean over 16 held-out views."),
     Measure("kid", "KID to the model's pictures", "quality", "lower", "",
-            "Bińkowski et al. 2018, unbiased, mean over prompts of 3 seeds or more: held-out views and model's pictures."),
+            "Bińkowski et al. 2018, unbiased, mean over prompts of 3 seeds and more: views and the model's pictures."),
     Measure("blend", "Blends", "quality", "lower", "share",
             "The held-out views are farther than rms 0.05 from every scene of the world."),
     Measure("rms", "Distance to the nearest scene", "quality", "lower", "", "rms over the held-out views; range 2."),
