@@ -78,6 +78,29 @@ class Constraint:
         return state
 
 
+class Wrapping(Constraint):
+    """A constraint that is another one, `constraint`, but for what a subclass overrides."""
+
+    constraint: Constraint
+
+    @property
+    def cycles(self) -> int:  # type: ignore[override]
+        return self.constraint.cycles
+
+    @property
+    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.constraint.orders
+
+    def target(self, visit: Visit) -> Tensor:
+        return self.constraint.target(visit)
+
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        return self.constraint.renoise(visit)
+
+    def review(self, sampler: Sampler, state: State) -> State:
+        return self.constraint.review(sampler, state)
+
+
 @dataclass(frozen=True)
 class Repaint(Constraint):
     """After each step σ → σ' go back up to σ with refreshed noise and repeat, `cycles` steps a level in all.

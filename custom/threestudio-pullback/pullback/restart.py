@@ -13,10 +13,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from .consistency import check
-from .constraint import Constraint, Visit
+from .constraint import Constraint, Wrapping
 from .errors import UserError
 from .noise import Coupling
 from .surface import Surface
@@ -30,7 +28,7 @@ LADDER: tuple[Coupling | str, ...] = (*[Surface()] * 12, *[Surface(share=0.5)] *
 
 
 @dataclass(frozen=True)
-class Restart(Constraint):
+class Restart(Wrapping):
     """Runs `constraint`; at the end, where `consistency.check` finds a blend, goes back and tries again.
 
     noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries; empty:
@@ -56,20 +54,6 @@ class Restart(Constraint):
     def __post_init__(self) -> None:
         if self.tries < 1 or self.checks < 1 or self.sigma <= 0 or not (self.limit is None or self.limit > 0):
             raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}.")
-
-    @property
-    def cycles(self) -> int:  # type: ignore[override]
-        return self.constraint.cycles
-
-    @property
-    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.constraint.orders
-
-    def target(self, visit: Visit) -> Tensor:
-        return self.constraint.target(visit)
-
-    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
-        return self.constraint.renoise(visit)
 
     def review(self, sampler: Sampler, state: State) -> State:
         """Keeps the parameters of the first try at `sigma`; sends an inconsistent end back there."""

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .constraint import Constraint, Visit
+from .constraint import Constraint, Visit, Wrapping
 from .errors import UserError
-
-if TYPE_CHECKING:
-    from .sampler import Sampler
-    from .state import State
 
 
 @dataclass(frozen=True)
-class Settle(Constraint):
+class Settle(Wrapping):
     """Runs `constraint`, and draws new noise for every visit after a step to a σ' below `sigma`.
 
     Noise kept along the path samples: which of the model's images it becomes is decided by one draw. But what all views
@@ -35,23 +30,9 @@ class Settle(Constraint):
             raise UserError(f"Settle needs sigma above 0, not {self.sigma}.")
 
     @property
-    def cycles(self) -> int:  # type: ignore[override]
-        return self.constraint.cycles
-
-    @property
-    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.constraint.orders
-
-    @property
     def noises(self) -> tuple:  # type: ignore[override]
         return self.constraint.noises
-
-    def target(self, visit: Visit) -> Tensor:
-        return self.constraint.target(visit)
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         source, memory = self.constraint.renoise(visit)
         return (visit.draw() if visit.sigma_next < self.sigma else source), memory
-
-    def review(self, sampler: Sampler, state: State) -> State:
-        return self.constraint.review(sampler, state)
