@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from pullback.diffreps.coordinates import pixel_centres
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import IterableDataset
 
 from ._framework import Updateable, register
-from .views_data import ViewsDataModule
+from .views_data import ShownViews, ViewsDataModule
 
 
 @dataclass
@@ -78,18 +78,8 @@ class TrainingView(IterableDataset, Updateable):
         return flat_view(self.cfg.height, self.cfg.width, self.cfg.batch_size)
 
 
-class EvaluationViews(Dataset):
+class EvaluationViews(ShownViews):
     """n_views equal views at the size of evaluation, one at a time, with their index [1]."""
-
-    def __init__(self, cfg: Any, n_views: int) -> None:
-        super().__init__()
-        self.cfg, self.n_views = cfg, n_views
-
-    def __len__(self) -> int:
-        return self.n_views
-
-    def __getitem__(self, index: int) -> int:
-        return index
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
         view = flat_view(self.cfg.eval_height, self.cfg.eval_width, len(indices))

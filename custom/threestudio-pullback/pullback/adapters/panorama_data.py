@@ -12,10 +12,10 @@ from pullback.errors import UserError
 from pullback.host.base import derive_seed
 from pullback.host.viewing import camera_batch
 from torch import Generator, Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import IterableDataset
 
 from ._framework import DRAWN_ANEW, Updateable, register
-from .views_data import ViewsDataModule
+from .views_data import ShownViews, ViewsDataModule
 
 
 @dataclass
@@ -97,18 +97,8 @@ class TrainingCrops(IterableDataset, Updateable):
         return crop_batch(views, self.cfg.height, self.cfg.width)
 
 
-class TurningViews(Dataset):
+class TurningViews(ShownViews):
     """n_views views round the horizon from azimuth 0°, to the left, one at a time, with their index [1]."""
-
-    def __init__(self, cfg: Any, n_views: int) -> None:
-        super().__init__()
-        self.cfg, self.n_views = cfg, n_views
-
-    def __len__(self) -> int:
-        return self.n_views
-
-    def __getitem__(self, index: int) -> int:
-        return index
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
         index = torch.tensor(indices)

@@ -5,9 +5,23 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ._framework import parse_structured
+
+
+class ShownViews(Dataset):
+    """n_views views to look at, shown one at a time; a subclass makes batches of their indices by `collate`."""
+
+    def __init__(self, cfg: Any, n_views: int) -> None:
+        super().__init__()
+        self.cfg, self.n_views = cfg, n_views
+
+    def __len__(self) -> int:
+        return self.n_views
+
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 class ViewsDataModule:
