@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pullback.diffreps.coordinates import pixel_centres
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
-from ._framework import Updateable, register
-from .views_data import ShownViews, ViewsDataModule
+from ._framework import register
+from .views_data import ShownViews, TrainingViews, ViewsDataModule, check_sizes
 
 
 @dataclass
@@ -31,9 +29,7 @@ class ImageDataConfig:
     n_test_views: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_views", "n_test_views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        check_sizes(self)
 
 
 def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
@@ -63,16 +59,8 @@ def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class TrainingView(IterableDataset, Updateable):
+class TrainingView(TrainingViews):
     """The same batch without end."""
-
-    def __init__(self, cfg: Any) -> None:
-        super().__init__()
-        self.cfg = cfg
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield {}
 
     def collate(self, _: Any) -> dict[str, Any]:
         return flat_view(self.cfg.height, self.cfg.width, self.cfg.batch_size)

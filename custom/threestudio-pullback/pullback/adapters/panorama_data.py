@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,9 @@ from pullback.errors import UserError
 from pullback.host.base import derive_seed
 from pullback.host.viewing import camera_batch
 from torch import Generator, Tensor
-from torch.utils.data import IterableDataset
 
-from ._framework import DRAWN_ANEW, Updateable, register
-from .views_data import ShownViews, ViewsDataModule
+from ._framework import DRAWN_ANEW, register
+from .views_data import ShownViews, TrainingViews, ViewsDataModule, check_sizes
 
 
 @dataclass
@@ -41,9 +39,7 @@ class PanoramaDataConfig:
     eval_elevation_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_views", "n_test_views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        check_sizes(self)
         for name in ("fovy", "elevation", "overlap"):
             try:
                 ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
@@ -70,22 +66,17 @@ def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, A
     }
 
 
-class TrainingCrops(IterableDataset, Updateable):
+class TrainingCrops(TrainingViews):
     """Batches without end; that of a step depends on (seed, step) alone.
 
     `step` is the index of the next batch. Drawing one moves it on, or the framework names it before it draws.
     """
 
     def __init__(self, cfg: Any) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         self.seed, self.step = torch.initial_seed(), 0
         ranges = (tuple(getattr(cfg, f"{name}_range")) for name in ("fovy", "elevation", "overlap"))
         self.crops = crops.RandomCrops(cfg.batch_size, *ranges)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield {}
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
         if DRAWN_ANEW:

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ._framework import parse_structured
+from ._framework import Updateable, parse_structured
+
+SIZES = ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_views", "n_test_views")
+"""What every config of such a datamodule has, by the host's names."""
+
+
+def check_sizes(cfg: Any) -> None:
+    """ValueError where one of a config's `SIZES` is below 1."""
+    for name in SIZES:
+        if getattr(cfg, name) < 1:
+            raise ValueError(f"`{name}` must be at least 1, not {getattr(cfg, name)}")
+
+
+class TrainingViews(IterableDataset, Updateable):
+    """Batches without end; a subclass makes them by `collate`."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            yield {}
 
 
 class ShownViews(Dataset):
