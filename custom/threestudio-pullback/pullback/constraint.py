@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -90,6 +90,10 @@ class Wrapping(Constraint):
     @property
     def orders(self) -> tuple[int, ...]:  # type: ignore[override]
         return self.constraint.orders
+
+    @property
+    def noises(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return self.constraint.noises
 
     def target(self, visit: Visit) -> Tensor:
         return self.constraint.target(visit)

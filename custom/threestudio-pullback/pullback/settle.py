@@ -29,10 +29,6 @@ class Settle(Wrapping):
         if not self.sigma > 0:
             raise UserError(f"Settle needs sigma above 0, not {self.sigma}.")
 
-    @property
-    def noises(self) -> tuple:  # type: ignore[override]
-        return self.constraint.noises
-
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         source, memory = self.constraint.renoise(visit)
         return (visit.draw() if visit.sigma_next < self.sigma else source), memory
