@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from compare import print_table
 from pullback.evaluate import naming, prompts, saved, worlds
-from pullback.evaluate.pictures import psnr, save_png
 from pullback.evaluate.worlds import StudioObject
+from pullback.pictures import psnr, save_png
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Path(__file__).with_suffix(".yaml")

@@ -15,7 +15,7 @@ from pullback.cli import TINY_MODEL
 from pullback.errors import NonFiniteError, UserError
 from pullback.evaluate import features, metrics, studio_classifier, worlds
 from pullback.evaluate.model import sample_pictures
-from pullback.evaluate.pictures import to_bytes
+from pullback.pictures import to_bytes
 from torch import Tensor
 
 PROMPTS = ["a red cube", "a blue ball", "a red cube with a blue ball"]

@@ -10,9 +10,9 @@ import torch
 from omegaconf import OmegaConf
 from pullback.adapters.background import GradientBackground
 from pullback.evaluate import captions, naming, worlds
-from pullback.evaluate.pictures import psnr
 from pullback.evaluate.worlds import StudioObject
 from pullback.host import viewing
+from pullback.pictures import psnr
 
 
 def cameras(n: int, seed: int = 0) -> torch.Tensor:

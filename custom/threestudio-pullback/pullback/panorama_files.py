@@ -7,7 +7,6 @@ up: the middle column looks along +x (azimuth 0), azimuth grows to the left of t
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import math
 from pathlib import Path
@@ -18,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import crops
+from . import crops, webpage
 from .errors import UserError, check_finite
+from .pictures import check_frames, to_bytes
 
 HERE = Path(__file__).parent
 # name: azimuth and elevation in degrees; the order of the files' documentation
@@ -95,17 +95,9 @@ def save_video(
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
     fovy = math.degrees(2 * math.atan(height / width))
     views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
-    frames: Any = [_bytes(view).numpy() for view in views]
+    frames: Any = [_frame(view) for view in views]
     imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore[call-arg]
-    # the encoder is a process of its own and says nothing when the disk is full
-    try:
-        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
-        with video:
-            written = video.count_frames()
-    except (OSError, RuntimeError):
-        written = 0
-    if written != count:
-        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and save again")
+    check_frames(path, count)
     return path
 
 
@@ -114,20 +106,8 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
 
     Raises UserError where Jinja is not installed.
     """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError:
-        raise UserError("the panorama's page needs Jinja: pip install jinja2") from None
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    style, script = (Markup((HERE / f"panorama_files.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    text = environment.get_template("panorama_files.html").render(
-        title=title,
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        picture=f"data:image/png;base64,{base64.b64encode(_png(equirect)).decode()}",
-    )
+    picture = f"data:image/png;base64,{base64.b64encode(_png(equirect)).decode()}"
+    text = webpage.render(HERE, "panorama_files", "the panorama's page", {}, title=title, picture=picture)
     path = Path(path)
     path.write_text(text, encoding="utf-8", newline="")
     return path
@@ -182,12 +162,11 @@ def _png(equirect: Tensor) -> bytes:
 def _picture(picture: Tensor) -> Any:
     from PIL import Image
 
-    return Image.fromarray(_bytes(picture).numpy())
+    return Image.fromarray(_frame(picture))
 
 
-def _bytes(picture: Tensor) -> Tensor:
-    """[3,H,W] in [−1, 1] as bytes [H,W,3], rounded; what is outside is cut off."""
-    return ((picture.detach().cpu() + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, -1).contiguous()
+def _frame(picture: Tensor) -> Any:
+    return to_bytes(picture.detach().cpu()).movedim(0, -1).contiguous().numpy()
 
 
 def _check(equirect: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
-"""Pictures in [-1,1]: how far apart two are, and as files."""
+"""Pictures in [-1,1]: how far apart two are, as bytes and as files; and whether a video came out whole."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
+
+from .errors import UserError
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -23,3 +26,20 @@ def save_png(path: Path, picture: Tensor) -> None:
     from PIL import Image
 
     Image.fromarray(to_bytes(picture).movedim(0, -1).numpy()).save(path)
+
+
+def check_frames(path: Path | str, count: int) -> None:
+    """UserError where the video at path holds another number of frames than `count`.
+
+    The encoder is a process of its own and says nothing when the disk is full.
+    """
+    import imageio.v2 as imageio
+
+    try:
+        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+        with video:
+            written = video.count_frames()
+    except (OSError, RuntimeError):
+        written = 0
+    if written != count:
+        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and save it again")

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from .. import models
 from ..errors import UserError
+from ..pictures import save_png
 from ..version import commit
 from . import naming, studio
 from .model import sample_pictures
-from .pictures import save_png
 from .prompts import OBJECTS, held_out_cameras
 from .runs import each, told, write_json
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, check_finite
-from .pictures import to_bytes
+from ..pictures import to_bytes
 from .studio_classifier import StudioClassifier, load_studio
 
 __all__ = ["Clip", "Features", "StudioClassifier", "load_clip", "load_studio"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import random
 import time
@@ -142,27 +141,12 @@ def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range
     return Batch(model, sigmas, noise, sirens, image, latents, settings, generator)
 
 
-@torch.no_grad()
-def reference(given: Batch) -> Tensor:
-    """The model's own pictures [N,3,H,W]: DDIM (Euler in VE coordinates) from y = σ_max ε."""
-    sigmas, views = given.sigmas.tolist(), list(range(len(given.noise)))
-    noisy = sigmas[0] * given.noise
-    for sigma, following in itertools.pairwise(sigmas):
-        x0 = given.denoise(noisy, sigma, views)
-        noisy = x0 + following / sigma * (noisy - x0)
-    return given.model.decode(noisy)
-
-
 def run_one(path: str, settings: Settings, seed: int, method: str, scale: float, numbers: range, out: Path) -> Any:
     """One task: its pictures as a file, and its row. seconds: of the processor."""
     from safetensors.torch import save_file
 
     given, start = batch(path, settings, seed, scale, numbers), time.process_time()
-    extra: dict[str, Any] = {}
-    if method == "reference":
-        pictures, nfe = reference(given), settings.levels * given.denoise.nfe_per_view * len(numbers)
-    else:
-        pictures, nfe, extra = images_methods.METHODS[method](given)
+    pictures, nfe, extra = images_methods.METHODS[method](given)
     seconds = time.process_time() - start
     tensors = {"pictures": pictures.contiguous()}
     if method == "ours":

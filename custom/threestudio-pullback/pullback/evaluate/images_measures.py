@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..host.base import derive_seed
+from ..pictures import psnr
 from . import captions, images, worlds
 from .images_methods import ABLATION
 from .metrics import diversity, kid
-from .pictures import psnr
 from .studio_classifier import load_studio
 
 EXACT = 256  # exact pictures that all sets of the curves are held against

@@ -1,4 +1,4 @@
-"""What makes the pictures of `pullback evaluate images`, each from a `Batch`: ours, its ablations, SDS and SJC."""
+"""What makes the pictures of `pullback evaluate images` from a `Batch`: ours, its ablations, SDS, SJC, the model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..denoiser import Sigma
 from ..noise import White
 from ..sampler import steps
 from ..solve import FirstOrder, GaussNewton, Solver
+from .model import ddim
 
 if TYPE_CHECKING:
     from .images import Batch
@@ -36,6 +37,14 @@ class Given:
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
         return source
+
+
+def reference(given: Batch) -> Made:
+    """The model's own pictures by DDIM, from the same noise and over the same levels."""
+    sigmas, count = given.sigmas.tolist(), len(given.noise)
+    latents = ddim(given.denoise, sigmas[0] * given.noise, sigmas, list(range(count)))
+    with torch.no_grad():
+        return given.model.decode(latents), given.settings.levels * given.denoise.nfe_per_view * count, {}
 
 
 def pulled_back(given: Batch, solver: Solver, before: Callable[[float], None] | None = None) -> Made:
@@ -124,7 +133,7 @@ def by_sjc(given: Batch) -> Made:
 
 METHODS: dict[str, Callable[[Batch], Made]] = {
     "ours": ours, "gauss-newton": gauss_newton, "chain-rule": chain_rule, "chain-rule-adam": chain_rule_adam,
-    "sds": by_sds, "sjc": by_sjc,
+    "sds": by_sds, "sjc": by_sjc, "reference": reference,
 }  # fmt: skip
 ABLATION = ("chain-rule-adam", "chain-rule", "gauss-newton")
 SINGLE = ("chain-rule", "gauss-newton")

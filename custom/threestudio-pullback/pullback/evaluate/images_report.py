@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pictures import save_png
 from . import images, images_chart
 from .images_measures import measure
 from .images_methods import ABLATION, METHODS
 from .known.report import table
-from .pictures import save_png
 from .runs import write_json, write_whole
 
 BAR = 25.0  # dB, of the median

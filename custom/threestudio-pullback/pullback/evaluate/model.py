@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import models, schedule
+from ..pictures import psnr, save_png
 from . import captions, naming, worlds
-from .pictures import psnr, save_png
 from .worlds import COLORS, StudioObject
 
 SHEET = [
@@ -42,10 +42,19 @@ def reconstruction_psnr(model: models.DiffusionModel, count: int, seed: int) -> 
 
 
 @torch.no_grad()
+def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], views: list[int] | None) -> Tensor:
+    """Latents [V,c,h,w] from y = σ_max ε at sigmas[0], by DDIM (Song et al. 2021): Euler in VE coordinates."""
+    for sigma, following in itertools.pairwise(sigmas):
+        x0 = denoise(noisy, sigma, views)
+        noisy = x0 + following / sigma * (noisy - x0)
+    return noisy
+
+
+@torch.no_grad()
 def sample_pictures(
     model: models.DiffusionModel, prompts: list[str], scale: float, seed: int, levels: int = 30
 ) -> Tensor:
-    """One picture [B,3,H,W] a prompt, by DDIM (Euler in VE coordinates), 32 at a time."""
+    """One picture [B,3,H,W] a prompt, by `ddim`, 32 at a time."""
     generator = torch.Generator().manual_seed(seed)
     sigmas = schedule.karras_sigmas(levels, 0.05, model.sigma_max, rho=5.0).tolist()
     pictures = []
@@ -56,10 +65,7 @@ def sample_pictures(
         denoise = models.GuidedDenoiser(model, lambda views, c=cond, u=uncond: (c, u), scale)
         shape = (len(batch), model.latent_channels, model.sample_size, model.sample_size)
         noisy = sigmas[0] * torch.randn(shape, generator=generator)
-        for sigma, following in itertools.pairwise(sigmas):
-            x0 = denoise(noisy, sigma, None)
-            noisy = x0 + following / sigma * (noisy - x0)
-        pictures.append(model.decode(noisy))
+        pictures.append(model.decode(ddim(denoise, noisy, sigmas, None)))
     return torch.cat(pictures)
 
 

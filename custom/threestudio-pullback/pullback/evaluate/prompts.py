@@ -16,10 +16,11 @@ import torch
 
 from ..commandline import ROOT
 from ..errors import UserError
+from ..pictures import psnr, save_png
 from ..version import commit
 from . import naming, worlds
-from .pictures import psnr, save_png
 from .process import run_logged
+from .runs import told, write_json
 from .saved import SavedRun
 from .worlds import StudioObject
 
@@ -117,18 +118,11 @@ def evaluate(
     known = {(r["prompt"], r["seed"]) for r in rows}
     todo = [(o, s) for s in seeds for o in objects if (o.caption, s) not in known]
     threads = max(1, (os.cpu_count() or 1) // workers)
-    start, before = time.time(), len(rows)
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(run_one, config, o, s, out, overrides, threads) for o, s in todo]
-        for future in as_completed(futures):
-            row = future.result()
+        for row in told((future.result() for future in as_completed(futures)), len(todo), _said):
             rows.append(row)
-            results.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
-            done = len(rows) - before
-            left = (time.time() - start) / done * (len(todo) - done)
-            verdict = row.get("failed") or f"{row['found']}, {row['psnr']:.1f} dB"
-            what = f"[{done}/{len(todo)}] {row['prompt']} (seed {row['seed']})"
-            print(f"{what}: {verdict}; {left / 60:.0f} min left", flush=True)
+            write_json(results, {"settings": settings, "rows": rows})
     overridden = f" {shlex.join(overrides)}" if overrides else ""
     command = f"pullback evaluate prompts --config {config} --seeds {','.join(map(str, seeds))}{overridden}"
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
@@ -136,3 +130,8 @@ def evaluate(
     head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
     (out / "prompts.md").write_text(head + table(rows))
     return rows
+
+
+def _said(row: dict[str, Any]) -> str:
+    verdict = row.get("failed") or f"{row['found']}, {row['psnr']:.1f} dB"
+    return f"{row['prompt']} (seed {row['seed']}): {verdict}"

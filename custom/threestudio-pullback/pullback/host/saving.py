@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..pictures import check_frames
 
 _RGB = {"data_format": "HWC", "data_range": (0, 1)}
 _GRAYSCALE = {"data_range": None, "cmap": "jet"}
@@ -195,7 +196,7 @@ class SaverMixin:
         else:
             # players want even sizes; the default, multiples of 16, would resize most pictures
             imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore
-            _check_frames(path, len(frames))
+            check_frames(path, len(frames))
         return path
 
     # ---- the rest
@@ -247,20 +248,6 @@ def _to_bytes(values: np.ndarray, data_range: tuple[float, float]) -> np.ndarray
     if high == low:
         return np.zeros(values.shape, np.uint8)
     return ((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
-
-
-def _check_frames(path: str, count: int) -> None:
-    """The encoder is a process of its own and says nothing when the disk is full."""
-    import imageio.v2 as imageio
-
-    try:
-        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
-        with video:
-            written = video.count_frames()
-    except (OSError, RuntimeError):
-        written = 0
-    if written != count:
-        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and test again")
 
 
 def _resize(img: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

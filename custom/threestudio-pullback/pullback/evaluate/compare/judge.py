@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import NonFiniteError, check_finite
+from ...pictures import to_bytes
 from .. import captions, features, metrics, naming, studio_classifier, worlds
-from ..pictures import to_bytes
 from ..prompts import held_out_cameras
 from ..saved import SavedRun
 from .plan import Method

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ... import webpage
 from ..runs import write_whole
 from . import extracts, page_data
 from .page_table import TITLES, compact, overlap, table
@@ -25,28 +24,18 @@ def build(folder: Path) -> Path:
 
     UserError where compare.json or a turntable is not what the format says, or Jinja is not there.
     """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError:
-        raise UserError("the report needs Jinja: pip install jinja2") from None
     from .page_curves import curves
 
     folder = Path(folder)
     data = page_data.read(folder)
-    style, script = (Markup((HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"compact": compact, "setting": _setting}
     by_place = {(run["method"], run["prompt"], run["seed"]): i for i, run in enumerate(data["runs"])}
     columns = table(data)
-    text = environment.get_template("page.html").render(
+    text = webpage.render(
+        HERE,
+        "page",
+        "the report",
+        {"compact": compact, "setting": _setting},
         **data,
-        style=style,
-        script=script,
-        # the page runs this script and no other, even if a text of the data should come to be read as HTML
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         lead=lead(data),
         columns=columns,
         groups=[(title, n) for name, title in TITLES.items() if (n := sum(c["group"] == name for c in columns))],

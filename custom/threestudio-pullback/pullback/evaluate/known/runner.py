@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import NonFiniteError, UserError
+from ...pictures import save_png
 from ...version import commit
-from ..pictures import save_png
 from ..runs import each, told, write_json
 from . import methods, world
 from .methods import Method
