@@ -10,7 +10,7 @@ import pytest
 import torch
 from pullback import GaussNewton, cli, diffreps, models
 from pullback.errors import UserError
-from pullback.evaluate import captions, images, images_measures, images_methods
+from pullback.evaluate import captions, images, images_measures, images_methods, images_results
 from pullback.fit import Fit
 from tiny_pipeline import build
 
@@ -170,7 +170,7 @@ def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp
 def test_a_folder_begun_with_fewer_samples_goes_on(model: str, tmp_path: Path):
     for count in (3, 6):
         images.evaluate(model, SMALL, 0, count, [1.0], 0, [], 0, tmp_path, 1)
-    results = images.Results(tmp_path, model, SMALL, 0)
+    results = images_results.Results(tmp_path, model, SMALL, 0)
     assert len(results.rows) == 4 and len(results.pictures("ours", 1.0)) == 6
 
 

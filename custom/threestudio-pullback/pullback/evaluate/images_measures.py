@@ -13,6 +13,7 @@ from ..host.base import derive_seed
 from ..pictures import psnr
 from . import captions, images, worlds
 from .images_methods import ABLATION
+from .images_results import Results
 from .metrics import diversity, kid
 from .studio_classifier import load_studio
 
@@ -65,7 +66,7 @@ def exact_pictures(count: int, seed: int) -> Tensor:
     return torch.cat(made)
 
 
-def measure(results: images.Results, scales: list[float], few: int, curve: list[float]) -> dict[str, Any]:
+def measure(results: Results, scales: list[float], few: int, curve: list[float]) -> dict[str, Any]:
     """All figures, as they go to OUT/images-figures.json."""
     pictures = results.pictures
     figures: dict[str, Any] = {"psnr": {}, "halves": {}, "curves": {}, "ablation": {}}

@@ -16,6 +16,7 @@ from ..pictures import save_png
 from . import images, images_chart
 from .images_measures import measure
 from .images_methods import ABLATION, METHODS
+from .images_results import Results
 from .known.report import table
 from .runs import write_json, write_whole
 
@@ -24,9 +25,7 @@ ACROSS = 16  # pictures in a row
 NAMES = {"ours": "pulled back", "reference": "the model's own (DDIM)", "sds": "SDS", "sjc": "SJC"}
 
 
-def write(
-    results: images.Results, samples: int, scales: list[float], few: int, curve: list[float], ablated: int
-) -> str:
+def write(results: Results, samples: int, scales: list[float], few: int, curve: list[float], ablated: int) -> str:
     """OUT/images.md with its pictures and images-figures.json; returns the text."""
     figures, out = measure(results, scales, few, curve), results.out
     write_json(out / "images-figures.json", figures)
@@ -134,7 +133,7 @@ def _grid(rows: list[Tensor]) -> Tensor:
     return torch.cat([torch.cat([*row], -1) for row in padded], -2)
 
 
-def _sheet(results: images.Results, out: Path, name: str, sets: dict[str, Tensor]) -> str:
+def _sheet(results: Results, out: Path, name: str, sets: dict[str, Tensor]) -> str:
     rows = {method: pictures[:ACROSS] for method, pictures in sets.items() if len(pictures)}
     if not rows:
         return ""
@@ -143,7 +142,7 @@ def _sheet(results: images.Results, out: Path, name: str, sets: dict[str, Tensor
     return f"\n![{name}; rows: {said}]({name}.png)\n"
 
 
-def _large(results: images.Results, out: Path, scales: list[float]) -> str:
+def _large(results: Results, out: Path, scales: list[float]) -> str:
     for scale in scales:
         large = results.pictures("ours", scale, "large")[:4]
         if len(large):
@@ -163,7 +162,7 @@ METHOD_NAMES = {
 }  # fmt: skip
 
 
-def _ablation(results: images.Results, out: Path, found: dict[str, Any]) -> str:
+def _ablation(results: Results, out: Path, found: dict[str, Any]) -> str:
     if not found:
         return ""
     text = "\n## Without the inverse metric\n\nGuidance 1, the same levels, noise and networks at the start.\n\n"
