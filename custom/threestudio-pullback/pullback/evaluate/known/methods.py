@@ -37,6 +37,7 @@ def pullback(
     momentum: float = 0.9,
     step: float = 1.5,
     tries: int = 0,
+    limit: float = 0.0,
     start: str = "fog",
     widen: float = 0.0,
     schedule: str = "karras",
@@ -55,6 +56,7 @@ def pullback(
     preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
     (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
     Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
+    limit: of self-consistency, above which it tries again; 0: the derived threshold.
     start: fog, or dense where the representation has a density: then sides hardly show through one another. schedule:
     karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
     gauss-newton (iterations, cg, damping). Raises UserError for other names.
@@ -77,12 +79,12 @@ def pullback(
         "adam": lambda: FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
-    once = _choice("constraint", constraint, constraints)()
+    once = presets.retried(_choice("constraint", constraint, constraints)(), noise, tries, limit=limit or None)
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
         diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
-        constraint=presets.retried(once, noise, tries), solver=_choice("solver", solver, solvers)(),
+        constraint=once, solver=_choice("solver", solver, solvers)(),
         order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}

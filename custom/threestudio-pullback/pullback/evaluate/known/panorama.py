@@ -13,7 +13,7 @@ from ...baselines import multidiffusion as _multidiffusion
 from ...diffreps.panorama import EquirectangularGrid, Panorama, SphereImage
 from ...errors import UserError
 from .outcome import Outcome
-from .sceneworld import SceneWorld
+from .sceneworld import BLEND, SceneWorld
 
 SHAPES = ("up", "down", "left", "right")
 SKIES = {"white": (0.6, 0.6, 0.6), "red": (0.6, -0.6, -0.6), "green": (-0.6, 0.6, -0.6), "blue": (-0.6, -0.6, 0.6)}
@@ -110,9 +110,9 @@ class PanoramaWorld(SceneWorld):
         super().__init__(name, labels())
         self.grid = grid
         fit = {"solver": "gauss-newton", "iterations": 1, "cg": 4} if grid else {"lr": 0.002, "steps": 8}
-        self.defaults = {  # without tries, pilots had 1 blend in 5 samples
+        self.defaults = {  # without tries, pilots had 1 blend in 5 samples; limit: what counts as a blend
             "levels": 24, "sigma_max": 80.0, "noise": "spherical", "constraint": "repaint", "cycles": 10,
-            "tries": 4, **fit,
+            "tries": 4, "limit": BLEND, **fit,
         }  # fmt: skip
         self.views = crops.RandomCrops(8, (FOVY, FOVY), (-60.0, 60.0), (0.625, 0.625))  # type: ignore[assignment]
         self.cameras = crops.cover(FOVY, 0.75)  # type: ignore[assignment]
