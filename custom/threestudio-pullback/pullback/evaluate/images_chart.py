@@ -40,11 +40,13 @@ def draw(file: Path, curves: Mapping[str, Mapping[float, Mapping[str, float]]], 
         pen.line((left, at(scales[0], 0)[1], right, at(scales[0], 0)[1]), fill=(200, 200, 200))
         for scale in scales:
             pen.text((at(scale, 0)[0] - 8, HEIGHT - FOOT + 6), f"{scale:g}", fill="black")
-        for method, colour in shown:
+        pen.text((right - 54, HEIGHT - 12), "guidance", fill="black")
+        for i, (method, colour) in enumerate(shown):
             line = sorted(curves[method].items())
-            pen.line([at(scale, v[key]) for scale, v in line], fill=colour, width=2)
-            for scale, v in line:
-                x, y = at(scale, v[key])
+            aside = 6 * i - 3 * (len(shown) - 1)  # so that no method hides another
+            points = [(at(scale, v[key])[0] + aside, at(scale, v[key])[1]) for scale, v in line]
+            pen.line(points, fill=colour, width=2)
+            for (x, y), (scale, v) in zip(points, line, strict=True):
                 pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
                 pen.line((x, at(scale, v[low])[1], x, at(scale, v[high])[1]), fill=colour)
     sheet.save(file)
