@@ -40,9 +40,11 @@ def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
     return [distance(first[a::2], second[1 - a :: 2]) for a in (0, 1)]
 
 
-def variety(pictures: Tensor, prompts: list[str]) -> float:
-    """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more."""
-    found = features(pictures)
+def variety(found: Tensor, prompts: list[str]) -> float:
+    """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more.
+
+    found: features [N,D].
+    """
     groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in images.PROMPTS]
     return statistics.mean(diversity(found[group][:, None]) for group in groups if len(group) > 1)
 
@@ -77,18 +79,21 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
             figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
         if scale in scales and both >= 6:
             x, y = features(ours[:both]), features(own[:both])
-            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0]}
+            asked = [images.prompt_of(results.seed, number) for number in range(both)]
+            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0], "diversity": {}}
+            if both > len(images.PROMPTS):  # so that some prompt has two
+                figures["halves"][scale]["diversity"] = {"ours": variety(x, asked), "reference": variety(y, asked)}
     exact = features(exact_pictures(EXACT, results.seed)) if curve else torch.empty(0)
     prompts = [images.prompt_of(results.seed, number) for number in range(few)]
     for scale in curve:
         for method in ("reference", "ours", "sds", "sjc"):
             some = pictures(method, scale)[:few]
-            if len(some) > len(images.PROMPTS):  # so that some prompt has two
+            if len(some) > len(images.PROMPTS):
                 rows = results.of(method, scale)
                 count = sum(row["count"] for row in rows)
                 figures["curves"].setdefault(method, {})[scale] = {
                     **distance(features(some), exact),
-                    "diversity": variety(some, prompts[: len(some)]),
+                    "diversity": variety(features(some), prompts[: len(some)]),
                     "evaluations": sum(row["nfe"] for row in rows) / count,
                     "seconds": sum(row["seconds"] for row in rows) / count,
                 }

@@ -112,6 +112,7 @@ def _sets(found: dict[float, Any]) -> dict[str, dict[str, Any]]:
             "even, odd": _kid(pair["ours"][0]), "odd, even": _kid(pair["ours"][1]),
             "floor": _kid(pair["reference"]),
             "contains 0": "both" if all(v["low"] <= 0 <= v["high"] for v in pair["ours"]) else "not both",
+            "diversity, ours and reference": " and ".join(f"{v:.3f}" for v in pair["diversity"].values()),
         }  # fmt: skip
     return lines
 
