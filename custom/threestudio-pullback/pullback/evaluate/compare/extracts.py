@@ -49,7 +49,8 @@ def write_sheet(file: Path, data: dict[str, Any]) -> None:
     draw = ImageDraw.Draw(sheet)
     runs = {(run["method"], run["prompt"], run["seed"]): run for run in data["runs"]}
     for column, method in enumerate(data["methods"]):
-        draw.text((column * wide + 1, 1), method["title"], fill="black")
+        fits = draw.textlength(method["title"]) < wide
+        draw.text((column * wide + 1, 1), method["title"] if fits else method["name"], fill="black")
         for row, prompt in enumerate(data["prompts"]):
             top = TITLE + row * (CELL + TITLE) + TITLE
             if column == 0:
