@@ -89,11 +89,11 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
         for method in ("reference", "ours", "sds", "sjc"):
             some = pictures(method, scale)[:few]
             if len(some) > len(images.PROMPTS):
-                rows = results.of(method, scale)
+                rows, found = results.of(method, scale), features(some)
                 count = sum(row["count"] for row in rows)
                 figures["curves"].setdefault(method, {})[scale] = {
-                    **distance(features(some), exact),
-                    "diversity": variety(features(some), prompts[: len(some)]),
+                    **distance(found, exact),
+                    "diversity": variety(found, prompts[: len(some)]),
                     "evaluations": sum(row["nfe"] for row in rows) / count,
                     "seconds": sum(row["seconds"] for row in rows) / count,
                 }
