@@ -358,6 +358,13 @@ def test_a_run_taken_again_counts_its_tries_and_its_checks():
     )  # a try begins anew after the first level; a check is 2 × 8 views, twice
 
 
+def test_a_worlds_limit_takes_the_place_of_the_threshold():
+    world = known.world("two-tone")
+    for limit, tries in ((100, 1), (1e-6, 2)):
+        outcome = methods.parse(f"pullback noise=shared tries=2 levels=6 steps=1 limit={limit}")(world, 0)
+        assert outcome.extra["tries"] == tries and outcome.extra["flagged"] == (tries == 2)
+
+
 def test_groups_of_worlds():
     assert known.expand("rings,gauss,rings")[:2] == ["rings", "gauss-square"]
     assert known.expand("all") == list(known.WORLDS)
