@@ -6,20 +6,20 @@ up: the middle column looks along +x (azimuth 0), azimuth grows to the left of t
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import crops, webpage
 from .errors import UserError, check_finite
-from .pictures import check_frames, to_bytes
+from .pictures import check_frames, to_image
 
 HERE = Path(__file__).parent
 # name: azimuth and elevation in degrees; the order of the files' documentation
@@ -74,7 +74,7 @@ def save_cube_map(path: Path | str, equirect: Tensor) -> Path:
     corner = torch.full_like(faces["front"], -1.0)
     cross = torch.cat([torch.cat([faces[n] if n else corner for n in row], 2) for row in CROSS], 1)
     for file, picture in [(path, cross), *((parts / f"{name}.png", face) for name, face in faces.items())]:
-        _picture(picture).save(file)
+        to_image(picture).save(file)
     return path
 
 
@@ -95,7 +95,7 @@ def save_video(
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
     fovy = math.degrees(2 * math.atan(height / width))
     views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
-    frames: Any = [_frame(view) for view in views]
+    frames: Any = [np.asarray(to_image(view)) for view in views]
     imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore[call-arg]
     check_frames(path, count)
     return path
@@ -106,7 +106,7 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
 
     Raises UserError where Jinja is not installed.
     """
-    picture = f"data:image/png;base64,{base64.b64encode(_png(equirect)).decode()}"
+    picture = webpage.picture(_png(equirect), "png")
     text = webpage.render(HERE, "panorama_files", "the panorama's page", {}, title=title, picture=picture)
     path = Path(path)
     path.write_text(text, encoding="utf-8", newline="")
@@ -155,18 +155,8 @@ def _png(equirect: Tensor) -> bytes:
     )
     info, file = PngInfo(), io.BytesIO()
     info.add_itxt("XML:com.adobe.xmp", packet)
-    _picture(equirect).save(file, "PNG", pnginfo=info)
+    to_image(equirect).save(file, "PNG", pnginfo=info)
     return file.getvalue()
-
-
-def _picture(picture: Tensor) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(_frame(picture))
-
-
-def _frame(picture: Tensor) -> Any:
-    return to_bytes(picture.detach().cpu()).movedim(0, -1).contiguous().numpy()
 
 
 def _check(equirect: Tensor) -> Tensor:

@@ -21,11 +21,16 @@ def to_bytes(pictures: Tensor) -> Tensor:
     return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
 
 
-def save_png(path: Path, picture: Tensor) -> None:
-    """Writes a picture [3,H,W] in [-1,1]."""
+def to_image(picture: Tensor) -> Any:
+    """A picture [3,H,W] in [-1,1], on any device, as Pillow's."""
     from PIL import Image
 
-    Image.fromarray(to_bytes(picture).movedim(0, -1).numpy()).save(path)
+    return Image.fromarray(to_bytes(picture.detach().cpu()).movedim(0, -1).numpy())
+
+
+def save_png(path: Path, picture: Tensor) -> None:
+    """Writes a picture [3,H,W] in [-1,1]."""
+    to_image(picture).save(path)
 
 
 def check_frames(path: Path | str, count: int) -> None:

@@ -32,3 +32,8 @@ def render(folder: Path, name: str, what: str, filters: Mapping[str, Callable[..
     environment.filters |= filters
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(f"{name}.html").render(**data, style=style, script=script, script_hash=script_hash)
+
+
+def picture(file: bytes, kind: str) -> str:
+    """The address of a picture that is in the page itself; kind: png, jpeg or webp."""
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"

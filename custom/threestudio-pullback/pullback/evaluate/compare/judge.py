@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import NonFiniteError, check_finite
-from ...pictures import to_bytes
+from ...pictures import to_image
 from .. import captions, features, metrics, naming, studio_classifier, worlds
 from ..prompts import held_out_cameras
 from ..saved import SavedRun
@@ -114,11 +114,8 @@ def said(row: dict[str, Any]) -> str:
 
 def save_strip(path: Path, frames: Tensor) -> None:
     """Writes frames [F,3,H,W] in [-1,1] side by side, as WebP; makes the folder."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(to_bytes(torch.cat(list(frames), -1)).movedim(0, -1).numpy())
-    picture.save(path, quality=85, method=6)
+    to_image(torch.cat(list(frames), -1)).save(path, quality=85, method=6)
 
 
 def _point(judging: Judging, run: SavedRun, views: Tensor, course: Course, prompt: str) -> dict[str, Any]:

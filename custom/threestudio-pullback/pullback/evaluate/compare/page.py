@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from pathlib import Path
@@ -93,7 +92,7 @@ def _picture(folder: Path, name: str | None) -> str | None:
     if name is None:
         return None
     kind = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}.get(Path(name).suffix.lower(), "webp")
-    return f"data:image/{kind};base64,{base64.b64encode((folder / name).read_bytes()).decode()}"
+    return webpage.picture((folder / name).read_bytes(), kind)
 
 
 def _setting(value: Any) -> str:

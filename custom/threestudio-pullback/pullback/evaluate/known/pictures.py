@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ...pictures import to_image
+
 PER_ROW = 16
 MARK = (220, 0, 0)
 BAR, WANTED = (70, 110, 180), (20, 20, 20)
@@ -69,7 +71,7 @@ def histograms(
             line = base - round(right / top * height)
             draw.line((left, line, end, line), fill=WANTED)
     for k, icon in enumerate([] if icons is None else icons):
-        side, pixels = foot - 6, (icon.clamp(-1, 1) + 1).mul(127.5).round().byte().movedim(0, -1)
-        picture = Image.fromarray(pixels.numpy()).resize((side, side), Image.Resampling.NEAREST)
+        side = foot - 6
+        picture = to_image(icon).resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(picture, (round(k * width / len(icons)) + 1, sheet.height - side - 1))  # pyright: ignore[reportArgumentType]
     sheet.save(file)
