@@ -18,10 +18,10 @@ from typing import Any
 
 import representations  # noqa: F401  (its worlds)
 import torch
-from pullback.commandline import parse_seeds
+from pullback.cli.arguments import parse_seeds
 from pullback.errors import UserError
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, report, runner
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, report, runner
 from pullback.version import commit
 
 KEPT, ALL = ("independent", "fresh"), ("shared", "independent", "smooth", "surface", "fresh")

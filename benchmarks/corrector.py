@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pullback.constraint import Constraint, Visit
+from pullback.constraints import Constraint, Visit
 from torch import Tensor
 
 

@@ -17,9 +17,12 @@ from pathlib import Path
 
 import torch
 from compare import print_table
-from pullback.evaluate import naming, prompts, saved, worlds
-from pullback.evaluate.worlds import StudioObject
-from pullback.pictures import psnr, save_png
+from pullback.evaluate import prompts
+from pullback.evaluate import saved_run as saved
+from pullback.evaluate.studio import naming
+from pullback.evaluate.studio import world as worlds
+from pullback.evaluate.studio.world import StudioObject
+from pullback.output.pictures import psnr, save_png
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Path(__file__).with_suffix(".yaml")

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from pullback.errors import UserError
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, pictures
-from pullback.evaluate.known.sceneworld import SceneWorld
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, pictures
+from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
 
 
 def rows_of(folder: Path, world: str, method: str) -> list[dict[str, Any]]:

@@ -36,8 +36,8 @@ def solvers(repeats: int) -> None:
     """
     import torch
     from pullback.diffreps.voxel import VoxelField, orbit
-    from pullback.evaluate.worlds import signed_distance
-    from pullback.solve import FirstOrder, Fit, GaussNewton, Solver
+    from pullback.evaluate.studio.world import signed_distance
+    from pullback.fitting.solvers import FirstOrder, Fit, GaussNewton, Solver
 
     views = orbit(torch.linspace(0, 50, VIEWS), torch.arange(VIEWS) * 360 / VIEWS)
     axis = torch.linspace(-1, 1, 48)
@@ -86,15 +86,15 @@ def solvers(repeats: int) -> None:
 
 def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
     """Seconds of a fit step and of a render of all views, and the process's peak memory in MB."""
-    from pullback.host.memory import keep_freed_memory
+    from pullback.host.training.memory import keep_freed_memory
 
     if keep:
         keep_freed_memory()
     import torch
-    from pullback.adapters.field import RenderedField
+    from pullback.adapters.rendered_field import RenderedField
     from pullback.host import config, launch, registry
-    from pullback.host.cameras import RandomCameras
-    from pullback.host.systems import parse_optimizer
+    from pullback.host.data.cameras import RandomCameras
+    from pullback.host.training.systems import parse_optimizer
 
     launch.load_parts()
     torch.manual_seed(0)

@@ -23,9 +23,9 @@ import torch
 from chart import Panel, loglog
 from compare import print_table
 from corrector import Corrector
-from pullback.constraint import Constraint
-from pullback.evaluate.known.gauss import GaussWorld, LinearBatch
-from pullback.evaluate.known.propagate import propagate, schedule
+from pullback.constraints import Constraint
+from pullback.evaluate.exact_worlds.gauss import GaussWorld, LinearBatch
+from pullback.evaluate.exact_worlds.propagate import propagate, schedule
 from torch import Tensor
 
 TALL = "tall (d = 16, n = 6)"

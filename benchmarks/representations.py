@@ -19,12 +19,12 @@ from typing import Any, cast
 
 import torch
 from pullback.diffreps import Linear, Pixels, SirenImage, VoxelField
-from pullback.evaluate import known
-from pullback.evaluate.known import scenes, statistics
-from pullback.evaluate.known.gauss import LinearBatch
-from pullback.evaluate.known.rings import PlaneWorld
-from pullback.evaluate.known.sceneworld import SceneWorld
-from pullback.host.encoders import HashGrid
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import scenes, statistics
+from pullback.evaluate.exact_worlds.gauss import LinearBatch
+from pullback.evaluate.exact_worlds.rings import PlaneWorld
+from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
+from pullback.host.scene.encoders import HashGrid
 from torch import Tensor, nn
 
 EXACT = {"solver": "gauss-newton", "iterations": 1, "cg": 1, "damping": 0.0}

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import torch
 from compare import print_table
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, report, runner
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, report, runner
 
 NAMES = ("sds", "sjc", "sdi inversion_steps=3")
 FACTOR = 4

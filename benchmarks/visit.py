@@ -59,11 +59,11 @@ class Clock:
 def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     """The demo's sampler, its state before the first visit, and the clock its parts report to."""
     import torch
-    from pullback.adapters.field import RenderedField
+    from pullback.adapters.rendered_field import RenderedField
+    from pullback.fitting.solvers import Fit
     from pullback.host import config, launch, registry
-    from pullback.host.cameras import RandomCameras
-    from pullback.host.systems import parse_optimizer
-    from pullback.solve import Fit
+    from pullback.host.data.cameras import RandomCameras
+    from pullback.host.training.systems import parse_optimizer
 
     overrides = [
         "system.prompt_processor.prompt=a cube with a red front and a blue back",
@@ -112,7 +112,7 @@ def main() -> None:
 
     from pullback.errors import UserError
     from pullback.host.config import load_config
-    from pullback.host.memory import keep_freed_memory
+    from pullback.host.training.memory import keep_freed_memory
 
     keep_freed_memory()
     planned = int(load_config(str(CONFIG), cli_args=["system.prompt_processor.prompt=x"]).system.guidance.fit_steps)

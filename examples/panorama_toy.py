@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pullback
 import torch
-from pullback import crops, panorama_files
-from pullback.diffreps import Panorama
+from pullback.output import panorama_files
+from pullback.views import crops
 from torch import Tensor
 
 SIZE = 24  # pixels of a crop's side
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
     prior = pullback.priors.SceneMixture(exact, 0.05)
     torch.manual_seed(args.seed)
-    panorama = Panorama(3, SIZE, SIZE, hidden=64, layers=3, omega=10.0)
+    panorama = pullback.diffreps.Panorama(3, SIZE, SIZE, hidden=64, layers=3, omega=10.0)
     solver, generator = pullback.FirstOrder(lr=2e-3, steps=8), torch.Generator().manual_seed(args.seed)
     sigmas = pullback.karras_sigmas(20, 0.1, 80.0, rho=3.0)
     views = crops.RandomCrops(8, fovy=(80.0, 100.0))  # fresh ones at every visit of a noise level

@@ -19,9 +19,10 @@ import pytorch_lightning as pl
 import torch
 from pullback.errors import NonFiniteError
 from pullback.host import find, launch, register
-from pullback.host.base import BaseModule, Updateable, derive_seed
+from pullback.host.base import BaseModule, Updateable
 from pullback.host.config import parse_structured
-from pullback.host.systems import BaseSystem
+from pullback.host.training.systems import BaseSystem
+from pullback.seeding import derive_seed
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 

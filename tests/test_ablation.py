@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, runner
-from pullback.linearise import FlatRender
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, runner
+from pullback.fitting.linearise import FlatRender
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from pullback.adapters.system import PullbackSystem
+from pullback.adapters.systems.sampling import PullbackSystem
 from pullback.host import launch
 from test_system import arguments, checkpoint, folder, same
 from tiny_pipeline import build

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from pullback.evaluate import captions
-from pullback.evaluate.worlds import StudioObject, all_objects
+from pullback.evaluate.studio import captions
+from pullback.evaluate.studio.world import StudioObject, all_objects
 
 
 def test_every_wording_holds_for_its_object() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pullback import cli
+from pullback.cli.arguments import parse_seeds
 
 LATE = ("diffusers", "transformers", "pytorch_lightning", "nerfacc", "omegaconf")
 
@@ -18,13 +19,13 @@ LATE = ("diffusers", "transformers", "pytorch_lightning", "nerfacc", "omegaconf"
     ("text", "seeds"), [("0-3", [0, 1, 2, 3]), ("5-5", [5]), ("0,2,5", [0, 2, 5]), ("7", [7]), ("12,3", [12, 3])]
 )
 def test_seeds_are_a_range_or_a_list(text: str, seeds: list[int]):
-    assert cli.parse_seeds(text) == seeds
+    assert parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-", "1,,2", "0..3", "1.5", "0-3,5", "x-y", "3-1", "-1"])
 def test_other_seeds_are_refused_with_the_two_ways_to_write_them(text: str):
     with pytest.raises(argparse.ArgumentTypeError, match="0-3 or 0,2,5") as refusal:
-        cli.parse_seeds(text)
+        parse_seeds(text)
     assert repr(text) in str(refusal.value)
 
 

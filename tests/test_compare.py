@@ -10,10 +10,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pullback import cli
-from pullback.commandline import TINY_CONFIG
 from pullback.errors import UserError
 from pullback.evaluate.compare import plan, runner, trial, tune
 from pullback.evaluate.compare.judge import Judging, judge
+from pullback.resources import TINY_CONFIG
 
 SMALL = [
     "data.batch_size=2", "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16",

@@ -8,7 +8,7 @@ import pullback
 import pytest
 import torch
 from pullback import diffreps, priors
-from pullback.constraint import Constraint, Visit
+from pullback.constraints import Constraint, Visit
 from pullback.errors import UserError
 from torch import nn
 

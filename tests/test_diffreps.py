@@ -8,7 +8,7 @@ import pytest
 import torch
 from pullback import diffreps
 from pullback.errors import UserError
-from pullback.linearise import FlatRender
+from pullback.fitting.linearise import FlatRender
 
 D = torch.float64
 POSES = diffreps.orbit(torch.tensor([10.0, 35.0], dtype=D), torch.tensor([20.0, -130.0], dtype=D))

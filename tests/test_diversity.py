@@ -8,8 +8,12 @@ import math
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.evaluate import diversity, diversity_report, naming, studio, worlds
-from pullback.evaluate.diversity import Results
+from pullback.evaluate.diversity import campaign as diversity
+from pullback.evaluate.diversity import report as diversity_report
+from pullback.evaluate.diversity.campaign import Results
+from pullback.evaluate.studio import field as studio
+from pullback.evaluate.studio import naming
+from pullback.evaluate.studio import world as worlds
 
 
 def test_an_empty_field_shows_the_studios_backdrop():

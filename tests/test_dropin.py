@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from pullback.adapters.anneal import Annealing
-from pullback.adapters.dropin import WEIGHTS
-from pullback.adapters.guidance import PullbackGuidance
+from pullback.adapters.guidance.annealing import Annealing
+from pullback.adapters.guidance.drop_in import WEIGHTS
+from pullback.adapters.guidance.guidance import PullbackGuidance
 from pullback.diffreps import orbit
 from pullback.errors import NonFiniteError, UserError
 from pullback.host.registry import _classes
 from pullback.noise import COUPLINGS
-from pullback.schedule import karras_sigmas
+from pullback.sampling.schedule import karras_sigmas
 from tiny_pipeline import build
 from torch import Tensor
 

@@ -11,11 +11,14 @@ import pytest
 import tiny_pipeline
 import torch
 from pullback import models
-from pullback.cli import TINY_MODEL
 from pullback.errors import NonFiniteError, UserError
-from pullback.evaluate import features, metrics, studio_classifier, worlds
-from pullback.evaluate.model import sample_pictures
-from pullback.pictures import to_bytes
+from pullback.evaluate import metrics
+from pullback.evaluate.metrics import features
+from pullback.evaluate.studio import classifier as studio_classifier
+from pullback.evaluate.studio import world as worlds
+from pullback.evaluate.studio.model import sample_pictures
+from pullback.output.pictures import to_bytes
+from pullback.resources import TINY_MODEL
 from torch import Tensor
 
 PROMPTS = ["a red cube", "a blue ball", "a red cube with a blue ball"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pullback.errors import UserError
-from pullback.evaluate.known import pictures
+from pullback.evaluate.exact_worlds import pictures
 
 _spec = importlib.util.spec_from_file_location("figures", Path(__file__).parents[1] / "benchmarks" / "figures.py")
 assert _spec is not None and _spec.loader is not None

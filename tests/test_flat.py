@@ -10,9 +10,12 @@ import torch
 import yaml
 from PIL import Image
 from pullback import diffreps
-from pullback.adapters import flat, image, image_data
+from pullback.adapters.data import images as image_data
+from pullback.adapters.flat import images as image
+from pullback.adapters.flat import renderer as flat
 from pullback.errors import UserError
-from pullback.host import cameras, launch
+from pullback.host import launch
+from pullback.host.data import cameras
 from pullback.host.registry import find
 from tiny_pipeline import build
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
-from pullback.host.background import NeuralEnvironmentMapBackground, SolidColorBackground, TexturedBackground
+from pullback.host.scene.background import NeuralEnvironmentMapBackground, SolidColorBackground, TexturedBackground
 
 
 def directions(n: int = 3) -> torch.Tensor:

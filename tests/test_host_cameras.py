@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
-from pullback.host.cameras import RandomCameraDataModule, RandomCameras, TurntableCameras
 from pullback.host.config import load_config
+from pullback.host.data.cameras import RandomCameraDataModule, RandomCameras, TurntableCameras
 from pullback.host.registry import find
-from pullback.host.viewing import camera_rays, look_at, on_sphere
+from pullback.views.cameras import camera_rays, look_at, on_sphere
 
 STILL = {"camera_perturb": 0.0, "center_perturb": 0.0, "up_perturb": 0.0}
 

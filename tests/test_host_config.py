@@ -10,7 +10,7 @@ import host_toy
 import pytest
 from pullback.errors import UserError
 from pullback.host import find, register
-from pullback.host.base import BaseModule, BaseObject, Updateable, derive_seed
+from pullback.host.base import BaseModule, BaseObject, Updateable
 from pullback.host.config import (
     C,
     C_max,
@@ -21,6 +21,7 @@ from pullback.host.config import (
     load_config,
     parse_structured,
 )
+from pullback.seeding import derive_seed
 
 TOY = host_toy.CONFIG.format(root="outputs")
 

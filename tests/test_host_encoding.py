@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
-from pullback.host.encoding import Frequency, HashGrid, SphericalHarmonics, get_encoding
-from pullback.host.interpolation import gather, lookup_voxels
-from pullback.host.networks import get_activation, get_mlp
+from pullback.host.scene.encoding import Frequency, HashGrid, SphericalHarmonics, get_encoding
+from pullback.host.scene.interpolation import gather, lookup_voxels
+from pullback.host.scene.networks import get_activation, get_mlp
 
 
 def double_grid(**options) -> HashGrid:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.host.exporter import DummyExporter, MeshExporter
-from pullback.host.material import NoMaterial
-from pullback.host.saving import SaverMixin
-from pullback.host.volume_grid import VolumeGrid
+from pullback.host.scene.exporter import DummyExporter, MeshExporter
+from pullback.host.scene.material import NoMaterial
+from pullback.host.scene.volume_grid import VolumeGrid
+from pullback.host.training.saving import SaverMixin
 
 RADIUS, SIZE, BALL = 1.5, 40, 0.8
 

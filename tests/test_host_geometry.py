@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import math
 
-import pullback.host.implicit_volume
-import pullback.host.volume_grid  # noqa: F401
+import pullback.host.scene.implicit_volume
+import pullback.host.scene.volume_grid  # noqa: F401
 import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import NonFiniteError, UserError
 from pullback.host.config import load_config
-from pullback.host.mesh import Mesh, grid_points, remove_specks
 from pullback.host.registry import find
+from pullback.host.scene.mesh import Mesh, grid_points, remove_specks
 
 HASH = {"otype": "HashGrid", "n_levels": 3, "n_features_per_level": 2, "log2_hashmap_size": 10}
 HASH |= {"base_resolution": 4, "per_level_scale": 2.0}

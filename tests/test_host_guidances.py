@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from pullback.errors import NonFiniteError, UserError
+from pullback.host.distillation.sdi import StableDiffusionSDIGuidance
+from pullback.host.distillation.sds import StableDiffusionGuidance
+from pullback.host.distillation.vsd import StableDiffusionVSDGuidance
 from pullback.host.prompts import PromptUtils
-from pullback.host.sdi_guidance import StableDiffusionSDIGuidance
-from pullback.host.sds_guidance import StableDiffusionGuidance
-from pullback.host.vsd_guidance import StableDiffusionVSDGuidance
 from tiny_pipeline import build
 from torch import Tensor
 

@@ -19,10 +19,10 @@ import pytest
 import torch
 from pullback.errors import UserError
 from pullback.host import launch
-from pullback.host.callbacks import Interrupted, ProgressLine, SafeStop
-from pullback.host.checkpoint import AtomicCheckpointIO
 from pullback.host.config import load_config
-from pullback.host.saving import SaverMixin
+from pullback.host.training.callbacks import Interrupted, ProgressLine, SafeStop
+from pullback.host.training.checkpoint import AtomicCheckpointIO
+from pullback.host.training.saving import SaverMixin
 
 PROMPT = "system.prompt=a cube: red [big]"
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.host.material import DiffuseWithPointLightMaterial, NoMaterial
+from pullback.host.scene.material import DiffuseWithPointLightMaterial, NoMaterial
 
 
 def lit(**cfg) -> DiffuseWithPointLightMaterial:

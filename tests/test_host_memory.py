@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from pullback.host.memory import keep_freed_memory
+from pullback.host.training.memory import keep_freed_memory
 took = keep_freed_memory() if sys.argv[1] == "keep" else False
 def faults(n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import math
 
-import pullback.host.background
-import pullback.host.implicit_volume
-import pullback.host.material
-import pullback.host.volume_grid  # noqa: F401
+import pullback.host.scene.background
+import pullback.host.scene.implicit_volume
+import pullback.host.scene.material
+import pullback.host.scene.volume_grid  # noqa: F401
 import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
-from pullback.host.cameras import RandomCameras
 from pullback.host.config import load_config, parse_structured
+from pullback.host.data.cameras import RandomCameras
 from pullback.host.registry import find
-from pullback.host.renderer import NeRFVolumeRenderer
-from pullback.host.samples import DenseSamples, ray_box
+from pullback.host.scene.renderer import NeRFVolumeRenderer
+from pullback.host.scene.samples import DenseSamples, ray_box
 
 FACT = {"grid_prune": False, "num_samples_per_ray": 64}
 

@@ -10,8 +10,20 @@ import pytest
 import torch
 from pullback import GaussNewton, cli, diffreps, models
 from pullback.errors import UserError
-from pullback.evaluate import captions, images, images_measures, images_methods, images_results
-from pullback.fit import Fit
+from pullback.evaluate.images import (
+    campaign as images,
+)
+from pullback.evaluate.images import (
+    measures as images_measures,
+)
+from pullback.evaluate.images import (
+    methods as images_methods,
+)
+from pullback.evaluate.images import (
+    results as images_results,
+)
+from pullback.evaluate.studio import captions
+from pullback.fitting.problem import Fit
 from tiny_pipeline import build
 
 SMALL = images.Settings(

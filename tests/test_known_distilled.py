@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, scenes
-from pullback.evaluate.known.rings import PlaneWorld
-from pullback.evaluate.known.sceneworld import SceneWorld
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, scenes
+from pullback.evaluate.exact_worlds.rings import PlaneWorld
+from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
 
 BASELINES = ("sds", "sjc", "sdi")
 SMOOTHING = 0.1

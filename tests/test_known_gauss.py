@@ -13,9 +13,9 @@ from itertools import pairwise
 import pullback
 import pytest
 import torch
-from pullback.constraint import Constraint
-from pullback.evaluate.known.gauss import GaussWorld
-from pullback.evaluate.known.propagate import propagate, schedule
+from pullback.constraints import Constraint
+from pullback.evaluate.exact_worlds.gauss import GaussWorld
+from pullback.evaluate.exact_worlds.propagate import propagate, schedule
 
 karras = partial(pullback.karras_sigmas, sigma_min=0.01, sigma_max=40.0)
 settling = partial(pullback.settling_sigmas, sigma_min=0.01, sigma_max=10.0)

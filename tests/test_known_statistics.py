@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from pullback.evaluate.known import measures, statistics
+from pullback.evaluate.exact_worlds import measures, statistics
 
 D = torch.float64
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from pullback import diffreps
 from pullback.errors import UserError
-from pullback.evaluate import known
-from pullback.evaluate.known import methods, runner, scenes
-from pullback.evaluate.known.gauss import GaussWorld
-from pullback.evaluate.known.propagate import propagate, schedule
-from pullback.evaluate.known.sceneworld import BLEND, SMOOTHING
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods, runner, scenes
+from pullback.evaluate.exact_worlds.gauss import GaussWorld
+from pullback.evaluate.exact_worlds.propagate import propagate, schedule
+from pullback.evaluate.exact_worlds.sceneworld import BLEND, SMOOTHING
+from pullback.fitting import FlatRender
 
 D = torch.float64
 
@@ -51,7 +52,7 @@ def test_a_field_of_fixed_cameras_renders_as_a_voxel_field_does(two_tone):
 
 def test_fixed_cameras_have_forward_derivatives_and_their_adjoint(two_tone):
     field = two_tone.diffrep()
-    function = pullback.linearise.FlatRender(field, two_tone.cameras[:2])
+    function = FlatRender(field, two_tone.cameras[:2])
     start = function.flat + 0.3 * torch.randn(function.flat.shape, generator=seeded(0))
     render, push, pull = function.linearise(start)
     v, w = torch.randn(start.shape, generator=seeded(1)), torch.randn(render.shape, generator=seeded(2))

@@ -12,11 +12,11 @@ import pullback
 import pytest
 import torch
 from pullback import diffreps, priors
-from pullback.constraint import Constraint, Visit
+from pullback.constraints import Constraint, Visit
 from pullback.errors import UserError
-from pullback.evaluate.known.gauss import GaussWorld
-from pullback.evaluate.known.propagate import propagate, schedule
-from pullback.linearise import FlatRender
+from pullback.evaluate.exact_worlds.gauss import GaussWorld
+from pullback.evaluate.exact_worlds.propagate import propagate, schedule
+from pullback.fitting.linearise import FlatRender
 
 D = torch.float64
 

@@ -8,15 +8,16 @@ import math
 import pullback
 import pytest
 import torch
-from pullback import crops, diffreps
+from pullback import diffreps
 from pullback.baselines import multidiffusion
 from pullback.errors import UserError
-from pullback.evaluate import known
-from pullback.evaluate.known import methods
-from pullback.evaluate.known import panorama as scenes
-from pullback.evaluate.known.sceneworld import BLEND
-from pullback.fit import Fit
-from pullback.linearise import FlatRender
+from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.exact_worlds import methods
+from pullback.evaluate.exact_worlds import panorama as scenes
+from pullback.evaluate.exact_worlds.sceneworld import BLEND
+from pullback.fitting.linearise import FlatRender
+from pullback.fitting.problem import Fit
+from pullback.views import crops
 
 D = torch.float64
 VIEWS = crops.look(

@@ -10,10 +10,12 @@ import torch
 import yaml
 from checkpoints import same
 from PIL import Image
-from pullback import crops
-from pullback.adapters import panorama, panorama_data
-from pullback.host import cameras, launch
+from pullback.adapters.data import panoramas as panorama_data
+from pullback.adapters.flat import panoramas as panorama
+from pullback.host import launch
+from pullback.host.data import cameras
 from pullback.host.registry import find
+from pullback.views import crops
 from tiny_pipeline import build
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

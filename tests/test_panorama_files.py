@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pullback import panorama_files
 from pullback.errors import NonFiniteError, UserError
+from pullback.output import panorama_files
 from test_report_page import BROWSERS
 from torch import Tensor
 

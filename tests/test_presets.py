@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pullback
 import pytest
-from pullback.adapters.options import Options, make_constraint
+from pullback.adapters.guidance.options import Options, make_constraint
 from pullback.errors import UserError
-from pullback.evaluate.known import methods
-from pullback.presets import PRESETS, retried
-from pullback.restart import LADDER, Restart
+from pullback.evaluate.exact_worlds import methods
+from pullback.sampling.presets import PRESETS, retried
+from pullback.sampling.restart import LADDER, Restart
 
 
 def test_a_preset_is_arguments_of_sample():

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
-from pullback.host.regularisers import REGULARISERS
+from pullback.host.training.regularisers import REGULARISERS
 
 OPTIONS = {"convexity_res": 8, "emptiness_scale": 10.0, "center_ratio": 0.5}
 

@@ -18,8 +18,10 @@ import pytest
 import report_example
 from PIL import Image
 from pullback.errors import UserError
-from pullback.evaluate.compare import extracts, page, page_data, page_table
-from pullback.evaluate.compare.page_curves import MOST_POINTS, mean_line
+from pullback.evaluate.compare.report import data as page_data
+from pullback.evaluate.compare.report import extracts, page
+from pullback.evaluate.compare.report import table as page_table
+from pullback.evaluate.compare.report.curves import MOST_POINTS, mean_line
 from scipy import stats
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

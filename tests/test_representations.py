@@ -16,8 +16,9 @@ from typing import Any
 import pullback
 import pytest
 import torch
-from pullback import crops, diffreps, priors
+from pullback import diffreps, priors
 from pullback.errors import UserError
+from pullback.views import crops
 from torch import Tensor, nn
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -9,9 +9,10 @@ import pullback
 import pytest
 import torch
 from pullback import diffreps, priors
-from pullback.consistency import check
 from pullback.errors import UserError
-from pullback.restart import Restart
+from pullback.sampling.consistency import check
+from pullback.sampling.restart import Restart
+from pullback.sampling.state import State
 from torch import Tensor, nn
 
 D = torch.float64
@@ -78,7 +79,7 @@ def sampler(noises: tuple, seed: int = 0, **options) -> tuple[pullback.Sampler, 
     return made, rep
 
 
-def run(made: pullback.Sampler) -> list[pullback.sampler.State]:
+def run(made: pullback.Sampler) -> list[State]:
     states = [made.initial()]
     while states[-1].sigma > 0:
         states.append(made.visit(states[-1]))

@@ -14,10 +14,10 @@ import pytest
 PARENT = """
 import sys
 sys.path[:0] = [{tests!r}]
-from pullback.evaluate import runs
+from pullback.evaluate import campaign
 import test_runs
 if __name__ == "__main__":
-    list(runs.each(test_runs.note_and_wait, [({folder!r}, 0), ({folder!r}, 1)], 2))
+    list(campaign.each(test_runs.note_and_wait, [({folder!r}, 0), ({folder!r}, 1)], 2))
 """
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from pullback import schedule
 from pullback.errors import UserError
+from pullback.sampling import schedule
 
 
 def test_ends_are_exact_and_last_is_zero():

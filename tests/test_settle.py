@@ -7,7 +7,7 @@ import math
 import pullback
 import pytest
 import torch
-from pullback.constraint import Constraint
+from pullback.constraints import Constraint
 from pullback.errors import UserError
 from test_constraint import visit
 

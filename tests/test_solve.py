@@ -9,8 +9,8 @@ import pytest
 import torch
 from pullback import FirstOrder, GaussNewton, Outcome, diffreps
 from pullback.errors import NonFiniteError, UserError
-from pullback.linearise import conjugate_gradients
-from pullback.solve import Fit
+from pullback.fitting.linearise import conjugate_gradients
+from pullback.fitting.solvers import Fit
 from torch import nn
 
 D = torch.float64

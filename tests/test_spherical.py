@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from pullback import crops, noise
+from pullback import noise
 from pullback.errors import UserError
-from pullback.spherical import Spherical
+from pullback.noise.spherical import Spherical
+from pullback.views import crops
 
 D = torch.float64
 SIZE = 48
@@ -123,7 +124,7 @@ def test_a_crop_sees_the_same_noise_in_any_batch_and_for_any_width():
 
 
 def test_a_frameworks_batch_is_crops_too():
-    from pullback.host.viewing import camera_batch
+    from pullback.views.cameras import camera_batch
 
     views = crops.look(TILTS.float(), AZIMUTHS.float(), 70.0)
     batch = camera_batch(views["c2w"], views["fovy"], SIZE, SIZE, normalize=True)

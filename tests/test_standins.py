@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from pullback.cuda_standins import launch
 from pullback.errors import UserError
-from pullback.host.encoders import HashGrid
-from pullback.standins import launch
+from pullback.host.scene.encoders import HashGrid
 
 MODULES = Path(launch.__file__).parent / "modules"
 REPOSITORY = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import nerfacc
 import pytest
 import torch
 from nerfacc.data_specs import RayIntervals
-from pullback.standins import grids, install, segments
+from pullback.cuda_standins import grids, install, segments
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from pullback import noise
 from pullback.diffreps import orbit
 from pullback.errors import UserError
-from pullback.surface import Surface, evenly
+from pullback.noise.surface import Surface, evenly
 
 D = torch.float64
 SHAPE = (4, 3, 48, 48)

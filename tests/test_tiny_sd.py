@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from pullback import models
-from pullback.commandline import TINY_MODEL
-from pullback.evaluate import model, naming, prompts
-from pullback.evaluate.worlds import StudioObject
+from pullback.evaluate import prompts
+from pullback.evaluate.studio import model, naming
+from pullback.evaluate.studio.world import StudioObject
+from pullback.resources import TINY_MODEL
 from safetensors.torch import load_file
 
 
@@ -76,7 +77,7 @@ def test_the_card_says_how_it_was_made():
 
 @pytest.mark.slow
 def test_a_prompt_becomes_the_nerf_of_the_object_it_names(tmp_path):
-    from pullback.commandline import TINY_CONFIG
+    from pullback.resources import TINY_CONFIG
 
     obj = StudioObject("cube", "red", "blue")
     row = prompts.run_one(TINY_CONFIG, obj, 0, tmp_path, [], threads=torch.get_num_threads())

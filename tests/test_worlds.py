@@ -9,10 +9,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pullback.adapters.background import GradientBackground
-from pullback.evaluate import captions, naming, worlds
-from pullback.evaluate.worlds import StudioObject
-from pullback.host import viewing
-from pullback.pictures import psnr
+from pullback.evaluate.studio import captions, naming
+from pullback.evaluate.studio import world as worlds
+from pullback.evaluate.studio.world import StudioObject
+from pullback.output.pictures import psnr
+from pullback.views import cameras as viewing
 
 
 def cameras(n: int, seed: int = 0) -> torch.Tensor:

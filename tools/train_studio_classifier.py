@@ -19,11 +19,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from pullback import models
-from pullback.commandline import TINY_MODEL
-from pullback.evaluate import metrics, naming, worlds
-from pullback.evaluate.captions import DIRECTIONS
-from pullback.evaluate.model import sample_pictures
-from pullback.evaluate.studio_classifier import SIZE, Network, StudioClassifier, labels, load_studio
+from pullback.evaluate import metrics
+from pullback.evaluate.studio import naming
+from pullback.evaluate.studio import world as worlds
+from pullback.evaluate.studio.captions import DIRECTIONS
+from pullback.evaluate.studio.classifier import SIZE, Network, StudioClassifier, labels, load_studio
+from pullback.evaluate.studio.model import sample_pictures
+from pullback.resources import TINY_MODEL
 from safetensors.torch import save_file
 from torch import Tensor
 

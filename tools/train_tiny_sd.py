@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pullback.evaluate import captions, worlds
+from pullback.evaluate.studio import captions
+from pullback.evaluate.studio import world as worlds
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

@@ -1,5 +1,5 @@
 """What threestudio's launch.py imports from its custom/ folder: enters the adapters into its registry."""
 
-from .doorway import enter
+from .registration import enter
 
 enter()

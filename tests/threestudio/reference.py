@@ -42,7 +42,7 @@ def recorded(function: Callable[..., Any], into: list[Any]) -> Callable[..., Any
 
 def main(root: str, request: str, answer: str) -> None:
     sys.path.insert(0, root)
-    from pullback.standins.install import install
+    from pullback.cuda_standins.install import install
 
     install()
     asked = torch.load(request, weights_only=True)

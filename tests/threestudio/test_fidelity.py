@@ -15,7 +15,18 @@ import diffusers
 import pytest
 import torch
 from conftest import REPOSITORY, Threestudio
-from pullback.host import distillation, sdi_guidance, sds_guidance, vsd_guidance
+from pullback.host.distillation import (
+    guidance as distillation,
+)
+from pullback.host.distillation import (
+    sdi as sdi_guidance,
+)
+from pullback.host.distillation import (
+    sds as sds_guidance,
+)
+from pullback.host.distillation import (
+    vsd as vsd_guidance,
+)
 from pullback.host.prompts import PromptUtils
 
 sys.path.insert(0, str(REPOSITORY / "tests"))

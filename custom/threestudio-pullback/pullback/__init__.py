@@ -1,16 +1,13 @@
 """Sample the parameters of a differentiable representation by pulled-back reverse diffusion."""
 
 from . import denoiser, diffreps, errors, noise, priors
-from .constraint import Projection, Repaint
-from .langevin import Langevin
-from .presets import preset
-from .restart import Restart
-from .sampler import Sampler, sample, steps
-from .schedule import karras_sigmas, settling_sigmas
-from .settle import Settle
-from .solve import FirstOrder, GaussNewton, Outcome
-
-__version__ = "0.1.0"
+from .constraints import Langevin, Projection, Repaint, Settle
+from .fitting import FirstOrder, GaussNewton, Outcome
+from .sampling.presets import preset
+from .sampling.restart import Restart
+from .sampling.sampler import Sampler, sample, steps
+from .sampling.schedule import karras_sigmas, settling_sigmas
+from .version import __version__
 
 __all__ = [
     "FirstOrder",
@@ -22,6 +19,7 @@ __all__ = [
     "Restart",
     "Sampler",
     "Settle",
+    "__version__",
     "denoiser",
     "diffreps",
     "errors",

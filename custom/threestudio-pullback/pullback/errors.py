@@ -19,3 +19,8 @@ def check_finite(tensor: Tensor, what: str) -> Tensor:
         view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
         raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")
     return tensor
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, or its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

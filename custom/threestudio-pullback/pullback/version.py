@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 
-from . import __version__
+__version__ = "0.1.0"
 
 
 @functools.cache

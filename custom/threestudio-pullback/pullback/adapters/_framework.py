@@ -23,15 +23,15 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
 
     DRAWN_ANEW = True
 else:
-    from ..host.background import BaseBackground
     from ..host.base import BaseModule, BaseObject, Updateable, get_device
     from ..host.config import C, config_to_primitive, parse_structured
-    from ..host.geometry import BaseGeometry
-    from ..host.material import BaseMaterial
     from ..host.registry import _classes as registered
     from ..host.registry import find, info, register, warn
-    from ..host.renderer import Renderer
-    from ..host.systems import BaseLift3DSystem, BaseSystem
+    from ..host.scene.background import BaseBackground
+    from ..host.scene.geometry import BaseGeometry
+    from ..host.scene.material import BaseMaterial
+    from ..host.scene.renderer import Renderer
+    from ..host.training.systems import BaseLift3DSystem, BaseSystem
 
     DRAWN_ANEW = False
     """Whether `batch_of_step` draws the batch of a step, after the dataset's update_step, and not the loader."""
@@ -93,5 +93,5 @@ def calling_system() -> Any:
 def load_adapters() -> None:
     """Imports every adapter, which enters its names into the framework's registry."""
     package = importlib.import_module("pullback.adapters")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from pullback.errors import UserError
-from pullback.host.base import derive_seed
+from pullback.seeding import derive_seed
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -46,7 +46,7 @@ def keep_checkpoints_whole(trainer: Any) -> None:
 
     Older versions of Lightning write in place. A checkpoint plugin of the user's own stays.
     """
-    from pullback.host.checkpoint import AtomicCheckpointIO  # by now threestudio has loaded Lightning
+    from pullback.host.training.checkpoint import AtomicCheckpointIO  # by now threestudio has loaded Lightning
     from pytorch_lightning.plugins.io import TorchCheckpointIO
 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:

@@ -13,14 +13,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..consistency import check
 from ..denoiser import Sigma
 from ..errors import NonFiniteError, UserError, check_finite
-from ..linearise import trainable
+from ..fitting.linearise import trainable
 from ..noise import white
-from ..sampler import Sampler
-from ..space import Denoiser, Space
-from ..state import Result
+from ..sampling.consistency import check
+from ..sampling.sampler import Sampler
+from ..sampling.space import Denoiser, Space
+from ..sampling.state import Result
 
 Record = dict[str, Any]
 Predict = Callable[[Tensor, Any], Tensor]

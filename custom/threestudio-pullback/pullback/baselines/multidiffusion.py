@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import sampler
 from ..diffreps.panorama import EquirectangularGrid
-from ..fit import Fit, Outcome, Solution
-from ..linearise import FlatRender
+from ..fitting.linearise import FlatRender
+from ..fitting.problem import Fit, Outcome, Solution
+from ..fitting.solvers import Solver
 from ..noise import Coupling
-from ..solve import Solver
-from ..space import Denoiser
-from ..state import Result, State
+from ..sampling import sampler
+from ..sampling.space import Denoiser
+from ..sampling.state import Result, State
 
 
 class Averaging(Solver):

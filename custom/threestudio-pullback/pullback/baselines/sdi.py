@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..space import Denoiser
-from ..state import Result
+from ..sampling.space import Denoiser
+from ..sampling.state import Result
 from .distil import Ask, Predict, Record, distil
 from .sds import weight_of
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..denoiser import per_view
 from ..errors import UserError
-from ..space import Denoiser
-from ..state import Result
+from ..sampling.space import Denoiser
+from ..sampling.state import Result
 from .distil import Ask, Record, distil
 
 WEIGHTS: dict[str, Callable[[Any], Any]] = {

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..denoiser import per_view
-from ..space import Denoiser
-from ..state import Result
+from ..sampling.space import Denoiser
+from ..sampling.state import Result
 from .distil import Ask, Record, distil
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..denoiser import Sigma, per_view
 from ..errors import UserError
 from ..priors import SceneMixture
-from ..space import Denoiser
-from ..state import Result
+from ..sampling.space import Denoiser
+from ..sampling.state import Result
 from .distil import Ask, Record, distil
 from .sds import weight_of
 

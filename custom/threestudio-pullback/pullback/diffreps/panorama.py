@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import crops
 from ..errors import UserError
+from ..views import crops
 from .siren import Siren
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from ..commandline import ROOT
 from ..errors import UserError
-from ..pictures import psnr, save_png
+from ..output.pictures import psnr, save_png
 from ..version import commit
-from . import naming, worlds
+from .campaign import told, write_json
 from .process import run_logged
-from .runs import told, write_json
-from .saved import SavedRun
-from .worlds import StudioObject
+from .saved_run import SavedRun
+from .studio import naming
+from .studio import world as worlds
+from .studio.world import StudioObject
 
 OBJECTS = [
     StudioObject("sphere", "red", "red"),
@@ -52,7 +52,7 @@ def run_one(
     """Samples one object by an ordinary run of launch.py, then measures it."""
     tag = f"{obj.caption.replace(' ', '_')}-{seed}"
     command = [
-        sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--train",
+        sys.executable, "-m", "pullback", "launch", "--config", str(config), "--train",
         f"system.prompt_processor.prompt={obj.caption}", f"seed={seed}", "use_timestamp=false",
         f"exp_root_dir={out / 'runs'}", "name=prompts", f"tag={tag}", "data.n_test_views=8", *overrides,
     ]  # fmt: skip

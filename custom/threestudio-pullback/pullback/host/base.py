@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -27,16 +26,6 @@ def get_rank() -> int:
 def get_device() -> torch.device:
     """Where parts are built: this process's CUDA device, or the CPU where there is none."""
     return torch.device(f"cuda:{get_rank()}") if torch.cuda.is_available() else torch.device("cpu")
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on all of `parts`, e.g. (seed, step, "cameras").
-
-    Drawing from generators seeded this way makes step k's random numbers a function of (seed, k), so that a
-    resumed run draws what the uninterrupted one would.
-    """
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 class Updateable:

@@ -24,20 +24,12 @@ from typing import Any, NoReturn, get_type_hints
 
 import torch
 
-from .. import __version__
-from ..errors import NonFiniteError, UserError
-from ..version import describe
+from ..errors import NonFiniteError, UserError, first_line
+from ..version import __version__, describe
 from .base import get_rank, read_checkpoint
-from .config import (
-    ExperimentConfig,
-    check_parts,
-    check_type,
-    config_to_primitive,
-    first_line,
-    load_config,
-)
-from .memory import keep_freed_memory
+from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
 from .registry import find, info, logger, suggest
+from .training.memory import keep_freed_memory
 
 _PIP_NAMES = {
     "PIL": "pillow",
@@ -129,8 +121,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 def load_parts() -> None:
     """Imports every part of the host and every adapter, which fills the registry."""
     package = importlib.import_module("pullback.host")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
     importlib.import_module("pullback.adapters._framework").load_adapters()
 
 
@@ -173,7 +165,7 @@ class Run:
         return shlex.join(["python", script, "--config", config, "--train", f"resume={self.io.newest}"])
 
     def _check_resume(self, blocks: dict[str, Any]) -> dict[str, Any]:
-        from .checkpoint import check_belongs, signature
+        from .training.checkpoint import check_belongs, signature
 
         mine = signature(self.cfg.system_type, blocks["system"])
         if self.cfg.resume is not None:
@@ -211,8 +203,8 @@ class Run:
     def _execute(self, args: argparse.Namespace, seal: dict[str, Any]) -> None:
         import pytorch_lightning as pl
 
-        from .callbacks import SafeStop
-        from .checkpoint import AtomicCheckpointIO
+        from .training.callbacks import SafeStop
+        from .training.checkpoint import AtomicCheckpointIO
 
         cfg = self.cfg
         self.io = AtomicCheckpointIO()
@@ -246,7 +238,7 @@ class Run:
         from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
         from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-        from .callbacks import ConfigSnapshot, ProgressLine, StepSeed
+        from .training.callbacks import ConfigSnapshot, ProgressLine, StepSeed
 
         cfg = self.cfg
         if args.train or args.test:

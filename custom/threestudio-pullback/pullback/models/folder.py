@@ -125,7 +125,7 @@ def _snapshot(name: str, config_path: str, local_files_only: bool, variant: str 
             return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=10))
         except Exception as error:
             reason = error
-    failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_line(reason)}"
+    failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_sentence(reason)}"
     raise UserError(
         f"`{config_path}`: {name!r} is no folder here, and as a model id it is not in the local hub cache "
         f"({failure}); give the path of a diffusers folder, or fetch it where there is a network with "
@@ -169,7 +169,7 @@ def read_json(file: Path, config_path: str, otherwise: str) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"`{config_path}`: {file} cannot be read ({first_line(error)}); copy or download the model again."
+            f"`{config_path}`: {file} cannot be read ({first_sentence(error)}); copy or download the model again."
         ) from error
     if not isinstance(value, dict):
         raise UserError(f"`{config_path}`: {file} is no JSON object; copy or download the model again.")
@@ -181,7 +181,7 @@ def missing_package(error: ImportError) -> UserError:
     return UserError(f"Diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}.")
 
 
-def first_line(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
     """The first sentence of an error's message, on one line."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return line.split(". ")[0][:200].rstrip(".")

@@ -14,16 +14,7 @@ import torch
 from ..denoiser import PREDICTION_TYPES, VPSchedule
 from ..errors import UserError
 from .diffusion import DiffusionModel
-from .folder import (
-    CLASSES,
-    CONFIG_PATH,
-    WEIGHT_STEMS,
-    fingerprint,
-    first_line,
-    missing_package,
-    read_json,
-    resolve,
-)
+from .folder import CLASSES, CONFIG_PATH, WEIGHT_STEMS, fingerprint, first_sentence, missing_package, read_json, resolve
 from .text import TextEncoder
 
 
@@ -193,7 +184,7 @@ def _readable(place: Path, config_path: str) -> Iterator[None]:
         raise
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
         raise UserError(
-            f"`{config_path}`: {place} cannot be loaded ({type(error).__name__}: {first_line(error)}); copy "
+            f"`{config_path}`: {place} cannot be loaded ({type(error).__name__}: {first_sentence(error)}); copy "
             "or download the model again."
         ) from error
 

@@ -11,11 +11,12 @@ import torch
 from ...errors import NonFiniteError, UserError
 from ...version import commit
 from .. import metrics
-from ..known import methods, world
-from ..known.sceneworld import SceneWorld
-from ..runs import each, told
-from . import page, plan, runner, summary
+from ..campaign import each, told
+from ..exact_worlds import methods, world
+from ..exact_worlds.sceneworld import SceneWorld
+from . import plan, runner, summary
 from .judge import save_strip
+from .report import page
 
 LENGTH = {"pullback": "levels", "sds": "steps", "sjc": "steps", "vsd": "steps", "sdi": "steps"}
 """The option that says how long a method's run is."""

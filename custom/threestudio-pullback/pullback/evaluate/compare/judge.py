@@ -12,10 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import NonFiniteError, check_finite
-from ...pictures import to_image
-from .. import captions, features, metrics, naming, studio_classifier, worlds
+from ...output.pictures import to_image
+from .. import metrics
+from ..metrics import features
 from ..prompts import held_out_cameras
-from ..saved import SavedRun
+from ..saved_run import SavedRun
+from ..studio import captions, naming
+from ..studio import classifier as studio_classifier
+from ..studio import world as worlds
 from .plan import Method
 from .trial import Course, Trial, read_course
 

@@ -11,12 +11,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ...commandline import ROOT
 from ...errors import UserError
 from ...host import config as host_config
 from ...host.registry import suggest
+from ...resources import CONFIGS
 
-METHODS = ROOT / "configs" / "compare"
+METHODS = CONFIGS / "compare"
 BUDGETS = ("nfe", "seconds", "steps")
 REPLACED = ("guidance", "loss")
 """Blocks of `system` that belong to one method: they come from the method's file whole, unless it is the base's own."""

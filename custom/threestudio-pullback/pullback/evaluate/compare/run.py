@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...commandline import TINY_MODEL
 from ...errors import UserError
-from . import estimate, page, plan, runner, summary, tune
+from ...resources import TINY_MODEL, find
+from . import estimate, plan, runner, summary, tune
 from .judge import Judging, features_of
 from .plan import Budget, Method
+from .report import page
 
 
 def compare(
@@ -67,8 +68,7 @@ def prepare(
 def model_of(method: Method) -> str:
     """The diffusion model's folder or hub id."""
     path = str(method.config.system.prompt_processor.pretrained_model_name_or_path)
-    local = plan.ROOT / path
-    return str(local) if local.exists() else path
+    return str(find(path))
 
 
 def reference_scale(methods: list[Method]) -> float:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ...errors import UserError
 from ...version import commit
-from ..runs import each, told, write_json
+from ..campaign import each, told, write_json
 from . import judge, plan, trial
 from .plan import Budget, Method
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ... import models
 from ...version import commit
-from .. import metrics, studio
-from ..model import sample_pictures
+from .. import metrics
+from ..campaign import write_json
 from ..prompts import held_out_cameras
-from ..runs import write_json
+from ..studio import field as studio
+from ..studio.model import sample_pictures
 from . import plan
 from .runner import Comparison, State
 
@@ -181,7 +182,7 @@ class Reference:
 
 def _shown(path: Path) -> str:
     whole = path.resolve()
-    return str(whole.relative_to(plan.ROOT) if whole.is_relative_to(plan.ROOT) else path)
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path)
 
 
 def machine(workers: int, threads: int) -> str:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...commandline import ROOT
+from ..campaign import end_with_parent
 from ..process import run_logged
-from ..runs import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Trial:
         return self.folder / "ckpts" / "last.ckpt"
 
     def command(self) -> list[str]:
-        """launch.py's command line, from the repository's folder; it goes on from a checkpoint that is there."""
-        command = [sys.executable, str(ROOT / "launch.py")]
+        """The command line of `pullback launch`; it goes on from a checkpoint that is there."""
+        command = [sys.executable, "-m", "pullback", "launch"]
         if self.threestudio is not None:
             command += ["--threestudio", str(self.threestudio)]
         config = self.config or self.out / "configs" / f"{self.method}.yaml"
@@ -70,7 +69,7 @@ class Trial:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_launch, args=(self.command()[2:], self.log, threads, theirs))
+        process = context.Process(target=_launch, args=(self.command()[4:], self.log, threads, theirs))
         process.start()
         theirs.close()
         try:
@@ -86,8 +85,8 @@ class Trial:
 
 
 PRELOADED = [
-    "pullback.host.launch", "pullback.host.systems", "pytorch_lightning", "torch.utils.tensorboard", "imageio_ffmpeg",
-    "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
+    "pullback.host.launch", "pullback.host.training.systems", "pytorch_lightning", "torch.utils.tensorboard",
+    "imageio_ffmpeg",     "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
     "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
 ]  # fmt: skip
 
@@ -103,16 +102,15 @@ def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
     sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
-    sys.argv = ["launch.py"]
-    os.chdir(ROOT)
+    sys.argv = ["pullback"]
     torch.set_num_threads(threads)
     status = launch.main(words)
     told.send((status, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
 
 
 def shown(command: list[str]) -> str:
-    """A command line as one types it in the repository's folder."""
-    return shlex.join(["python", "launch.py", *command[2:]])
+    """A command line as one types it."""
+    return shlex.join(command[2:])
 
 
 def _last_error(log: Path) -> str:

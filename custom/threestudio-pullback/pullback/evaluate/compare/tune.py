@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ...errors import UserError
-from ..runs import write_json
+from ..campaign import write_json
 from . import runner
 from .plan import Method
 from .runner import Comparison

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..known.statistics import ChiSquare, chi_square, total_variation
+from ..exact_worlds.statistics import ChiSquare, chi_square, total_variation
 
 
 class Kid(NamedTuple):

@@ -1,0 +1,107 @@
+"""`pullback-panorama-datamodule`: perspective crops of a panorama, in the shape of a batch of cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pullback.errors import UserError
+from pullback.seeding import derive_seed
+from pullback.views import crops
+from pullback.views.cameras import camera_batch
+from torch import Generator, Tensor
+
+from .._framework import DRAWN_ANEW, register
+from .views import ShownViews, TrainingViews, ViewsDataModule, check_sizes
+
+
+@dataclass
+class PanoramaDataConfig:
+    """Ranges are [low, high]; angles are degrees.
+
+    batch_size crops of height × width pixels stand side by side from a random azimuth. fovy_range: their vertical angle
+    of view. elevation_range: how far each is tilted. overlap_range: the share of its angle that a crop has in common
+    with the next. Evaluation turns round once, at one tilt, in n_val_views and n_test_views views.
+    """
+
+    height: int = 64
+    width: int = 64
+    batch_size: int = 8
+    fovy_range: tuple[float, float] = (80, 100)
+    elevation_range: tuple[float, float] = (-60, 60)
+    overlap_range: tuple[float, float] = (0.5, 0.5)
+    eval_height: int = 256
+    eval_width: int = 256
+    n_val_views: int = 4
+    n_test_views: int = 120
+    eval_fovy_deg: float = 75.0
+    eval_elevation_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        for name in ("fovy", "elevation", "overlap"):
+            try:
+                ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
+                crops.RandomCrops(**ranges)
+            except UserError as error:
+                raise ValueError(f"`{name}_range`: {error}") from None
+        if not 0 < self.eval_fovy_deg < 180 or not -90 <= self.eval_elevation_deg <= 90:
+            raise ValueError("`eval_fovy_deg` must lie in (0, 180) and `eval_elevation_deg` in [-90, 90]")
+
+
+def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, Any]:
+    """Crops as a batch with the host's keys: cameras at the origin, elevation and azimuth of where they look."""
+    c2w = views["c2w"]
+    ahead = -c2w[:, :3, 2]
+    batch = camera_batch(c2w, views["fovy"], height, width, normalize=True)
+    return {
+        **batch,
+        "light_positions": batch["camera_positions"],
+        "elevation": torch.rad2deg(ahead[:, 2].clamp(-1, 1).asin()),
+        "azimuth": torch.rad2deg(torch.atan2(ahead[:, 1], ahead[:, 0])),
+        "camera_distances": c2w.new_zeros(len(c2w)),
+        "height": height,
+        "width": width,
+    }
+
+
+class TrainingCrops(TrainingViews):
+    """Batches without end; that of a step depends on (seed, step) alone.
+
+    `step` is the index of the next batch. Drawing one moves it on, or the framework names it before it draws.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.seed, self.step = torch.initial_seed(), 0
+        ranges = (tuple(getattr(cfg, f"{name}_range")) for name in ("fovy", "elevation", "overlap"))
+        self.crops = crops.RandomCrops(cfg.batch_size, *ranges)
+
+    def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        if DRAWN_ANEW:
+            self.step = global_step
+
+    def collate(self, _: Any) -> dict[str, Any]:
+        views = self.crops(Generator().manual_seed(derive_seed(self.seed, self.step, "crops")))
+        self.step += 1
+        return crop_batch(views, self.cfg.height, self.cfg.width)
+
+
+class TurningViews(ShownViews):
+    """n_views views round the horizon from azimuth 0°, to the left, one at a time, with their index [1]."""
+
+    def collate(self, indices: list[int]) -> dict[str, Any]:
+        index = torch.tensor(indices)
+        elevation = torch.full((len(index),), float(self.cfg.eval_elevation_deg))
+        views = crops.look(elevation, index * (360.0 / self.n_views), self.cfg.eval_fovy_deg)
+        return {"index": index, **crop_batch(views, self.cfg.eval_height, self.cfg.eval_width)}
+
+
+@register("pullback-panorama-datamodule")
+class PanoramaDataModule(ViewsDataModule):
+    """Random crops to train with; views all round to look at."""
+
+    Config = PanoramaDataConfig
+    training = TrainingCrops
+    evaluation = TurningViews

@@ -1,0 +1,1 @@
+"""`pullback-guidance`: options, sampler and drop-in."""

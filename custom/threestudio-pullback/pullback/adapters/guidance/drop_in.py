@@ -1,0 +1,129 @@
+"""The sampler's noise levels, noise and targets as a loss, for systems that take one step per picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pullback import noise
+from pullback.errors import NonFiniteError, UserError, check_finite
+from pullback.version import describe
+from torch import Tensor
+
+from .._framework import C, calling_system, info, warn
+from .annealing import Annealing
+
+WEIGHTS: dict[str, Callable[[float], float]] = {
+    "fit": lambda sigma: 1.0,
+    "uniform": lambda sigma: 1 / sigma,
+    "sds": lambda sigma: sigma / (1 + sigma**2),
+    "fantasia3d": lambda sigma: sigma / (1 + sigma**2) ** 1.5,
+}
+"""σ -> weight of the gradient u − x̂0. Beside "fit", the least squares of a level: threestudio's strategies, which
+weigh ε̂ − ε = (u − x̂0)/σ by 1, 1 − ᾱ and √ᾱ (1 − ᾱ), with ᾱ = 1/(1 + σ²)."""
+
+
+class DropIn:
+    """`guidance(rgb, prompt_utils, **batch)` of threestudio's systems, by annealed levels and coupled noise.
+
+    A training step stands for one step of a level's fit: the system renders the views, takes the gradient of
+    ½ ‖u − x̂0(u + σε)‖², which is that of the level's least squares up to a factor, and moves θ by its own optimiser.
+    σ falls over the run and ε is the coupling's, kept and refreshed as in the sampler; what the sampler has and a loss
+    cannot give is that every level's fit reaches its target, no less and no more. With few steps renders lag behind
+    their targets, with many they run ahead of the flow, towards the mode; `pullback-system` has neither fault.
+    """
+
+    cfg: Any
+    model: Any
+    sigmas: Callable[[], Tensor]
+    denoiser: Callable[[Any], Any]
+    _epoch = _step = 0
+    _annealing: Annealing | None = None
+
+    def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        self._epoch, self._step = epoch, global_step
+
+    def __call__(
+        self,
+        rgb: Tensor,
+        prompt_utils: Any,
+        elevation: Tensor,
+        azimuth: Tensor,
+        camera_distances: Tensor,
+        rgb_as_latents: bool = False,
+        test_info: bool = False,
+        **batch: Any,
+    ) -> dict[str, Any]:
+        """The loss of these pictures.
+
+        Args:
+            rgb: [B,H,W,3] in [0,1]; with rgb_as_latents [B,h,w,c], latents of the model.
+            elevation, azimuth: [B], degrees. camera_distances: [B].
+            test_info: return pictures of what happens in place of the loss, for sdi-system's validation.
+
+        Returns:
+            loss_pullback: scalar, ½ weight Σ (u − x̂0)² / B in the space of `fit_space`. residual: its rms, float.
+            sigma, level: where the run stands. With test_info: noisy_img, noise_img, target [H,W,3] in [0,1].
+
+        Raises:
+            NonFiniteError: a NaN or infinity, with step, σ and view.
+        """
+        if self._annealing is None:
+            self._annealing = self._start(calling_system())
+        level = self._annealing.level(self._step)
+        sigma = self._annealing.sigmas[level]
+        views = {**batch, "elevation": elevation, "azimuth": azimuth, "camera_distances": camera_distances}
+        denoise = self.denoiser(prompt_utils)
+        in_latents = rgb_as_latents or denoise.fit_space == "latent"
+        try:
+            rgb = check_finite(rgb.movedim(-1, 1), "the render")
+            with torch.set_grad_enabled(torch.is_grad_enabled() and in_latents):
+                latents = denoise.fit_latents(rgb) if rgb_as_latents else denoise.encode(rgb * 2 - 1)
+            with torch.no_grad():
+                noisy = latents + sigma * self._annealing.noise(self._step, latents, views)
+                x0 = check_finite(denoise(noisy, sigma, views), "the denoiser's answer")
+                target = x0 if in_latents else check_finite(denoise.decode(x0), "the decoded target")
+        except NonFiniteError as e:
+            raise NonFiniteError(f"Stopped at step {self._step}, level {level}, sigma {sigma:.4g}: {e}.") from e
+        if test_info:
+            seen = noisy / math.sqrt(1 + sigma**2)  # of the size of clean latents, as the model's own state
+            pictures = {"noisy_img": denoise.decode(seen), "noise_img": denoise.decode(seen - latents)}
+            pictures["target"] = denoise.decode(x0)
+            return {name: (p[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1) for name, p in pictures.items()}
+        loss, residual = self._loss(latents if in_latents else rgb * 2 - 1, target, sigma)
+        return {"loss_pullback": loss, "residual": residual, "sigma": sigma, "level": float(level)}
+
+    def _loss(self, clean: Tensor, target: Tensor, sigma: float) -> tuple[Tensor, float]:
+        difference = clean.detach() - target
+        gradient = WEIGHTS[self.cfg.weighting_strategy](sigma) * difference
+        if self.cfg.grad_clip is not None:
+            limit = C(self.cfg.grad_clip, self._epoch, self._step)
+            gradient = gradient.clamp(-limit, limit)
+        # the value is that of the least squares, the derivative the gradient above, clipped or not
+        loss = 0.5 * (gradient * difference).sum() + (gradient * (clean - clean.detach())).sum()
+        return loss / len(clean), float(difference.square().mean().sqrt())
+
+    def _start(self, system: Any) -> Annealing:
+        """Levels and noise for the training of the calling system."""
+        visits = self.cfg.levels * self.cfg.cycles
+        total = self.cfg.trainer_max_steps
+        if system is not None:
+            if "lambda_pullback" not in system.cfg.loss:
+                raise UserError("`system.loss.lambda_pullback` is missing; add it, for example with the value 1")
+            if total is None and system.trainer.max_steps > 0:
+                total = system.trainer.max_steps
+        total = visits * self.cfg.fit_steps if total is None else int(total)
+        if self.cfg.guidance_scale > 30:
+            warn(
+                f"system.guidance.guidance_scale is {self.cfg.guidance_scale:g}, a scale for score distillation; "
+                "samples take 1 to 10"
+            )
+        sigmas = self.sigmas()
+        info(
+            f"Annealing {self.cfg.levels} noise levels over {total} steps, from sigma {sigmas[0]:.3g} to "
+            f"{sigmas[-2]:.3g}; {describe()}"
+        )
+        settle = float(self.cfg.settle_sigma or 0)
+        return Annealing(sigmas, self.cfg.cycles, total, noise.find(self.cfg.noise), torch.initial_seed(), settle)

@@ -1,0 +1,108 @@
+"""`pullback-guidance`: the sampler's options as one config block, and what is built from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pullback
+import torch
+from pullback import models
+from pullback.errors import UserError
+from torch import nn
+
+from .._framework import BaseObject, C, info, register, registered
+from .drop_in import DropIn
+from .options import Options, make_constraint
+
+
+@register("pullback-guidance")
+class PullbackGuidance(DropIn, BaseObject):
+    """Loads the diffusion model and builds schedule, noise, constraint and sampler for a system.
+
+    For `pullback-system` it is that; in other systems it is a drop-in for their guidance, see `DropIn`.
+    `guidance_scale` s is diffusers': x̂0 = uncond + s (cond − uncond); 1 means no guidance. Keys that only another
+    registered guidance knows are ignored with a line in the log, so that its block can stay as it is.
+    """
+
+    Config = Options
+
+    cfg: Options
+
+    def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
+        mine = {f.name for f in dataclasses.fields(self.Config)}
+        others = {
+            f.name
+            for name, cls in registered.items()
+            if name.endswith("-guidance") and dataclasses.is_dataclass(getattr(cls, "Config", None))
+            for f in dataclasses.fields(cls.Config)
+        }
+        foreign = [key for key in cfg or {} if key not in mine and key in others]
+        if foreign:
+            info(f"pullback-guidance has no use for {', '.join(foreign)} of system.guidance")
+            cfg = {key: value for key, value in cfg.items() if key not in foreign}
+        super().__init__(cfg, *args, **kwargs)
+
+    def configure(self) -> None:
+        key = "pretrained_model_name_or_path"
+        self.model = models.load_configured(self.cfg, key, f"system.guidance.{key}", self.device)
+
+    def sigmas(self) -> torch.Tensor:
+        """The noise levels, [levels + 1], decreasing to 0."""
+        low, high = self.model.sigma_min, self.model.sigma_max
+        top = self._sigma("sigma_max", "max_step_percent", high)
+        bottom = self._sigma("sigma_min", "min_step_percent", low)
+        for name, value in (("sigma_max", top), ("sigma_min", bottom)):
+            if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
+                raise UserError(
+                    f"`system.guidance.{name}` is {value:g}, outside the model's range {low:.4g} to {high:.4g}; "
+                    "choose a value within it, or null for the model's own"
+                )
+        if bottom >= top:
+            raise UserError(
+                f"`system.guidance.sigma_min` ({bottom:g}) must be below `system.guidance.sigma_max` ({top:g}); "
+                "swap them"
+            )
+        return pullback.karras_sigmas(self.cfg.levels, bottom, top, rho=self.cfg.rho)
+
+    def _sigma(self, name: str, percent: str, default: float) -> float:
+        sigma, share = getattr(self.cfg, name), getattr(self.cfg, percent)
+        if sigma is not None:
+            return float(sigma)
+        if share is None:
+            return default
+        times = self.model.schedule.sigmas
+        return float(times[min(int(C(share, 0, 0) * len(times)), len(times) - 1)])
+
+    def denoiser(self, prompt_utils: Any) -> models.AnySize:
+        """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
+
+        Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
+        """
+        told = prompt_utils, self.cfg.view_dependent_prompting
+        options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
+        if prompt_utils.use_perp_neg:
+            return models.AnySize(models.PerpNegDenoiser(self.model, models.perp_neg_text_of(*told), *options))
+        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*told), *options))
+
+    def sampler(
+        self,
+        diffrep: nn.Module,
+        views: Callable,
+        denoise: Callable,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+    ) -> pullback.Sampler:
+        """The sampler of method and options; its solver steps the given optimiser."""
+        return pullback.Sampler(
+            diffrep,
+            views,
+            denoise,
+            self.sigmas(),
+            noise=self.cfg.noise,
+            constraint=make_constraint(self.cfg),
+            solver=pullback.FirstOrder(steps=self.cfg.fit_steps, optimizer=optimizer),
+            order=self.cfg.order,
+            generator=torch.Generator().manual_seed(seed),
+        )

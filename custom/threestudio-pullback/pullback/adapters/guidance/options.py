@@ -1,0 +1,114 @@
+"""The options of `pullback-guidance`: one flat block of a config, checked as it is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pullback
+from pullback.constraints import Constraint
+from pullback.models.guided import FIT_SPACES
+from pullback.noise import COUPLINGS
+from pullback.sampling.presets import PRESETS, retried
+
+from .._framework import BaseObject
+from .drop_in import WEIGHTS
+
+CONSTRAINTS = {
+    "none": lambda cfg: None,
+    "repaint": lambda cfg: pullback.Repaint(cycles=int(cfg.cycles)),
+    "projection": lambda cfg: pullback.Projection(),
+}
+
+
+def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"`{name}` must be a number, not {value!r}")
+    if not value >= low or (strict and value == low):
+        raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
+
+
+@dataclass
+class Options(BaseObject.Config):
+    pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    guidance_scale: float = 7.5
+    half_precision_weights: bool = True
+    view_dependent_prompting: bool = True
+    enable_memory_efficient_attention: bool = False
+    enable_sequential_cpu_offload: bool = False
+    enable_attention_slicing: bool = False
+    enable_channels_last_format: bool = False
+    token_merging: bool = False
+    # noise levels, in VE coordinates (σ); null: the model's own range
+    levels: int = 50
+    sigma_max: Any = None
+    sigma_min: Any = None
+    rho: float = 7.0
+    # fast or faithful: what noise, constraint and tries are where they are null (docs/results/worlds.md)
+    preset: str = "fast"
+    # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range
+    noise: Any = None
+    constraint: Any = None
+    cycles: int = 2
+    # below this σ noise is drawn anew at every visit, see pullback.Settle; null: never
+    settle_sigma: Any = None
+    order: int = 1
+    # a run whose views disagree at its end is tried again, at most so many times in all (1: never); with
+    # noise=surface later tries tie the views closer; restart_sigma: where a try begins anew, null: after the first
+    # level; restart_limit: of self-consistency, null: derived from the model's own noise floor
+    tries: Any = None
+    restart_sigma: Any = None
+    restart_limit: Any = None
+    # the fit of one level: optimiser steps, rays of one step (all views together), and its space
+    fit_space: str = "image"
+    fit_steps: int = 100
+    fit_rays: int = 8192
+    views_per_call: int = 8
+    # as a drop-in only: the training steps to anneal over (null: trainer.max_steps), bounds of the noise by
+    # threestudio's share of the model's time, the weight of the residual, and its largest absolute value
+    trainer_max_steps: Any = None
+    min_step_percent: Any = None
+    max_step_percent: Any = None
+    weighting_strategy: str = "fit"
+    grad_clip: Any = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        for name in ("noise", "constraint", "tries"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(PRESETS[self.preset], name))
+        for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("rho", self.rho, 1)
+        for name in ("sigma_min", "sigma_max", "settle_sigma", "restart_sigma", "restart_limit"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 0, strict=True)
+        choices = {
+            "constraint": tuple(CONSTRAINTS),
+            "noise": tuple(COUPLINGS),
+            "fit_space": FIT_SPACES,
+            "order": (1, 2),
+            "weighting_strategy": tuple(WEIGHTS),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                listed = ", ".join(map(str, allowed))
+                raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
+        if self.constraint == "projection" and self.noise != "independent":
+            raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
+        if self.constraint == "projection" and self.settle_sigma is not None:
+            raise ValueError("`settle_sigma` must be null where constraint is projection, which has noise of its own")
+        if self.constraint == "projection" and self.order != 1:
+            raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
+
+
+def make_constraint(cfg: Any) -> Constraint | None:
+    """The constraint that these options describe."""
+    sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
+    limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
+    constraint = CONSTRAINTS[cfg.constraint](cfg)
+    if cfg.settle_sigma is not None:
+        constraint = pullback.Settle(float(cfg.settle_sigma), constraint or Constraint())
+    return retried(constraint, cfg.noise, int(cfg.tries), sigma, limit)

@@ -1,0 +1,190 @@
+"""`pullback-system`: text to 3D by sampling; one training step is one visit of a noise level."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pullback
+import torch
+from pullback.errors import UserError
+from pullback.sampling.consistency import Judged, check
+from pullback.version import describe
+
+from .._framework import (
+    BaseLift3DSystem,
+    batch_of_step,
+    find,
+    info,
+    keep_checkpoints_whole,
+    parse_structured,
+    register,
+    seed_step,
+)
+from ..guidance import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
+from ..rendered_field import RenderedField
+from .shown import Pictures
+
+
+@register("pullback-system")
+class PullbackSystem(Pictures, BaseLift3DSystem):
+    """Samples the field's parameters by the pulled-back reverse diffusion of Savani et al. 2024.
+
+    A step takes the batch's cameras, forms the targets of one noise level and fits the field to them with the
+    optimiser of `system.optimizer`. All options lie in the `guidance` block. The run ends when the last level is
+    done, or at `trainer.max_steps` if that comes first.
+    """
+
+    @dataclass
+    class Config(BaseLift3DSystem.Config):
+        pass
+
+    cfg: Config
+
+    def configure(self) -> None:
+        super().configure()
+        self.automatic_optimization = False
+        self.sampler: pullback.Sampler | None = None
+        self.state: Any = None
+        self._seed = torch.initial_seed()
+        self._saved: dict[str, Any] | None = None
+        self._begun = 0  # steps of the checkpoint; the host's own count is restored only after on_fit_start
+        self._judged: Judged | None = None
+        options = parse_structured(find(self.cfg.guidance_type).Config, self.cfg.guidance)
+        self._fit_steps = int(options.fit_steps)
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self.renderer(**batch)
+
+    def do_update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        # what the parts schedule (bands of a hash grid, lights) counts steps of the optimiser, a visit has many
+        steps = global_step if on_load_weights else global_step * self._fit_steps
+        super().do_update_step(epoch, steps, on_load_weights=on_load_weights)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        info(describe())
+        self._check_trainer()
+        keep_checkpoints_whole(self.trainer)
+        if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
+            # threestudio leaves it to the system; a hash grid whose bands open one by one begins with none
+            self.do_update_step(self.true_current_epoch, self.true_global_step)
+            self.geometry.initialize_shape()
+        self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
+        prompt_processor = find(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
+        denoise = self.guidance.denoiser(prompt_processor())
+        self._field = (  # a tuple hides it from state_dict
+            RenderedField(
+                self.renderer, self.geometry, [self.material, self.background],
+                self.guidance.cfg.fit_rays, self.true_current_epoch,
+            ),
+        )  # fmt: skip
+        self._batch: dict[str, Any] = {}
+        sampler = self.sampler = self.guidance.sampler(
+            self._field[0],
+            views=lambda generator: self._batch,
+            denoise=denoise,
+            optimizer=self.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
+            seed=self._seed,
+        )
+        self.state = sampler.initial() if self._saved is None else sampler.restore(self._saved)
+        self._limit = self.trainer.fit_loop.epoch_loop.max_steps
+        self._plan(self._begun)
+        info(
+            f"Sampling {self.guidance.cfg.levels} noise levels in {sampler.remaining(self.state)} visits, "
+            f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}"
+        )
+
+    def _plan(self, done: int) -> None:
+        """Tells the host how many steps the run has, which grows where it starts again."""
+        assert self.sampler is not None
+        steps = done + self.sampler.remaining(self.state)
+        self.trainer.fit_loop.epoch_loop.max_steps = steps if self._limit < 0 else min(steps, self._limit)
+
+    def _check_trainer(self) -> None:
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"--gpu names {self.trainer.world_size} devices, but a run samples on one; start one run per device"
+            )
+        if self.trainer.precision not in ("32-true", "32", 32, "64-true", "bf16-mixed"):
+            raise UserError(
+                f"`trainer.precision` must be 32 or bf16-mixed, not {self.trainer.precision}: the fit of a level has "
+                "no gradient scaling; the diffusion model has its own system.guidance.half_precision_weights"
+            )
+
+    def _check_saved(self) -> None:
+        if self._saved is None:
+            raise UserError(
+                "`resume` names a checkpoint of another system, which holds no sampler state; "
+                "start from its parameters with system.weights=…"
+            )
+        if self._saved["seed"] != self._seed:
+            raise UserError(
+                f"`seed` is {self._seed}, but the checkpoint's run had {self._saved['seed']}; resume with its own"
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
+        seed_step(self._seed, self.true_global_step)
+        super().on_train_batch_start(batch, batch_idx)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        assert self.sampler is not None
+        field = self._field[0]
+        self._batch = batch_of_step(self, batch)
+        field.fit_step = self.true_global_step * self._fit_steps
+        attempt = self.state.attempt
+        self.state = self.sampler.visit(self.state)
+        if self.state.attempt > attempt:
+            info(f"The views disagree: try {self.state.attempt + 1} begins at sigma {self.state.sigma:.3g}")
+        self._plan(self.true_global_step + 1)
+        for name in ("level", "sigma", "residual"):
+            self.log(name, float(self.state.record[name]), prog_bar=True)
+        for name in ("cycle", "nfe", "residual_before"):
+            self.log(name, float(self.state.record[name]))
+        if self.state.sigma == 0:
+            judged = self._judged = self.state.judged or check(self.sampler)
+            self.log("consistency", judged.consistency)
+            self.log("consistency_threshold", judged.threshold)
+        self._count_step()
+
+    def _count_step(self) -> None:
+        # the fit stepped the bare optimiser; a step without gradients moves nothing and counts one for the host
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        optimizer.step()  # type: ignore[union-attr]
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            if scheduler is not None:
+                scheduler.step()  # type: ignore[call-arg]
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.trainer.global_step != self.trainer.max_steps:
+            return
+        # the number of visits is rarely a multiple of what a config saves after
+        for callback in self.trainer.checkpoint_callbacks:
+            saved = getattr(callback, "_last_global_step_saved", None)
+            if getattr(callback, "save_last", None) is True and saved != self.trainer.global_step:
+                self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
+
+    def on_fit_end(self) -> None:
+        if self._judged is None:
+            return
+        found, limit = self._judged.consistency, self._judged.threshold
+        above = "" if self._judged.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
+        info(
+            f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
+            f"level 1, between the render of the worst camera and what the model makes of it{above}"
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.state is not None:
+            checkpoint["pullback"] = {**self.state.state_dict(with_params=False), "seed": self._seed}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._saved, self._begun = checkpoint.get("pullback"), checkpoint["global_step"]
+        if self.trainer.state.fn == "fit":
+            self._check_saved()

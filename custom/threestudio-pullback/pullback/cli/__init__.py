@@ -1,0 +1,37 @@
+"""The `pullback` command: `demo`, `launch`, `compare`, `report` and `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import UserError
+from ..version import __version__
+from .arguments import Parser
+from .compare import add_compare
+from .demo import add_demo
+from .evaluate import add_evaluate
+from .launch import add_launch
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
+    parser.add_argument("--version", action="version", version=f"pullback {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for add in (add_demo, add_launch, add_compare, add_evaluate):
+        add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; bad input is one sentence on stderr and exit status 2."""
+    try:
+        args = build_parser().parse_args(argv)
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: cannot use {error.filename or 'a file'}: {error.strerror}; check --out", file=sys.stderr)
+    return 2

@@ -1,0 +1,71 @@
+"""`pullback compare` and `pullback report`: methods side by side, and the page of them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..resources import TINY_CONFIG
+from .arguments import parse_seeds
+
+METHODS = "pullback,sds,sjc,vsd,sdi"
+
+
+def add_compare(commands: Any) -> None:
+    """Adds both to an argparse's sub-commands."""
+    compare = commands.add_parser("compare", help="methods side by side on your prompts: runs, measures, a report")
+    compare.add_argument("--config", type=Path, default=TINY_CONFIG, help="base config; a method changes its guidance")
+    compare.add_argument("--methods", help=f"names or YAML files, commas between (default {METHODS})")
+    compare.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
+    compare.add_argument("--world", help="an exact world in place of a model, such as shapes; see evaluate worlds")
+    compare.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3], help="0-3 or 0,2,5 (default 0-3)")
+    compare.add_argument("--budget", default="nfe=960", help="a run: nfe=…, seconds=… or steps=… (default nfe=960)")
+    compare.add_argument("--settings", type=Path, help="YAML {method: {key: value}}; default configs/compare/<config>")
+    compare.add_argument("--clip", type=Path, help="a folder with CLIP, for scores and features")
+    compare.add_argument("--threestudio", type=Path, help="a checkout of threestudio; without, the bundled host")
+    compare.add_argument(
+        "--tune", dest="tuned", action="append", default=[], help="key=v,v: the best of a grid for every method (lr=…)"
+    )
+    compare.add_argument("--dry-run", action="store_true", help="print what it would cost, and end")
+    compare.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
+    compare.add_argument("--out", type=Path, default=Path("outputs/compare"))
+    compare.add_argument("overrides", nargs="*", help="config overrides for every run, key=value")
+    compare.set_defaults(run=run_compare)
+    report = commands.add_parser("report", help="make the page of a comparison again from its data")
+    report.add_argument("folder", type=Path, help="the --out of pullback compare")
+    report.set_defaults(run=run_report)
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Runs `compare` and says where the report is."""
+    from ..evaluate.compare import exact, run
+
+    command = f"pullback {shlex.join(sys.argv[1:])}"
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {args.workers}")
+    if args.world is not None:
+        names = (args.methods or ",".join(exact.LENGTH)).split(",")
+        page = exact.compare(
+            args.world, names, args.seeds, args.out, args.budget, args.workers, args.overrides, command
+        )  # fmt: skip
+    else:
+        if args.prompts is None:
+            raise UserError("--prompts is missing: give a file with a prompt a line, or an exact world by --world")
+        args.methods = (args.methods or METHODS).split(",")
+        given = {k: v for k, v in vars(args).items() if k not in ("command", "run", "world")}
+        page = run.compare(**given, command=command)
+    if page is not None:
+        print(f"The report is {page}")
+    return 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Rebuilds a comparison's page."""
+    from ..evaluate.compare.report import page
+
+    print(f"The report is {page.build(args.folder)}")
+    return 0

@@ -1,0 +1,34 @@
+"""Noise that decides while σ is high, and gives way once the decision is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..errors import UserError
+from . import Constraint, Visit, Wrapping
+
+
+@dataclass(frozen=True)
+class Settle(Wrapping):
+    """Runs `constraint`, and draws new noise for every visit after a step to a σ' below `sigma`.
+
+    Noise kept along the path samples: which of the model's images it becomes is decided by one draw. But what all views
+    share makes them too alike down to the last detail, so that a cube loses its edges. New noise at every visit follows
+    the mean E_ε[x̂0(u + σε, σ)], which seeks modes: wrong while the images that are left differ much, right once they
+    are variations of one. So `sigma` belongs where the choices that matter have been made; about half the distance
+    between images that differ in them, as vectors. The distribution below it is narrower than the model's: what is
+    still open there is averaged, not sampled.
+    """
+
+    sigma: float
+    constraint: Constraint = field(default_factory=Constraint)
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise UserError(f"Settle needs sigma above 0, not {self.sigma}.")
+
+    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        source, memory = self.constraint.renoise(visit)
+        return (visit.draw() if visit.sigma_next < self.sigma else source), memory

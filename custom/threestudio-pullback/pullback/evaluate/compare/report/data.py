@@ -1,0 +1,71 @@
+"""compare.json, read, and its two tables as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ....errors import UserError
+from ...campaign import write_whole
+from .check import Wrong, check
+
+FILE = "compare.json"
+REMEDY = "; run `pullback compare` again, or mend the file"
+# what a spreadsheet takes for a formula, and what `spreadsheet_text` makes of it
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The comparison in folder/compare.json.
+
+    Where something that may be left out is (curve, turntable, reason), it is there afterwards: [] or None.
+    UserError: the file is missing, no JSON, or not of the format; says what is wrong and where.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(f"{folder} has no {FILE}: name the folder that `pullback compare` wrote to (its --out)")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{file} is not JSON ({e}){REMEDY}") from None
+    try:
+        check(data, folder)
+    except Wrong as e:
+        raise UserError(f"{file}: {e}{REMEDY}") from None
+    return data
+
+
+def write_tables(data: dict[str, Any], folder: Path) -> None:
+    """folder/runs.csv, a line a run, and folder/summary.csv, a line a method and measure."""
+    names = [measure["name"] for measure in data["measures"]]
+    lines = [["method", "prompt", "seed", "status", "reason", *names]]
+    for run in data["runs"]:
+        texts = [run[key] for key in ("method", "prompt", "seed", "status", "reason")]
+        lines.append([*texts, *(run["measures"].get(name) for name in names)])
+    _write_csv(folder / "runs.csv", lines)
+    measures = {measure["name"]: measure for measure in data["measures"]}
+    lines = [["method", "measure", "group", "unit", "better", "mean", "low", "high", "count"]]
+    for row in data["summary"]:
+        told = [measures[row["measure"]][key] for key in ("group", "unit", "better")]
+        lines.append([row["method"], row["measure"], *told, *(row[key] for key in ("mean", "low", "high", "count"))])
+    _write_csv(folder / "summary.csv", lines)
+
+
+def spreadsheet_text(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets a ' in front, as do those that begin so already."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _write_csv(file: Path, lines: Iterable[list[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([spreadsheet_text(value) for value in line] for line in lines)
+    write_whole(file, text.getvalue())
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no measured value: leave it out")

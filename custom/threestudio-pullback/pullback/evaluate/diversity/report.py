@@ -1,0 +1,179 @@
+"""Tables and pictures of `pullback evaluate diversity`."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..exact_worlds import pictures
+from ..exact_worlds.report import ranges, table
+from ..exact_worlds.statistics import total_variation, two_sample_chi_square
+from ..studio import field as studio
+from ..studio import world as worlds
+from ..studio.world import COLORS, SHAPES
+from .campaign import FREE, GROUPS, TWO_COLOURED, Results, picture_of
+
+OBJECTS = {obj.caption: obj for obj in worlds.all_objects()}
+OTHER = "two-coloured"
+HEAD = """# Does it sample? The shipped model's NeRFs against its own pictures
+
+`{command}`
+
+Commit {commits}.
+
+{what}
+"""
+PARTIAL = """
+## {prompt}: the {free} is free
+
+{count} pictures of the model, without guidance, told the view words of cameras drawn like the NeRFs' (front, side, back
+by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a random camera, is named after the
+nearest exact picture of all 216 objects from 216 cameras, so that both are named by one rule; "χ² p" is the two-sample
+test of those names against the pictures'. "p, 16 views" names a NeRF after the nearest object over 16 held-out views
+instead. "as asked": the {named} is the prompt's. PSNR: of 16 views to that object, median.
+
+"""
+COLOURED = """
+## Two colours
+
+Right: as the nearest of all 216 objects over 16 held-out views has it.
+
+"""
+
+
+def kinds(prompt: str) -> list[str]:
+    """The values of what a partial prompt leaves open."""
+    return list(COLORS) if FREE[prompt] == "color" else list(SHAPES)
+
+
+def histogram(prompt: str, captions: list[str]) -> Tensor:
+    """How often each of `kinds` was found, and last, two colours where one was asked for."""
+    counts = Counter(
+        OTHER if (obj := OBJECTS[c]).front != obj.back else obj.front if FREE[prompt] == "color" else obj.shape
+        for c in captions
+    )
+    return torch.tensor([counts[kind] for kind in [*kinds(prompt), OTHER]])
+
+
+def as_asked(prompt: str, captions: list[str]) -> int:
+    """How many have the attribute that a partial prompt names."""
+    named = prompt.split()[1]
+    return sum(named in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
+
+
+def _cost(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "PSNR dB": f"{statistics.median(r['psnr'] for r in rows):.1f}",
+        "evaluations": sum(r["nfe"] for r in rows) // len(rows),
+        "seconds": f"{statistics.median(r['seconds'] for r in rows):.0f}",
+    }
+
+
+def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
+    """One partial prompt: the model's pictures first, then each method against them."""
+
+    def line(captions: list[str]) -> dict[str, Any]:
+        counts = dict(zip([*kinds(prompt), OTHER], histogram(prompt, captions).tolist(), strict=True))
+        return {"samples": len(captions), **counts, "as asked": as_asked(prompt, captions)}
+
+    flat = results.flat[prompt]
+    reference, lines = histogram(prompt, flat), {"the model's pictures": line(flat)}
+    for method in methods:
+        rows = results.of(prompt, method)
+        if rows:
+            single, whole = (histogram(prompt, [r[key] for r in rows]) for key in ("pictured", "nearest"))
+            lines[method] = line([r["pictured"] for r in rows]) | {
+                "χ² p": two_sample_chi_square(single, reference).p,
+                "TV": total_variation(single, reference / reference.sum()),
+                "p, 16 views": two_sample_chi_square(whole, reference).p,
+                **_cost(rows),
+            }
+    return table(lines)
+
+
+def coloured_table(prompts: list[str], results: Results, method: str) -> str:
+    """Two-coloured prompts by one method: how often front, back and shape are right."""
+    lines: dict[str, dict[str, Any]] = {}
+    everything: list[dict[str, Any]] = []
+    for prompt in [*prompts, f"all, {method}"]:
+        rows = results.of(prompt, method) if prompt in TWO_COLOURED else everything
+        everything += rows if prompt in TWO_COLOURED else []
+        if rows:
+            pairs = [(OBJECTS[r["nearest"]], TWO_COLOURED[r["prompt"]]) for r in rows]
+            lines[prompt] = {
+                "NeRFs": len(rows),
+                "front right": sum(f.front == w.front for f, w in pairs),
+                "back right": sum(f.back == w.back for f, w in pairs),
+                "both right": sum((f.front, f.back) == (w.front, w.back) for f, w in pairs),
+                "shape right": sum(f.shape == w.shape for f, w in pairs),
+                **_cost(rows),
+            }
+    return table(lines)
+
+
+def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int]) -> str:
+    """OUT/diversity.md with contact sheets and histograms; returns the text."""
+    out = results.file.parent
+    whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
+    rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in whole)]
+    command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(whole + rest), "--seeds", ranges(seeds)]
+    for method in methods:
+        command += ["--method", method]
+    commits = sorted({r["commit"] for r in results.rows})
+    what = "\n".join(f"- {m}: {studio.parse(m)}" for m in methods)
+    text = HEAD.format(command=shlex.join(command), commits=", ".join(commits), what=what)
+    coloured = [p for p in prompts if p in TWO_COLOURED]
+    for prompt in (p for p in prompts if p in FREE):
+        free, named = ("colour", "shape") if FREE[prompt] == "color" else ("shape", "colour")
+        text += PARTIAL.format(prompt=prompt, free=free, named=named, count=len(results.flat[prompt]))
+        text += partial_table(prompt, results, methods)
+        text += _sheet(results, out, prompt, [prompt], methods, 64) + _bars(results, out, prompt, methods)
+    if coloured:
+        used = [method for method in methods if any(results.of(p, method) for p in coloured)]
+        text += COLOURED + "\n".join(coloured_table(coloured, results, method) for method in used)
+        text += _sheet(results, out, "two-coloured", coloured, methods, 48)
+    (out / "diversity.md").write_text(text)
+    return text
+
+
+def _sheet(results: Results, out: Path, name: str, prompts: list[str], methods: list[str], most: int) -> str:
+    groups = {
+        method: [
+            (picture_of(out, p, method, r["seed"]), p in TWO_COLOURED and not _right(r))
+            for p in prompts
+            for r in results.of(p, method)
+        ]
+        for method in methods
+    }
+    groups = {method: group for method, group in groups.items() if group}
+    if not groups:
+        return ""
+    file = out / f"{name.replace(' ', '-')}.png"
+    pictures.contact_sheet(file, groups, most)
+    return f"\n![{name}: four views of each, colours not right in a red frame]({file.name})\n"
+
+
+def _right(row: dict[str, Any]) -> bool:
+    found, wanted = OBJECTS[row["nearest"]], TWO_COLOURED[row["prompt"]]
+    return (found.front, found.back) == (wanted.front, wanted.back)
+
+
+def _bars(results: Results, out: Path, prompt: str, methods: list[str]) -> str:
+    wanted = histogram(prompt, results.flat[prompt]).double()
+    shares = {}
+    for method in methods:
+        found = histogram(prompt, [r["pictured"] for r in results.of(prompt, method)]).double()
+        if found.sum():
+            shares[method] = (found / found.sum(), wanted / wanted.sum())
+    if not shares:
+        return ""
+    file = out / f"{prompt.replace(' ', '-')}-histogram.png"
+    pictures.histograms(file, shares)
+    names = ", ".join([*kinds(prompt), OTHER])
+    return f"\n![Shares of {names}; dark line: the model's pictures]({file.name})\n"

@@ -1,0 +1,62 @@
+"""What a constraint samples in a linear-Gaussian world, exactly: its law is propagated instead of sampled.
+
+With f and the denoiser linear, each visit is an affine map x' = F x + N z + c of the state x (θ, noise and what the
+constraint keeps) and fresh unit noise z. So the law stays Gaussian, with mean F m + c and covariance F K Fᵀ + N Nᵀ.
+F, N and c are read off the constraint's own code by visiting unit vectors: a run of 400 levels takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ...constraints import Constraint, Visit
+from ...sampling.schedule import check_sigmas
+from .gauss import GaussWorld
+
+DRAWS = 4  # fresh noises that one visit may draw
+
+
+def schedule(constraint: Constraint, sigmas: Tensor) -> list[tuple[float, float, int]]:
+    """(σ, σ', cycle) of every visit, as the sampler makes them."""
+    levels = check_sigmas(sigmas)
+    return [(here, there, cycle) for here, there in pairwise(levels) for cycle in range(constraint.cycles)]
+
+
+def propagate(
+    world: GaussWorld, constraint: Constraint, visits: Iterable[tuple[float, float, int]]
+) -> tuple[Tensor, Tensor]:
+    """Mean [n] and covariance [n,n] of θ after visits (σ, σ', cycle), with independent noise and exact fits."""
+    matrix = world.matrix
+    d, n = matrix.shape
+    inverse = torch.linalg.pinv(matrix)
+    projector = matrix @ inverse
+
+    def images(rows: Tensor) -> Tensor:
+        return rows[:, None, None]
+
+    def visit(state: Tensor, fresh: Tensor, sigma: float, sigma_next: float, cycle: int) -> Tensor:
+        theta, noise, memory = state.split([n, d, state.shape[1] - n - d], 1)
+        clean, draws = images(theta @ matrix.T), iter(fresh.split(d, 1))
+        seen = Visit(
+            sigma, sigma_next, cycle, clean, images(noise), world.prior.denoise(clean + sigma * images(noise), sigma),
+            images(noise), lambda: images(next(draws)), images(memory) if memory.shape[1] else None,
+            lambda image, iterations: image @ projector,
+        )  # fmt: skip
+        moved = constraint.target(seen)[:, 0, 0] @ inverse.T
+        source, kept = constraint.renoise(seen)
+        return torch.cat([moved, source[:, 0, 0]] + ([] if kept is None else [kept[:, 0, 0]]), 1)
+
+    mean = matrix.new_zeros(n + d)
+    cov = torch.diag(torch.cat([matrix.new_zeros(n), matrix.new_ones(d)]))
+    for sigma, sigma_next, cycle in visits:
+        size, unit = len(mean), torch.eye(len(mean) + DRAWS * d, dtype=matrix.dtype)
+        probes = torch.cat([torch.zeros_like(unit[:1]), unit])
+        answers = visit(probes[:, :size], probes[:, size:], sigma, sigma_next, cycle)
+        offset, linear = answers[0], (answers[1:] - answers[0]).T
+        push, spread = linear[:, :size], linear[:, size:]
+        mean, cov = push @ mean + offset, push @ cov @ push.T + spread @ spread.T
+    return mean[:n], cov[:n, :n]

@@ -1,0 +1,1 @@
+"""`pullback evaluate images`."""

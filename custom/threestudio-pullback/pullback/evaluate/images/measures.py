@@ -1,0 +1,110 @@
+"""Figures of `pullback evaluate images`: agreement with the reference, distances of sets, diversity, ablation."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...output.pictures import psnr
+from ...seeding import derive_seed
+from ..metrics import diversity, kid
+from ..studio import captions
+from ..studio import world as worlds
+from ..studio.classifier import load_studio
+from . import campaign as images
+from .methods import ABLATION
+from .results import Results
+
+EXACT = 256  # exact pictures that all sets of the curves are held against
+
+
+def features(pictures: Tensor) -> Tensor:
+    """Of the studio's classifier [N,D]."""
+    return load_studio().images(pictures)
+
+
+def distance(first: Tensor, second: Tensor) -> dict[str, float]:
+    """KID of two sets of features drawn apart, with its 95 % interval."""
+    found = kid(first, second)
+    low, high = (found.value + sign * 1.96 * found.error for sign in (-1, 1))
+    return {"kid": found.value, "low": low, "high": high}
+
+
+def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
+    """KID of the even samples of one set against the odd ones of the other, and the other way round.
+
+    Sample i of the two sets has the same prompt and noise; the KID of the whole sets would be too low for that.
+    """
+    return [distance(first[a::2], second[1 - a :: 2]) for a in (0, 1)]
+
+
+def variety(found: Tensor, prompts: list[str]) -> float:
+    """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more.
+
+    found: features [N,D].
+    """
+    groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in images.PROMPTS]
+    return statistics.mean(diversity(found[group][:, None]) for group in groups if len(group) > 1)
+
+
+def exact_pictures(count: int, seed: int) -> Tensor:
+    """Exact pictures [N,3,64,64] of what prompts drawn like the samples' ask for, what they leave open drawn too."""
+    made = []
+    for number in range(count):
+        rng = random.Random(derive_seed(seed, number, "exact"))
+        caption, _, view = rng.choice(images.PROMPTS).rpartition(", ")
+        wanted = captions.asked(caption)
+        assert wanted is not None
+        front = wanted.front or wanted.back or rng.choice(list(worlds.COLORS))
+        obj = worlds.StudioObject(wanted.shape or rng.choice(worlds.SHAPES), front, wanted.back or front)
+        while True:  # the model's cameras: 15 % of them from above
+            elevation = rng.uniform(60, 85) if rng.random() < 0.15 else rng.uniform(0, 60)
+            azimuth = rng.uniform(-180, 180)
+            if worlds.direction_name(elevation, azimuth) == view.removesuffix(" view"):
+                break
+        made.append(worlds.render(obj, worlds.look_at(torch.tensor([elevation]), torch.tensor([azimuth]))))
+    return torch.cat(made)
+
+
+def measure(results: Results, scales: list[float], few: int, curve: list[float]) -> dict[str, Any]:
+    """All figures, as they go to OUT/images-figures.json."""
+    pictures = results.pictures
+    figures: dict[str, Any] = {"psnr": {}, "halves": {}, "curves": {}, "ablation": {}}
+    for scale in sorted({*scales, *curve}):
+        ours, own = pictures("ours", scale), pictures("reference", scale)
+        both = min(len(ours), len(own))
+        if both:
+            figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
+        if scale in scales and both >= 6:
+            x, y = features(ours[:both]), features(own[:both])
+            asked = [images.prompt_of(results.seed, number) for number in range(both)]
+            figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0], "diversity": {}}
+            if both > len(images.PROMPTS):  # so that some prompt has two
+                figures["halves"][scale]["diversity"] = {"ours": variety(x, asked), "reference": variety(y, asked)}
+    exact = features(exact_pictures(EXACT, results.seed)) if curve else torch.empty(0)
+    prompts = [images.prompt_of(results.seed, number) for number in range(few)]
+    for scale in curve:
+        for method in ("reference", "ours", "sds", "sjc"):
+            some = pictures(method, scale)[:few]
+            if len(some) > len(images.PROMPTS):
+                rows, found = results.of(method, scale), features(some)
+                count = sum(row["count"] for row in rows)
+                figures["curves"].setdefault(method, {})[scale] = {
+                    **distance(found, exact),
+                    "diversity": variety(found, prompts[: len(some)]),
+                    "evaluations": sum(row["nfe"] for row in rows) / count,
+                    "seconds": sum(row["seconds"] for row in rows) / count,
+                }
+    own, shown = pictures("reference", 1.0), len(pictures(ABLATION[0], 1.0))
+    for method in ("ours", *ABLATION) if shown else ():
+        made, rows = pictures(method, 1.0)[:shown], results.of(method, 1.0)
+        figures["ablation"][method] = {
+            "psnr": [round(psnr(a, b), 2) for a, b in zip(made, own, strict=False)],
+            "residual": statistics.median(row["residual"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows) / sum(row["count"] for row in rows),
+        }
+    return figures

@@ -1,0 +1,69 @@
+"""Renders of a run's scene from its saved config and checkpoints, whatever system made it, here or in threestudio."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .studio import world as worlds
+
+PARTS = ("geometry.", "material.", "background.", "renderer.")
+
+
+class SavedRun:
+    """The scene of a run's folder: geometry, material, background, renderer, built by the bundled host.
+
+    distance: of the cameras from the origin; fovy_deg: vertical field of view; elevation_deg: those of the config's
+    evaluation cameras.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from ..host import config, launch
+        from ..host.training import systems
+
+        launch.load_parts()
+        self.folder = folder
+        cfg = config.load_config(str(folder / "configs" / "parsed.yaml"))
+        keys = {field.name for field in dataclasses.fields(systems.BaseLift3DSystem.Config)}
+        # guidance, prompts and what else a system has are no part of its scene
+        scene = {key: value for key, value in cfg.system.items() if key in keys and key not in ("weights", "loggers")}
+        self.system = systems.BaseLift3DSystem(scene)
+        self.system.eval()
+        self.distance = float(cfg.data.get("eval_camera_distance", worlds.CAMERA_DISTANCE))
+        self.fovy_deg = float(cfg.data.get("eval_fovy_deg", worlds.FOVY_DEG))
+        self.elevation_deg = float(cfg.data.get("eval_elevation_deg", 15.0))
+        self.step = -1
+        """Training steps behind the loaded checkpoint; -1 before any is."""
+
+    def checkpoints(self) -> list[Path]:
+        """All but last.ckpt, in the order of their steps."""
+        found = (file for file in (self.folder / "ckpts").glob("*.ckpt") if file.name != "last.ckpt")
+        return sorted(found, key=lambda file: int(file.stem.rpartition("step=")[2]))
+
+    def load(self, checkpoint: Path | None = None) -> int:
+        """Takes the parameters of a checkpoint; None: of the last one. Returns its training step."""
+        checkpoint = checkpoint or self.folder / "ckpts" / "last.ckpt"
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        scene = {name: value for name, value in saved["state_dict"].items() if name.startswith(PARTS)}
+        self.system.load_state_dict(scene)
+        self.system.do_update_step(saved["epoch"], saved["global_step"], on_load_weights=True)
+        self.step = int(saved["global_step"])
+        return self.step
+
+    @torch.no_grad()
+    def render(self, c2w: Tensor, size: int = 64) -> Tensor:
+        """Pictures [V,3,size,size] in [-1,1] from cameras [V,4,4], by the last checkpoint unless another is loaded."""
+        if self.step < 0:
+            self.load()
+        return torch.cat([self._render(part, size) for part in c2w.split(8)])
+
+    def _render(self, c2w: Tensor, size: int) -> Tensor:
+        origins, directions = worlds.camera_rays(c2w, size, self.fovy_deg)
+        batch = {
+            "rays_o": origins, "rays_d": directions, "c2w": c2w, "camera_positions": c2w[:, :3, 3],
+            "light_positions": c2w[:, :3, 3], "height": size, "width": size,
+        }  # fmt: skip
+        return self.system.renderer(**batch)["comp_rgb"].movedim(-1, 1) * 2 - 1

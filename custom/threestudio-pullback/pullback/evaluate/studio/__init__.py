@@ -1,0 +1,1 @@
+"""The studio: the shipped model's world, known exactly."""

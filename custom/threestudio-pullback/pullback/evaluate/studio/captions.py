@@ -1,0 +1,87 @@
+"""Captions of the studio's objects: full, partial and view-dependent wording."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from .world import COLORS, SHAPES, StudioObject
+
+PREFIXES = ("", "", "", "a photo of ", "a DSLR photo of ", "a 3D render of ")
+DIRECTIONS = ("side", "front", "back", "overhead")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caption asks of an object; None: it leaves that open.
+
+    Neither colour named means an object of one colour, one of the two named an object of two, as in the captions.
+    """
+
+    shape: str | None
+    front: str | None
+    back: str | None
+
+    def holds(self, obj: StudioObject) -> bool:
+        """Whether `obj` is what the caption says."""
+        if None in (self.front, self.back) and (obj.front == obj.back) != (self.front == self.back):
+            return False
+        wanted = (self.shape, obj.shape), (self.front, obj.front), (self.back, obj.back)
+        return all(asked in (None, found) for asked, found in wanted)
+
+
+def asked(caption: str) -> Asked | None:
+    """What one of `random_caption`'s wordings asks for, without its view; None for any other text."""
+    prefixes, colours, things = ("|".join(words) for words in (filter(None, PREFIXES), COLORS, (*SHAPES, "object")))
+    sides = rf" with a ({colours}) (front|back)(?: and a ({colours}) back)?"
+    pattern = rf"(?:{prefixes})?an? (?:({colours}) )?({things})(?:{sides})?"
+    match = re.fullmatch(pattern.lower(), caption.strip().lower())
+    if match is None or (match[1] and match[3]) or (match[4] == "back" and match[5]):
+        return None
+    shape = None if match[2] == "object" else match[2]
+    if match[1]:
+        return Asked(shape, match[1], match[1])
+    if match[3] is None:
+        return Asked(shape, None, None)
+    return Asked(shape, match[3], match[5]) if match[4] == "front" else Asked(shape, None, match[3])
+
+
+def random_object(rng: random.Random) -> StudioObject:
+    """Half the objects are of one colour (36, equally likely), half of two (180, equally likely)."""
+    shape, front = rng.choice(SHAPES), rng.choice(list(COLORS))
+    back = front if rng.random() < 0.5 else rng.choice([c for c in COLORS if c != front])
+    return StudioObject(shape, front, back)
+
+
+def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str:
+    """A caption that is true of `obj` seen from `direction`.
+
+    One-coloured objects are called by shape and colour (70 %), shape only ("a cube", 12 %), colour only
+    ("a blue object", 12 %) or neither; so "a cube" means every colour equally often. Two-coloured ones are
+    named in full (80 %) or by shape and one colour. The view is named three times in five.
+    """
+    u = rng.random()
+    if obj.front == obj.back:
+        if u < 0.70:
+            text = obj.caption
+        elif u < 0.82:
+            text = f"a {obj.shape}"
+        elif u < 0.94:
+            text = f"a {obj.front} object"
+        else:
+            text = "an object"
+    elif u < 0.80:
+        text = obj.caption
+    elif u < 0.90:
+        text = f"a {obj.shape} with a {obj.front} front"
+    else:
+        text = f"a {obj.shape} with a {obj.back} back"
+    view = f", {direction} view" if rng.random() < 0.6 else ""
+    return rng.choice(PREFIXES) + text + view
+
+
+def vocabulary_corpus() -> list[str]:
+    """Every wording's words, for the tokenizer."""
+    lines = [p + StudioObject(s, f, b).caption for p in PREFIXES for s in SHAPES for f in COLORS for b in COLORS]
+    return lines + [f"an object, {d} view" for d in DIRECTIONS] * 50 + [f"a {c} object" for c in COLORS] * 50

@@ -1,0 +1,193 @@
+"""The studio as the core samples it: a voxel field before the studio's backdrop, its cameras, the model's words.
+
+The same world as `configs/pullback-nerf-tiny.yaml`, without a framework: hundreds of NeRFs cost hours, not days.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ... import models, noise
+from ...baselines import sds
+from ...constraints import Repaint
+from ...diffreps import VoxelField
+from ...errors import UserError
+from ...fitting.solvers import FirstOrder
+from ...sampling.sampler import sample
+from ...sampling.schedule import karras_sigmas
+from ...sampling.state import Result
+from . import world as worlds
+from .captions import DIRECTIONS
+
+BOX = 0.75  # half the width of the field's cube: every solid lies within
+SIZE = 64  # pixels a side
+
+
+class StudioField(VoxelField):
+    """A voxel field in [−BOX, BOX]³ before the studio's backdrop, rendered at 64×64 px by the studio's cameras.
+
+    resolution, samples: as for VoxelField. rays: of one step of a fit, all views together. Starts as nearly empty.
+    """
+
+    def __init__(self, resolution: int = 32, samples: int = 24, rays: int = 2048):
+        super().__init__(resolution, SIZE, SIZE, samples)
+        self.rays = rays
+        with torch.no_grad():
+            self.density.fill_(-4.0)
+
+    def render(self, views: Tensor) -> Tensor:
+        """[V,3,64,64] in about [−1, 1] for poses [V,4,4]."""
+        return self._seen(*self._rays(views)).movedim(-1, 1)
+
+    def residual(self, views: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+        """Render minus target [V,n,3] on n random pixels of each view, n = rays / V."""
+        count = len(views)
+        pick = torch.randint(SIZE * SIZE, (count, max(1, self.rays // count), 1), generator=generator).expand(-1, -1, 3)
+        origins, directions, wanted = (
+            x.reshape(count, -1, 3).gather(1, pick) for x in (*self._rays(views), target.movedim(1, -1))
+        )
+        return self._seen(origins, directions) - wanted
+
+    def _rays(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        origins, directions = worlds.camera_rays(views.to(self.density), SIZE)
+        return origins / BOX, directions
+
+    def _seen(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """Colours [...,3] along rays [...,3]."""
+        points, pieces = self._along(origins, directions)
+        colour, through = self._emitted(self._lookup(points, self.grid), pieces)
+        return colour + through * (worlds.backdrop(directions) * 2 - 1)
+
+    def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
+        # grid_sample is six times as fast as gathering corners, and no forward-mode derivative is asked for here
+        volume = grid.T.view(1, 4, *[self.resolution] * 3)
+        places = points.flip(-1).view(1, 1, 1, -1, 3)  # it takes the fastest axis first
+        return F.grid_sample(volume, places, align_corners=True).view(4, -1).T.view(*points.shape[:-1], 4)
+
+
+def cameras(generator: torch.Generator, count: int = 8) -> Tensor:
+    """Poses [count,4,4] all round, one in each of `count` equal sectors, elevations even from 0° to 60°."""
+    elevation, part = torch.rand(2, count, generator=generator)
+    return worlds.look_at(elevation * 60, (torch.arange(count) + part) / count * 360)
+
+
+class Widening:
+    """views of a sampler: at the first visit `count` cameras in one place of the studio's, then ever wider round it.
+
+    From visit number `visits` on they are those of `cameras`. One view then makes the choices that a prompt leaves, as
+    in a picture, and the others join when they are made.
+    """
+
+    def __init__(self, count: int, visits: int):
+        self.count, self.visits, self.visit = count, visits, 0
+        self.elevation = self.azimuth = torch.zeros(())
+
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        """Poses [count,4,4]."""
+        if self.visit >= self.visits:
+            return cameras(generator, self.count)
+        if self.visit == 0:
+            self.elevation, self.azimuth = torch.rand(2, generator=generator) * torch.tensor([60.0, 360.0])
+        width = self.visit / self.visits
+        self.visit += 1
+        elevation, part = torch.rand(2, self.count, generator=generator)
+        elevation = (1 - width) * self.elevation + width * elevation * 60
+        around = (torch.arange(self.count) + part) / self.count - 0.5
+        return worlds.look_at(elevation, self.azimuth + width * around * 360)
+
+
+def view_words(views: Tensor) -> list[str]:
+    """ "front", "side", "back" or "overhead" for each of the poses [V,4,4], by threestudio's thresholds."""
+    x, y, z = views[:, :3, 3].unbind(-1)
+    elevation, azimuth = torch.atan2(z, torch.hypot(x, y)).rad2deg(), torch.atan2(y, x).rad2deg()
+    return [worlds.direction_name(e, a) for e, a in zip(elevation.tolist(), azimuth.tolist(), strict=True)]
+
+
+def denoiser(
+    model: models.DiffusionModel, prompt: str, guidance: float, fit_space: str = "image"
+) -> models.GuidedDenoiser:
+    """The model's denoiser for poses [V,4,4], each told "PROMPT, … view"."""
+    worded = model.encode_prompt([f"{prompt}, {name} view" for name in DIRECTIONS])
+    uncond = model.encode_prompt([""])
+
+    def text(views: Tensor) -> tuple[Tensor, Tensor]:
+        return worded[[DIRECTIONS.index(word) for word in view_words(views)]], uncond
+
+    return models.GuidedDenoiser(model, text, guidance, fit_space)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a NeRF of a prompt.
+
+    name: "pullback" or "sds". guidance: diffusers' scale. levels: of noise. noise: a coupling, or the weights of a
+    Smooth one with + between them. cycles: visits of a level. views: cameras of a visit. steps: of the fit of a visit,
+    for SDS of the whole run, on all levels of the model. lr: Adam's. widen: share of the visits until the cameras are
+    all round, see Widening. SDS has no use for the rest.
+    """
+
+    name: str = "pullback"
+    guidance: float = 1.0
+    noise: str = "shared"
+    cycles: int = 2
+    levels: int = 20
+    steps: int = 15
+    lr: float = 0.1
+    views: int = 8
+    widen: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """As `parse` reads it, every option that is not as usual."""
+        usual = Method(self.name)
+        changed = {k: v for k, v in dataclasses.asdict(self).items() if v != getattr(usual, k)}
+        return " ".join(
+            [self.name, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())]
+        )
+
+    def coupling(self) -> str | noise.Coupling:
+        if re.fullmatch(r"[\d.]+(\+[\d.]+)+", self.noise):
+            return noise.Smooth(tuple(map(float, self.noise.split("+"))))
+        return self.noise
+
+
+def parse(text: str) -> Method:
+    """ "NAME key=value …" as a Method; raises UserError for what it has not."""
+    name, *pairs = text.split()
+    kinds = {f.name: type(f.default) for f in dataclasses.fields(Method)[1:]}
+    options = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            options[key] = kinds[key](value)
+        except (KeyError, ValueError):
+            raise UserError(f"--method {text!r}: {pair!r} is not one of {', '.join(kinds)} with a value.") from None
+    if name not in ("pullback", "sds"):
+        raise UserError(f"--method {text!r}: {name!r} is not known; use pullback or sds.")
+    method = Method(name, **options)
+    noise.find(method.coupling())
+    return method
+
+
+def make(
+    model: models.DiffusionModel, prompt: str, method: Method, generator: torch.Generator
+) -> tuple[StudioField, Result]:
+    """One NeRF of a prompt, and what the sampler says of it."""
+    fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder
+    field, denoise = StudioField(), denoiser(model, prompt, method.guidance, fit_space)
+    views = Widening(method.views, round(method.widen * method.levels * method.cycles))
+    if method.name == "pullback":
+        sigmas = karras_sigmas(method.levels, 0.1, model.sigma_max, rho=3.0)
+        constraint, solver = Repaint(method.cycles), FirstOrder(method.lr, method.steps)
+        coupling = method.coupling()
+        return field, sample(field, views, denoise, sigmas, coupling, constraint, solver, generator=generator)
+    times = model.schedule.sigmas.flip(0)
+    edge = len(times) // 50  # 2 % to 98 % of the model's time, as in DreamFusion
+    sigmas = torch.cat([times[edge:-edge], times.new_zeros(1)])
+    return field, sds.sample(field, views, denoise, sigmas, method.steps, method.lr, generator=generator)

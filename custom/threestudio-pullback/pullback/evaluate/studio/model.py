@@ -1,0 +1,160 @@
+"""`pullback evaluate model`: how well a text-to-image model of the studio world knows that world."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import models
+from ...output.pictures import psnr, save_png
+from ...sampling import schedule
+from . import captions, naming
+from . import world as worlds
+from .world import COLORS, StudioObject
+
+SHEET = [
+    StudioObject("cube", "red", "red"),
+    StudioObject("torus", "blue", "blue"),
+    StudioObject("cone", "yellow", "purple"),
+    StudioObject("cylinder", "cyan", "red"),
+    StudioObject("diamond", "green", "blue"),
+    StudioObject("sphere", "purple", "yellow"),
+]
+
+
+def reconstruction_psnr(model: models.DiffusionModel, count: int, seed: int) -> list[float]:
+    """PSNR in dB of decode(encode(x)) for `count` exact pictures the model was not trained on."""
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(count):
+        obj = captions.random_object(rng)
+        u = torch.rand(2, generator=generator)
+        picture = worlds.render(obj, worlds.look_at(u[:1] * 60, u[1:] * 360))
+        with torch.no_grad():
+            values.append(psnr(model.decode(model.encode(picture)), picture))
+    return values
+
+
+@torch.no_grad()
+def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], views: list[int] | None) -> Tensor:
+    """Latents [V,c,h,w] from y = σ_max ε at sigmas[0], by DDIM (Song et al. 2021): Euler in VE coordinates."""
+    for sigma, following in itertools.pairwise(sigmas):
+        x0 = denoise(noisy, sigma, views)
+        noisy = x0 + following / sigma * (noisy - x0)
+    return noisy
+
+
+@torch.no_grad()
+def sample_pictures(
+    model: models.DiffusionModel, prompts: list[str], scale: float, seed: int, levels: int = 30
+) -> Tensor:
+    """One picture [B,3,H,W] a prompt, by `ddim`, 32 at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    sigmas = schedule.karras_sigmas(levels, 0.05, model.sigma_max, rho=5.0).tolist()
+    pictures = []
+    for start in range(0, len(prompts), 32):
+        batch = prompts[start : start + 32]
+        both = model.encode_prompt([*batch, *[""] * len(batch)])
+        cond, uncond = both.chunk(2)
+        denoise = models.GuidedDenoiser(model, lambda views, c=cond, u=uncond: (c, u), scale)
+        shape = (len(batch), model.latent_channels, model.sample_size, model.sample_size)
+        noisy = sigmas[0] * torch.randn(shape, generator=generator)
+        pictures.append(model.decode(ddim(denoise, noisy, sigmas, None)))
+    return torch.cat(pictures)
+
+
+def right_share(
+    model: models.DiffusionModel, bank: naming.PictureBank, count: int, scale: float, seed: int
+) -> dict[str, Any]:
+    """Of `count` samples of full captions, the share named as asked for by the nearest exact picture.
+
+    Front and back count: a picture with both right colours on each other's side is wrong ("sides_swapped").
+    """
+    rng = random.Random(seed)
+    wanted = [captions.random_object(rng) for _ in range(count)]
+    # an object seen from the side may hide no colour, seen from the front it hides its back: ask for side views
+    found = bank.name(sample_pictures(model, [f"{o.caption}, side view" for o in wanted], scale, seed))
+    return {
+        "samples": count,
+        "guidance_scale": scale,
+        "right": sum(f == w for f, w in zip(found, wanted, strict=True)) / count,
+        "sides_swapped": sum(
+            f.shape == w.shape and f != w and (f.front, f.back) == (w.back, w.front)
+            for f, w in zip(found, wanted, strict=True)
+        )
+        / count,
+        "shape_right": sum(f.shape == w.shape for f, w in zip(found, wanted, strict=True)) / count,
+        "wrong": [f"{w.caption} -> {f.caption}" for f, w in zip(found, wanted, strict=True) if f != w],
+    }
+
+
+def chi_square_p(counts: list[int]) -> float:
+    """p-value of equal frequencies by Pearson's χ² test."""
+    mean = sum(counts) / len(counts)
+    statistic = torch.tensor(sum((c - mean) ** 2 for c in counts) / mean, dtype=torch.float64)
+    return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2, dtype=torch.float64), statistic / 2))
+
+
+def free_histogram(
+    model: models.DiffusionModel, bank: naming.PictureBank, prompt: str, free: str, count: int, seed: int
+) -> dict[str, Any]:
+    """Without guidance: how often each value of the attribute a partial prompt leaves free comes up."""
+    found = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
+    values = list(COLORS) if free == "color" else list(worlds.SHAPES)
+    named = Counter(f.front if free == "color" else f.shape for f in found if f.front == f.back)
+    counts = [named[v] for v in values]
+    return {
+        "prompt": prompt, "samples": count, "counts": dict(zip(values, counts, strict=True)),
+        "expected": count / len(values), "two_coloured": count - sum(counts),
+        "chi_square_p": chi_square_p(counts) if sum(counts) else math.nan,
+    }  # fmt: skip
+
+
+def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
+    """All the figures of the model card, written to out/model.json, with a sheet of samples, out/sheet.png."""
+    model = models.load(path, config_path="--model")
+    torch.manual_seed(seed)
+    print("autoencoder", flush=True)
+    values = sorted(reconstruction_psnr(model, 128, seed + 1))
+    report: dict[str, Any] = {
+        "vae_psnr_db": {"median": round(values[64], 2), "lowest": round(values[0], 2), "pictures": 128},
+        "full_captions": [],
+        "partial_captions": [],
+    }
+    bank = naming.PictureBank()
+    for scale in scales:
+        row = right_share(model, bank, samples, scale, seed)
+        report["full_captions"].append(row)
+        swapped, shape = row["sides_swapped"], row["shape_right"]
+        print(
+            f"guidance {scale}: {row['right']:.3f} right, front and back swapped {swapped:.3f}, shape {shape:.3f}",
+            flush=True,
+        )
+    for prompt, free in (("a cube", "color"), ("a cone", "color"), ("a blue object", "shape")):
+        row = free_histogram(model, bank, prompt, free, 120, seed)
+        report["partial_captions"].append(row)
+        print(
+            f"{prompt}: {row['counts']}, two-coloured {row['two_coloured']}, p {row['chi_square_p']:.3f}",
+            flush=True,
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    save_png(out / "sheet.png", contact_sheet(model, SHEET, 2.5, seed))
+    (out / "model.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def contact_sheet(model: models.DiffusionModel, objects: list[StudioObject], scale: float, seed: int) -> Tensor:
+    """Four views of each object side by side, an object a row: [3, rows·H, 4·W] in [-1,1]."""
+    rows = []
+    for obj in objects:
+        prompts = [f"{obj.caption}, {d} view" for d in ("front", "side", "back", "overhead")]
+        rows.append(torch.cat(list(sample_pictures(model, prompts, scale, seed)), -1))
+    return torch.cat(rows, -2)

@@ -1,0 +1,17 @@
+"""One level's fit: the least-squares problem, its solvers, and the render linearised in its parameters."""
+
+from .linearise import FlatRender, conjugate_gradients, trainable
+from .problem import Fit, Outcome, Solution
+from .solvers import FirstOrder, GaussNewton, Solver
+
+__all__ = [
+    "FirstOrder",
+    "Fit",
+    "FlatRender",
+    "GaussNewton",
+    "Outcome",
+    "Solution",
+    "Solver",
+    "conjugate_gradients",
+    "trainable",
+]

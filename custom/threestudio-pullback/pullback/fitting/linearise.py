@@ -1,0 +1,111 @@
+"""The renders as a function of one flat parameter vector, its derivative J seen through J v and Jᵀ w only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+Linear = Callable[[Tensor], Tensor]
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require gradients, by name; raises UserError if there are none."""
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise UserError("The representation has no parameters that require gradients, so nothing to sample.")
+    return parameters
+
+
+class _AsForward(nn.Module):
+    """torch.func swaps parameters in a module's forward; the diffrep's function is its render."""
+
+    def __init__(self, diffrep: nn.Module):
+        super().__init__()
+        self.diffrep = diffrep
+
+    def forward(self, views: Any) -> Tensor:
+        return cast(Any, self.diffrep).render(views)
+
+
+class FlatRender:
+    """θ [P] ↦ f(θ, views) [V,C,H,W] over the diffrep's trainable parameters, concatenated in their order.
+
+    encode: an optional map behind the render, such as an image encoder. `flat` is a copy of the parameters as
+    they are; calling leaves them alone; `write` sets them. Raises UserError where nothing is trainable.
+    """
+
+    def __init__(self, diffrep: nn.Module, views: Any, encode: Linear | None = None):
+        self._module = _AsForward(diffrep)
+        self._views, self._encode = views, encode
+        self._parameters = trainable(self._module)
+
+    @property
+    def flat(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
+
+    def _split(self, flat: Tensor) -> dict[str, Tensor]:
+        pieces = flat.split([p.numel() for p in self._parameters.values()])
+        named = zip(self._parameters.items(), pieces, strict=True)
+        return {name: piece.view_as(parameter) for (name, parameter), piece in named}
+
+    def write(self, flat: Tensor) -> None:
+        with torch.no_grad():
+            for name, piece in self._split(flat).items():
+                self._parameters[name].copy_(piece)
+
+    def __call__(self, flat: Tensor) -> Tensor:
+        render = torch.func.functional_call(self._module, self._split(flat), (self._views,))
+        return render if self._encode is None else self._encode(render)
+
+    def linearise(self, flat: Tensor) -> tuple[Tensor, Linear, Linear]:
+        """f(θ), v [P] ↦ J v [V,C,H,W] and w [V,C,H,W] ↦ Jᵀ w [P], at θ = flat."""
+        render, pull = cast(tuple[Tensor, Any], torch.func.vjp(self, flat))
+
+        def push(v: Tensor) -> Tensor:
+            try:
+                return cast(Tensor, torch.func.jvp(self, (flat,), (v,))[1])
+            except NotImplementedError as error:
+                raise UserError(
+                    "GaussNewton and Langevin need a render with forward-mode derivatives, which this one lacks; "
+                    "use FirstOrder and Repaint."
+                ) from error
+
+        return render, push, lambda w: pull(w)[0]
+
+    def project(self, images: Tensor, iterations: int) -> Tensor:
+        """J (JᵀJ)⁺ Jᵀ images [V,C,H,W]: their nearest point in the range of J at the present parameters.
+
+        By conjugate gradients; cut short it is the nearest point of a smaller space, still an orthogonal
+        projection.
+        """
+        _, push, pull = self.linearise(self.flat)
+        return push(conjugate_gradients(lambda v: pull(push(v)), pull(images), iterations, tolerance=1e-6))
+
+
+def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, tolerance: float) -> Tensor:
+    """x with matrix(x) = right, for a symmetric positive semi-definite matrix and vectors [P].
+
+    Starts from 0, so x stays in the span of right, matrix(right), …: the minimum-norm solution where there
+    are many. Ends after `iterations`, at ‖right − matrix(x)‖ <= tolerance ‖right‖, or where the matrix is
+    flat to rounding. Source: Hestenes & Stiefel 1952.
+    """
+    x, residual = torch.zeros_like(right), right.clone()
+    direction, square = residual, residual.dot(residual)
+    enough = tolerance**2 * square
+    for _ in range(iterations):
+        image = matrix(direction)
+        curvature = direction.dot(image)
+        if not curvature > 0:
+            break
+        x = x + (square / curvature) * direction
+        residual = residual - (square / curvature) * image
+        previous, square = square, residual.dot(residual)
+        if square <= enough:
+            break
+        direction = residual + (square / previous) * direction
+    return x

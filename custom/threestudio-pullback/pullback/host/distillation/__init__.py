@@ -1,0 +1,1 @@
+"""Score distillation under threestudio's names: SDS, SJC, VSD and SDI."""

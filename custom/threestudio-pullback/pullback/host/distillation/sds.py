@@ -1,0 +1,47 @@
+"""`stable-diffusion-guidance`: score distillation sampling, and Score Jacobian Chaining."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...baselines import sds, sjc
+from ...baselines.distil import Ask
+from ..base import BaseObject
+from ..registry import register
+from .guidance import Distillation, Options
+
+
+@register("stable-diffusion-guidance")
+class StableDiffusionGuidance(Distillation, BaseObject):
+    """loss_sds of SDS (Poole et al. 2023), or with use_sjc of SJC (Wang et al. 2023); t is drawn for each picture."""
+
+    @dataclass
+    class Config(Options):
+        pretrained_model_name_or_path: str = "runwayml/stable-diffusion-v1-5"
+        weighting_strategy: str = "sds"
+        use_sjc: bool = False
+        var_red: bool = True  # of SJC: take ε, whose mean is 0, out of the gradient
+        sqrt_anneal: bool = False  # t falls with the root of the steps done, from max_step_percent to min_step_percent
+        max_items_eval: int = 4
+
+        def unused(self) -> dict[str, str]:
+            return {**super().unused(), "max_items_eval": "pictures of the guidance's own are not drawn"}
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.weighting_strategy not in sds.WEIGHTS:
+                known = ", ".join(sds.WEIGHTS)
+                raise ValueError(f"`weighting_strategy` must be one of {known}, not {self.weighting_strategy!r}")
+
+    cfg: Config
+    loss_name = "loss_sds"
+
+    def annealing(self) -> float | None:
+        return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
+
+    def gradient(self, ask: Ask) -> Tensor:
+        if self.cfg.use_sjc:
+            return sjc.gradient(ask, self.cfg.var_red)
+        return sds.gradient(ask, self.cfg.weighting_strategy)

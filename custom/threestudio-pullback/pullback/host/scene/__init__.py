@@ -1,0 +1,1 @@
+"""What a scene is made of: geometry, material, background, renderer, exporter."""

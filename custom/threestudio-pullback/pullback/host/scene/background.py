@@ -1,0 +1,133 @@
+"""Backgrounds: the colour behind everything, by direction."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..base import BaseModule
+from ..config import config_path
+from ..registry import register
+from .encoding import get_encoding
+from .networks import get_activation, get_mlp
+
+
+class BaseBackground(BaseModule):
+    """forward: unit ray directions dirs [B, H, W, 3] → colours [B, H, W, n_output_dims]."""
+
+    @dataclass
+    class Config(BaseModule.Config):
+        n_output_dims: int = 3
+        random_aug: bool = False  # in training, now and then one random colour per image instead
+        random_aug_prob: float = 0.5
+
+        def __post_init__(self) -> None:
+            if not 0 <= self.random_aug_prob <= 1:
+                raise ValueError(f"random_aug_prob must lie between 0 and 1, not {self.random_aug_prob}")
+
+    def color(self, dirs: Tensor) -> Tensor:
+        """The colours themselves."""
+        raise NotImplementedError
+
+    def forward(self, dirs: Tensor) -> Tensor:
+        if self.training and self.cfg.random_aug and random.random() < self.cfg.random_aug_prob:
+            one = torch.rand(len(dirs), *[1] * (dirs.ndim - 2), self.cfg.n_output_dims).to(dirs)
+            return one.expand(*dirs.shape[:-1], -1)
+        return self.color(dirs)
+
+
+@register("solid-color-background")
+class SolidColorBackground(BaseBackground):
+    """One colour everywhere, learned or not."""
+
+    @dataclass
+    class Config(BaseBackground.Config):
+        color: Any = (1.0, 1.0, 1.0)
+        learned: bool = False
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if len(self.color) != self.n_output_dims:
+                raise ValueError(f"color must have n_output_dims = {self.n_output_dims} values, not {len(self.color)}")
+
+    def configure(self) -> None:
+        color = torch.tensor([float(c) for c in self.cfg.color])
+        if self.cfg.learned:
+            self.env_color = nn.Parameter(color)
+        else:
+            self.register_buffer("env_color", color)
+
+    def color(self, dirs: Tensor) -> Tensor:
+        return self.env_color.to(dirs).expand(*dirs.shape[:-1], -1)
+
+
+@register("neural-environment-map-background")
+class NeuralEnvironmentMapBackground(BaseBackground):
+    """A small network of the encoded direction; with `eval_color`, that colour outside training."""
+
+    @dataclass
+    class Config(BaseBackground.Config):
+        color_activation: str = "sigmoid"
+        dir_encoding_config: dict = field(default_factory=lambda: {"otype": "SphericalHarmonics", "degree": 3})
+        mlp_network_config: dict = field(
+            default_factory=lambda: {
+                "otype": "VanillaMLP",
+                "activation": "ReLU",
+                "n_neurons": 16,
+                "n_hidden_layers": 2,
+            }
+        )
+        eval_color: tuple[float, float, float] | None = None
+
+    def configure(self) -> None:
+        cfg = self.cfg
+        self.encoding = get_encoding(3, cfg.dir_encoding_config, config_path(cfg, "dir_encoding_config"))
+        self.network = get_mlp(
+            self.encoding.n_output_dims,
+            cfg.n_output_dims,
+            cfg.mlp_network_config,
+            config_path(cfg, "mlp_network_config"),
+        )
+        self.color_activation = get_activation(cfg.color_activation, config_path(cfg, "color_activation"))
+
+    def color(self, dirs: Tensor) -> Tensor:
+        if not self.training and self.cfg.eval_color is not None:
+            return dirs.new_tensor(list(self.cfg.eval_color)).expand(*dirs.shape[:-1], -1)
+        color = self.network(self.encoding((dirs.reshape(-1, 3) + 1) / 2))
+        return self.color_activation(color).view(*dirs.shape[:-1], -1)
+
+
+@register("textured-background")
+class TexturedBackground(BaseBackground):
+    """A learned picture, wrapped round the scene: its rows follow the azimuth, its columns the angle to +z."""
+
+    @dataclass
+    class Config(BaseBackground.Config):
+        height: int = 64
+        width: int = 64
+        color_activation: str = "sigmoid"
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("height", "width"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def configure(self) -> None:
+        cfg = self.cfg
+        self.texture = nn.Parameter(torch.randn(1, cfg.n_output_dims, cfg.height, cfg.width))
+        self.color_activation = get_activation(cfg.color_activation, config_path(cfg, "color_activation"))
+
+    def color(self, dirs: Tensor) -> Tensor:
+        x, y, z = dirs.reshape(-1, 3).unbind(-1)
+        tilt = torch.atan2(torch.hypot(x, y), z) / math.pi * 2 - 1
+        turn = torch.atan2(y, x) / math.pi
+        places = torch.stack([tilt, turn], -1)[None, :, None]
+        found = F.grid_sample(self.texture, places, padding_mode="reflection", align_corners=False)
+        return self.color_activation(found[0, :, :, 0].T).view(*dirs.shape[:-1], -1)

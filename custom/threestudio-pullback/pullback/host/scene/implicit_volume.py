@@ -1,0 +1,78 @@
+"""`implicit-volume`: density and features from a positional encoding and small networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..config import config_path
+from ..registry import register
+from .encoding import get_encoding
+from .geometry import DensityField
+from .networks import get_mlp
+
+
+@register("implicit-volume")
+class ImplicitVolume(DensityField):
+    """A multiresolution hash grid with one small network for the density and one for the features."""
+
+    @dataclass
+    class Config(DensityField.Config):
+        n_input_dims: int = 3
+        pos_encoding_config: dict = field(
+            default_factory=lambda: {
+                "otype": "HashGrid",
+                "n_levels": 16,
+                "n_features_per_level": 2,
+                "log2_hashmap_size": 19,
+                "base_resolution": 16,
+                "per_level_scale": 1.447269237440378,
+            }
+        )
+        mlp_network_config: dict = field(
+            default_factory=lambda: {
+                "otype": "VanillaMLP",
+                "activation": "ReLU",
+                "output_activation": "none",
+                "n_neurons": 64,
+                "n_hidden_layers": 1,
+            }
+        )
+        # min_anneal_step, max_anneal_step, start_val, end_val: density_blob_std over the steps
+        anneal_density_blob_std_config: Any = None
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.n_input_dims != 3:
+                raise ValueError(f"n_input_dims must be 3, not {self.n_input_dims}")
+
+    def configure(self) -> None:
+        super().configure()
+        self.encoding = get_encoding(3, self.cfg.pos_encoding_config, config_path(self.cfg, "pos_encoding_config"))
+
+        def network(n_output_dims: int):
+            path = config_path(self.cfg, "mlp_network_config")
+            return get_mlp(self.encoding.n_output_dims, n_output_dims, self.cfg.mlp_network_config, path)
+
+        self.density_network = network(1)
+        if self.cfg.n_feature_dims > 0:
+            self.feature_network = network(self.cfg.n_feature_dims)
+        if self.cfg.normal_type == "pred":
+            self.normal_network = network(3)
+
+    def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        encoded = self.encoding(points)
+        return (
+            self.density_network(encoded),
+            self.feature_network(encoded) if features else None,
+            self.normal_network(encoded) if normal else None,
+        )
+
+    def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        anneal = self.cfg.anneal_density_blob_std_config
+        if anneal is not None:
+            first, last = anneal["min_anneal_step"], anneal["max_anneal_step"]
+            t = min(max((global_step - first) / (last - first), 0.0), 1.0)
+            self.density_blob_std = anneal["start_val"] + t * (anneal["end_val"] - anneal["start_val"])

@@ -1,0 +1,118 @@
+"""Activations by name and small multilayer perceptrons, under tiny-cuda-nn's config keys, in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UserError
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class _TruncExp(torch.autograd.Function):
+    """exp whose gradient stops growing at e^15, so that one dense sample cannot throw a whole field off."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * x.clamp(max=15).exp()
+
+
+def _srgb(x: Tensor) -> Tensor:
+    curve = 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(x > 0.0031308, curve, 12.92 * x).clamp(0, 1)
+
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "none": lambda x: x,
+    "linear": lambda x: x,
+    "lin2srgb": _srgb,
+    "exp": torch.exp,
+    "shifted_exp": lambda x: torch.exp(x - 1),
+    "trunc_exp": lambda x: _TruncExp.apply(x),  # type: ignore[return-value]
+    "shifted_trunc_exp": lambda x: _TruncExp.apply(x - 1),  # type: ignore[return-value]
+    "exponential": torch.exp,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "shifted_softplus": lambda x: F.softplus(x - 1),
+    "scale_-11_01": lambda x: x * 0.5 + 0.5,
+}
+_TORCH = (
+    "relu",
+    "leaky_relu",
+    "softplus",
+    "silu",
+    "gelu",
+    "elu",
+    "selu",
+    "softsign",
+    "hardtanh",
+    "relu6",
+    "mish",
+)
+
+
+def get_activation(name: str | None, path: str = "activation") -> Activation:
+    """The function of that name, elementwise; None and "none" are the identity.
+
+    Args:
+        name: threestudio's or tiny-cuda-nn's name, in any case, or one of torch.nn.functional's.
+        path: config path that holds the name, for the error.
+
+    Raises:
+        UserError: no such activation.
+    """
+    key = "none" if name is None else name.lower()
+    if key in _ACTIVATIONS:
+        return _ACTIVATIONS[key]
+    if key in _TORCH:
+        return getattr(F, key)
+    raise UserError(f"`{path}` is '{name}', but should be one of {', '.join((*_ACTIVATIONS, *_TORCH))}")
+
+
+class MLP(nn.Module):
+    """Linear layers without bias, an activation between them, another after the last."""
+
+    def __init__(self, n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str) -> None:
+        super().__init__()
+        depth, width = int(config.get("n_hidden_layers", 1)), int(config.get("n_neurons", 64))
+        if depth < 0 or width < 1:
+            raise UserError(f"`{path}` should have n_hidden_layers of at least 0 and n_neurons of at least 1")
+        widths = [n_input_dims, *[width] * depth, n_output_dims]
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+        self.activation = get_activation(config.get("activation", "ReLU"), f"{path}.activation")
+        self.output_activation = get_activation(config.get("output_activation", "none"), f"{path}.output_activation")
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.output_activation(self.layers[-1](x))
+
+
+def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str = "mlp_network_config") -> MLP:
+    """The network a config block describes.
+
+    Args:
+        n_input_dims, n_output_dims: [N, n_input_dims] → [N, n_output_dims].
+        config: otype (VanillaMLP; FullyFusedMLP and CutlassMLP are the same function), n_neurons,
+            n_hidden_layers, activation, output_activation.
+        path: where the block is, for errors.
+
+    Raises:
+        UserError: another otype, or an unknown activation.
+    """
+    known = ("VanillaMLP", "FullyFusedMLP", "CutlassMLP")
+    if config.get("otype") not in known:
+        raise UserError(f"`{path}.otype` is '{config.get('otype')}', but should be one of {', '.join(known)}")
+    return MLP(n_input_dims, n_output_dims, config, path)

@@ -1,0 +1,242 @@
+"""`nerf-volume-renderer`: pictures of a density field by volume rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import UserError
+from ..base import BaseModule
+from ..config import config_path
+from ..registry import register
+from .samples import DenseSamples, PackedSamples
+
+
+@dataclass
+class _Scene:
+    """What a renderer draws; held in a plain object, so that it is not a part of the renderer's state."""
+
+    geometry: Any
+    material: Any
+    background: Any
+
+
+class Renderer(BaseModule):
+    """Draws geometry, material and background inside the cube [-radius, radius]³."""
+
+    @dataclass
+    class Config(BaseModule.Config):
+        radius: float = 1.0
+
+    bbox: Tensor
+
+    def configure(self, geometry: Any, material: Any, background: Any) -> None:
+        self.sub_modules = _Scene(geometry, material, background)
+        r = self.cfg.radius
+        self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
+
+    @property
+    def geometry(self) -> Any:
+        return self.sub_modules.geometry
+
+    @property
+    def material(self) -> Any:
+        return self.sub_modules.material
+
+    @property
+    def background(self) -> Any:
+        return self.sub_modules.background
+
+
+@register("nerf-volume-renderer")
+class NeRFVolumeRenderer(Renderer):
+    """Emission and absorption along rays (Max 1995; Mildenhall et al. 2020).
+
+    On a CPU: num_samples_per_ray samples between a ray's entry into the box and its exit; on CUDA: nerfacc's
+    marching with steps of the box's diagonal / num_samples_per_ray. With grid_prune, samples in empty cells
+    of a 32³ occupancy grid, kept up to date in training, are skipped; with prune_alpha_threshold, so are
+    samples nearly transparent (α < 0.01) or hidden (transmittance < 1e-4).
+    """
+
+    @dataclass
+    class Config(Renderer.Config):
+        num_samples_per_ray: int = 512
+        eval_chunk_size: int = 160000  # samples at a time where no gradient is asked for
+        randomized: bool = True  # in training, samples anywhere in their intervals
+        near_plane: float = 0.0
+        far_plane: float = 1e10
+        return_comp_normal: bool = False
+        return_normal_perturb: bool = False
+        estimator: str = "occgrid"
+        grid_prune: bool = True
+        prune_alpha_threshold: bool = True
+
+        def __post_init__(self) -> None:
+            if self.estimator != "occgrid":
+                raise ValueError(f"estimator must be 'occgrid', the only one here, not '{self.estimator}'")
+            for name in ("radius", "num_samples_per_ray", "eval_chunk_size"):
+                if not getattr(self, name) > 0:
+                    raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+            if not 0 <= self.near_plane < self.far_plane:
+                raise ValueError(f"near_plane must lie between 0 and far_plane, not at {self.near_plane}")
+
+    def configure(self, geometry: Any, material: Any, background: Any) -> None:
+        from nerfacc import OccGridEstimator
+
+        super().configure(geometry, material, background)
+        self.estimator: Any = OccGridEstimator(roi_aabb=self.bbox.view(-1), resolution=32, levels=1)
+        if not self.cfg.grid_prune:
+            self.estimator.occs.fill_(True)
+            self.estimator.binaries.fill_(True)
+        self.render_step_size = 3**0.5 * 2 * self.cfg.radius / self.cfg.num_samples_per_ray
+
+    def forward(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        light_positions: Tensor,
+        bg_color: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Renders rays.
+
+        Args:
+            rays_o, rays_d: [B, H, W, 3] origins and unit directions, world units; any B, H, W, so that N
+                single rays are [1, 1, N, 3].
+            light_positions: [B, 3] or [1, 3], one per image, or anything that broadcasts to [B, H, W, 3].
+            bg_color: colours behind instead of the background's, [B, C] or [B, H, W, C].
+            kwargs: passed on to the material.
+
+        Returns:
+            comp_rgb, comp_rgb_fg, comp_rgb_bg [B, H, W, C]; opacity, depth, z_variance [B, H, W, 1];
+            comp_normal [B, H, W, 3], (n + 1)/2 · opacity, where there are normals (in training, with
+            return_comp_normal). In training also, per sample, first axis N: weights, t_points, t_intervals,
+            t_dirs, ray_indices, points and what the geometry returns.
+        """
+        shape = rays_o.shape[:3]
+        if light_positions.ndim == 2:
+            light_positions = light_positions[:, None, None]
+        flat = [x.expand(*shape, 3).reshape(-1, 3) for x in (rays_o, rays_d, light_positions)]
+        at_once = max(1, self.cfg.eval_chunk_size // self.cfg.num_samples_per_ray)
+        size = len(flat[0]) if torch.is_grad_enabled() else at_once
+        parts = [self._render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
+        for i, (_, samples) in enumerate(parts):
+            if "ray_indices" in samples:
+                samples["ray_indices"] = samples["ray_indices"] + i * size
+        images = {k: torch.cat([p[0][k] for p in parts]).view(*shape, -1) for k in parts[0][0]}
+        samples = {k: torch.cat([p[1][k] for p in parts]) for k in parts[0][1]}
+        behind = images["comp_rgb_bg"] = self.background(dirs=rays_d)
+        if bg_color is not None:
+            behind = bg_color[:, None, None] if bg_color.ndim == 2 else bg_color
+        images["comp_rgb"] = images["comp_rgb_fg"] + behind * (1 - images["opacity"])
+        return {**images, **samples}
+
+    def _render(
+        self, origins: Tensor, directions: Tensor, lights: Tensor, **kwargs: Any
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values per ray [R, C] and, in training, per sample [N, …], of rays [R, 3]."""
+        samples = self._sample(origins, directions)
+        t, ray_directions = samples.t[:, None], samples.spread(directions)
+        points = samples.spread(origins) + t * ray_directions
+        with_normal = self.material.requires_normal or (self.training and self.cfg.return_comp_normal)
+        field = self.geometry(points, output_normal=with_normal)
+        if "features" not in field:
+            path = config_path(self.geometry.cfg, "n_feature_dims")
+            raise UserError(f"`{path}` is 0, but the material makes colours of features; set it to 3")
+        color = self.material(
+            viewdirs=ray_directions,
+            positions=points,
+            light_positions=samples.spread(lights),
+            **field,
+            **kwargs,
+        )
+        weights = samples.weights(field["density"][:, 0])[:, None]
+        normal = field.get("normal") if self.cfg.return_comp_normal or not self.training else None
+        columns = [torch.ones_like(t), t, color] + ([] if normal is None else [normal])
+        sums = samples.sum(weights * torch.cat(columns, -1))
+        opacity, depth, rgb, normals = sums.tensor_split((1, 2, 2 + color.shape[-1]), -1)
+        mean_depth = depth / opacity.clamp(min=1e-5)
+        spread = samples.sum(weights * (t - samples.spread(mean_depth)) ** 2) / opacity.clamp(min=1e-5)
+        images = {
+            "comp_rgb_fg": rgb,
+            "opacity": opacity,
+            "depth": depth,
+            # where hardly anything is there, the spread means nothing
+            "z_variance": spread * (opacity > 0.5),
+        }
+        if normal is not None:
+            images["comp_normal"] = (F.normalize(normals, dim=-1) + 1) / 2 * opacity
+        if not self.training:
+            return images, {}
+        if self.cfg.return_normal_perturb and with_normal:
+            nearby = points + torch.randn_like(points) * 1e-2
+            field["normal_perturb"] = self.geometry(nearby, output_normal=True)["normal"]
+        per_sample = {
+            "weights": weights,
+            "t_points": t,
+            "t_intervals": samples.dt[:, None],
+            "t_dirs": ray_directions,
+            "ray_indices": samples.ray_indices,
+            "points": points,
+            **field,
+        }
+        return images, per_sample
+
+    @torch.no_grad()
+    def _sample(self, origins: Tensor, directions: Tensor) -> DenseSamples | PackedSamples:
+        cfg = self.cfg
+        randomized = self.training and cfg.randomized
+        see_through = cfg.grid_prune and cfg.prune_alpha_threshold
+        if origins.is_cuda:
+            return self._sample_cuda(origins, directions, randomized, see_through)
+        samples = DenseSamples.march(
+            origins, directions, self.bbox, cfg.near_plane, cfg.far_plane, cfg.num_samples_per_ray, randomized
+        )
+        if not cfg.grid_prune:
+            return samples
+
+        def points() -> Tensor:
+            return samples.spread(origins) + samples.t[:, None] * samples.spread(directions)
+
+        samples.keep(self._occupied(points()))
+        if see_through:
+            density = self.geometry.forward_density(points())[:, 0]
+            reaching, alpha = samples.transmittance(density)
+            samples.keep((alpha >= min(0.01, float(self.estimator.occs.mean()))) & (reaching >= 1e-4))
+        return samples
+
+    def _occupied(self, points: Tensor) -> Tensor:
+        cells = self.estimator.binaries[0]
+        unit = (points - self.bbox[0]) / (self.bbox[1] - self.bbox[0])
+        x, y, z = (unit * len(cells)).long().clamp_(0, len(cells) - 1).unbind(-1)
+        return cells.view(-1)[(x * len(cells) + y) * len(cells) + z]
+
+    def _sample_cuda(self, origins: Tensor, directions: Tensor, randomized: bool, see_through: bool) -> PackedSamples:
+        def density(starts: Tensor, ends: Tensor, rays: Tensor) -> Tensor:
+            middle = (starts + ends)[:, None] / 2
+            return self.geometry.forward_density(origins[rays] + middle * directions[rays])[:, 0]
+
+        packed = self.estimator.sampling(
+            origins,
+            directions,
+            sigma_fn=density if see_through else None,
+            near_plane=self.cfg.near_plane,
+            far_plane=self.cfg.far_plane,
+            render_step_size=self.render_step_size,
+            alpha_thre=0.01 if see_through else 0.0,
+            early_stop_eps=1e-4 if see_through else 0.0,
+            stratified=randomized,
+        )
+        return PackedSamples(len(origins), *packed)
+
+    def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        if self.cfg.grid_prune and self.training and not on_load_weights:
+            self.estimator.update_every_n_steps(
+                step=global_step,
+                # 1 − exp(−σδ) to first order
+                occ_eval_fn=lambda x: self.geometry.forward_density(x) * self.render_step_size,
+            )

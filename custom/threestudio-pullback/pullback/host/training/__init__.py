@@ -1,0 +1,1 @@
+"""What runs round a training: systems, callbacks, checkpoints, files."""

@@ -1,0 +1,182 @@
+"""What the host does around training: exact resume, safe stops, a copy of the config, a progress line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ProgressBar
+
+from ...errors import NonFiniteError, UserError
+from ...seeding import derive_seed
+from ..config import dump_config
+from ..registry import info
+from .checkpoint import KEY, AtomicCheckpointIO
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM; `signum` says which. No `except Exception` shall swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class StepSeed(Callback):
+    """Seeds every training step from (seed, step), so that resuming and validating change no draw."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        part = batch_idx % trainer.accumulate_grad_batches
+        pl.seed_everything(derive_seed(self.seed, trainer.global_step, part, "step") % 2**32, verbose=False)
+
+
+class SafeStop(Callback):
+    """Holds the state after the last whole step, and writes it to `path` where training ends early.
+
+    The first SIGINT or SIGTERM during training lets the step finish; a second one, or one outside of
+    training, raises `Interrupted` at once. Use as a context manager around the whole run.
+    """
+
+    def __init__(self, io: AtomicCheckpointIO, path: str, seal: dict[str, Any]) -> None:
+        self.io, self.path, self.seal = io, path, seal
+        self.received: int | None = None
+        self._training = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> SafeStop:
+        self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _on_signal(self, signum: int, _: Any) -> None:
+        if not self._training or self.received is not None:
+            raise Interrupted(signum)
+        self.received = signum
+        info("\nStopping after this step; once more stops at once")
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.seal
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        # Lightning has put its own SIGTERM handler over ours, which would end the run without a checkpoint
+        for signum in self._before:
+            signal.signal(signum, self._on_signal)
+        self._training = True
+        trainer.save_checkpoint(self.io.MEMORY)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        for name, value in pl_module.state_dict().items():
+            if not bool(value.isfinite().all()):
+                logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
+                raise NonFiniteError(
+                    f"Stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity."
+                )
+        trainer.save_checkpoint(self.io.MEMORY)
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._training = False
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        in_training, self._training = self._training, False
+        if not in_training or isinstance(exception, (UserError, OSError)):
+            return
+        assert self.io.held is not None
+        if self.io.held["global_step"] > 0:
+            self.io.write_held(self.path)
+
+
+class ConfigSnapshot(Callback):
+    """Copies the config as written and as parsed into the run's folder."""
+
+    def __init__(self, source: str, config: Any, folder: str) -> None:
+        self.source, self.config, self.folder = source, config, folder
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        os.makedirs(self.folder, exist_ok=True)
+        raw, parsed = (os.path.join(self.folder, f"{n}.yaml") for n in ("raw", "parsed"))
+        if os.path.abspath(self.source) not in (os.path.abspath(raw), os.path.abspath(parsed)):
+            shutil.copyfile(self.source, raw)
+        dump_config(parsed, self.config)
+
+
+class ProgressLine(ProgressBar):
+    """Step, the values logged with prog_bar=True, and the time left.
+
+    In a terminal one line that renews itself; elsewhere a line of its own, at most every `every` seconds.
+    """
+
+    def __init__(self, every: float = 10.0) -> None:
+        super().__init__()
+        self.every = every
+        self.terminal = sys.stdout.isatty()
+        self.enabled = True
+        self._shown = 0.0
+        self._width = 0
+
+    def disable(self) -> None:
+        self.enabled = False
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._began, self._first = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now, step, total = time.monotonic(), trainer.global_step, trainer.max_steps
+        last = step == total
+        if not self.enabled or (now - self._shown < (0.2 if self.terminal else self.every) and not last):
+            return
+        self._shown = now
+        words = [f"step {step}/{total}" if total > 0 else f"step {step}"]
+        words += [f"{k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items() if isinstance(v, (int, float))]
+        if total > 0 and step > self._first:
+            words.append(f"{_clock((now - self._began) / (step - self._first) * (total - step))} left")
+        self._show(" · ".join(words), end=last)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self._close()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        self._close()
+        print(*args, **kwargs)
+
+    def _show(self, text: str, end: bool) -> None:
+        if not self.terminal:
+            print(text, flush=True)
+            return
+        text = text[: shutil.get_terminal_size().columns - 1]
+        print("\r" + text.ljust(self._width), end="", flush=True)
+        self._width = len(text)
+        if end:
+            self._close()
+
+    def _close(self) -> None:
+        if self._width:
+            print(flush=True)
+            self._width = 0
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

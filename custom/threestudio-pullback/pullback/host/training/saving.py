@@ -1,0 +1,258 @@
+"""Writing pictures, videos, meshes and data into the run's `save` folder, under threestudio's names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import UserError
+from ...output.pictures import check_frames
+
+_RGB = {"data_format": "HWC", "data_range": (0, 1)}
+_GRAYSCALE = {"data_range": None, "cmap": "jet"}
+
+
+class SaverMixin:
+    """Every `save_…` takes a file name relative to the save folder and returns the path written.
+
+    Pictures are tensors or arrays; those with a `name` also go to TensorBoard, under that name at `step`.
+    """
+
+    _save_dir: str | None = None
+
+    def set_save_dir(self, save_dir: str) -> None:
+        self._save_dir = save_dir
+
+    def get_save_dir(self) -> str:
+        """The folder that relative names start from; ValueError where none is set."""
+        if self._save_dir is None:
+            raise ValueError("no save folder is set; call set_save_dir first")
+        return self._save_dir
+
+    def get_save_path(self, filename: str) -> str:
+        """The full path of a file, whose folder is made if need be."""
+        path = os.path.join(self.get_save_dir(), filename)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def convert_data(self, data: Any) -> Any:
+        """Tensors, at any depth of lists and dicts, as arrays on the CPU."""
+        if isinstance(data, torch.Tensor):
+            data = data.detach().cpu()
+            return (data.float() if data.dtype in (torch.float16, torch.bfloat16) else data).numpy()
+        if isinstance(data, list):
+            return [self.convert_data(d) for d in data]
+        if isinstance(data, dict):
+            return {k: self.convert_data(v) for k, v in data.items()}
+        if data is None or isinstance(data, np.ndarray):
+            return data
+        raise TypeError(f"can save tensors, arrays, lists and dicts, not {type(data).__name__}")
+
+    # ---- pictures
+
+    def get_rgb_image_(self, img: Any, data_format: str, data_range: tuple[float, float]) -> np.ndarray:
+        """[H,W,C] or [C,H,W] to uint8 [H,W,3]; more than three channels become tiles side by side."""
+        img = self.convert_data(img)
+        if data_format == "CHW":
+            img = img.transpose(1, 2, 0)
+        elif data_format != "HWC":
+            raise ValueError(f"data_format is 'HWC' or 'CHW', not {data_format!r}")
+        if img.dtype != np.uint8:
+            img = _to_bytes(img, data_range)
+        img = np.pad(img, ((0, 0), (0, 0), (0, -img.shape[-1] % 3)))
+        return np.concatenate([img[..., i : i + 3] for i in range(0, img.shape[-1], 3)], axis=1)
+
+    def get_grayscale_image_(self, img: Any, data_range: tuple[float, float] | None, cmap: str | None) -> np.ndarray:
+        """[H,W] to uint8 [H,W,3]; `data_range` None spans the values, `cmap` is "jet" or None for grey."""
+        img = self.convert_data(img)
+        if data_range is None:
+            data_range = (img.min(), img.max())
+        grey = np.repeat(_to_bytes(img, data_range)[..., None], 3, axis=2)
+        if cmap is None:
+            return grey
+        if cmap != "jet":
+            raise ValueError(f"cmap is 'jet' or None, not {cmap!r}")
+        # red, green and blue are the same trapezium, centred at 3/4, 1/2 and 1/4
+        height = 1.5 - np.abs(4.0 * grey / 255.0 - np.array([3.0, 2.0, 1.0]))
+        return _to_bytes(height, (0, 1))
+
+    def get_image_grid_(self, imgs: list[Any], align: Any) -> np.ndarray:
+        """One row of pictures, or a list of rows, as uint8 [H,W,3]; see `save_image_grid`."""
+        if isinstance(imgs[0], list):
+            rows = [self.get_image_grid_(row, align) for row in imgs]
+            width = max(r.shape[1] for r in rows)
+            return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0))) for r in rows])
+        cells = [self._cell(cell) for cell in imgs]
+        if align == "max" or align == "min":
+            pick = max if align == "max" else min
+            size = (pick(c.shape[0] for c in cells), pick(c.shape[1] for c in cells))
+        else:
+            size = (align, align) if isinstance(align, int) else tuple(align)
+        return np.concatenate([_resize(c, size) for c in cells], axis=1)
+
+    def _cell(self, cell: dict[str, Any]) -> np.ndarray:
+        kwargs = cell.get("kwargs", {})
+        if cell["type"] == "rgb":
+            return self.get_rgb_image_(cell["img"], **{**_RGB, **kwargs})
+        if cell["type"] == "grayscale":
+            return self.get_grayscale_image_(cell["img"], **{**_GRAYSCALE, **kwargs})
+        raise ValueError(f"a grid cell is of type 'rgb' or 'grayscale', not {cell['type']!r}")
+
+    def save_rgb_image(
+        self,
+        filename: str,
+        img: Any,
+        data_format: str = "HWC",
+        data_range: tuple[float, float] = (0, 1),
+        name: str | None = None,
+        step: int | None = None,
+    ) -> str:
+        return self._write_image(filename, self.get_rgb_image_(img, data_format, data_range), name, step)
+
+    def save_grayscale_image(
+        self,
+        filename: str,
+        img: Any,
+        data_range: tuple[float, float] | None = None,
+        cmap: str | None = "jet",
+        name: str | None = None,
+        step: int | None = None,
+    ) -> str:
+        return self._write_image(filename, self.get_grayscale_image_(img, data_range, cmap), name, step)
+
+    def save_image_grid(
+        self,
+        filename: str,
+        imgs: list[Any],
+        align: Any = "max",
+        name: str | None = None,
+        step: int | None = None,
+        texts: list[Any] | None = None,
+    ) -> str:
+        """A row (list of cells) or several rows (list of lists) of pictures.
+
+        Args:
+            imgs: cells {"type": "rgb" | "grayscale", "img": picture, "kwargs": of the single picture's save}.
+            align: cell size: "max" or "min" over the cells, an int, or (height, width).
+            texts: lines written into the top left corner.
+        """
+        grid = self.get_image_grid_(imgs, align)
+        if texts is not None:
+            from PIL import Image, ImageDraw
+
+            picture = Image.fromarray(grid)
+            ImageDraw.Draw(picture).text((2, 2), "\n".join(str(t) for t in texts), fill=(255, 255, 255))
+            grid = np.asarray(picture)
+        return self._write_image(filename, grid, name, step)
+
+    def save_image(self, filename: str, img: Any) -> str:
+        """A uint8 picture [H,W], [H,W,3] or [H,W,4] as it is."""
+        return self._write_image(filename, self.convert_data(img), None, None)
+
+    def _write_image(self, filename: str, img: np.ndarray, name: str | None, step: int | None) -> str:
+        from PIL import Image
+
+        path = self.get_save_path(filename)
+        Image.fromarray(img).save(path)
+        trainer = getattr(self, "_trainer", None)
+        for logger in trainer.loggers if name and trainer is not None else []:
+            if hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image(name, img, step, dataformats="HWC")
+        return path
+
+    def save_img_sequence(
+        self,
+        filename: str,
+        img_dir: str,
+        matcher: str,
+        save_format: str = "mp4",
+        fps: int = 30,
+        name: str | None = None,
+        step: int | None = None,
+    ) -> str:
+        """A video ("mp4" or "gif") of the pictures in `img_dir` whose names match, in the order of group 1.
+
+        Raises:
+            UserError: no picture matches, or the video could not be written whole.
+        """
+        import imageio.v2 as imageio
+
+        if save_format not in ("mp4", "gif"):
+            raise ValueError(f"save_format is 'mp4' or 'gif', not {save_format!r}")
+        path = self.get_save_path(filename if filename.endswith(save_format) else f"{filename}.{save_format}")
+        folder = os.path.join(self.get_save_dir(), img_dir)
+        found = [(int(m.group(1)), f) for f in os.listdir(folder) if (m := re.search(matcher, f))]
+        if not found:
+            raise UserError(f"there are no pictures in {folder} to make a video of")
+        frames = [imageio.imread(os.path.join(folder, f)) for _, f in sorted(found)]
+        if save_format == "gif":
+            imageio.mimsave(path, frames, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
+        else:
+            # players want even sizes; the default, multiples of 16, would resize most pictures
+            imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore
+            check_frames(path, len(frames))
+        return path
+
+    # ---- the rest
+
+    def save_mesh(self, filename: str, v_pos: Any, t_pos_idx: Any, v_rgb: Any = None) -> str:
+        """A triangle mesh; the file's extension (obj, glb, ply) is the format.
+
+        Args:
+            v_pos: [N,3] vertices. t_pos_idx: [M,3] indices. v_rgb: [N,3] colours in [0,1], or None.
+        """
+        import trimesh
+
+        path = self.get_save_path(filename)
+        colours = None if v_rgb is None else _to_bytes(self.convert_data(v_rgb), (0, 1))
+        mesh = trimesh.Trimesh(
+            self.convert_data(v_pos), self.convert_data(t_pos_idx), vertex_colors=colours, process=False
+        )
+        mesh.export(path)
+        return path
+
+    def save_data(self, filename: str, data: Any) -> str:
+        """An array as .npy, a dict of arrays as .npz."""
+        data = self.convert_data(data)
+        kind = ".npz" if isinstance(data, dict) else ".npy"
+        path = self.get_save_path(filename if filename.endswith(kind) else filename + kind)
+        if isinstance(data, dict):
+            np.savez(path, **data)
+        else:
+            np.save(path, data)
+        return path
+
+    def save_state_dict(self, filename: str, data: Any) -> str:
+        path = self.get_save_path(filename)
+        torch.save(data, path)
+        return path
+
+    def save_file(self, filename: str, src_path: str) -> str:
+        return shutil.copyfile(src_path, self.get_save_path(filename))
+
+    def save_json(self, filename: str, payload: Any) -> str:
+        path = self.get_save_path(filename)
+        with open(path, "w") as f:
+            json.dump(payload, f)
+        return path
+
+
+def _to_bytes(values: np.ndarray, data_range: tuple[float, float]) -> np.ndarray:
+    low, high = (float(v) for v in data_range)
+    if high == low:
+        return np.zeros(values.shape, np.uint8)
+    return ((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
+
+
+def _resize(img: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    if img.shape[:2] == size:
+        return img
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(img).resize((size[1], size[0]), Image.Resampling.BILINEAR))

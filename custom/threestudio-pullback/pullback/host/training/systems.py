@@ -1,0 +1,307 @@
+"""Base systems on Lightning: hooks, steps, optimisers and the parts of a scene, laid out as threestudio's."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any, List  # noqa: UP035
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from ...errors import UserError, first_line
+from ..base import Updateable, load_module_weights, update_end_if_possible, update_if_possible
+from ..config import C, config_path, config_to_primitive, parse_structured
+from ..registry import find, info, suggest, warn
+from .saving import SaverMixin
+
+
+class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
+    """A training procedure; subclasses write training_step, validation_step and test_step.
+
+    Before every batch: `preprocess_data`, then the dataset's and the system's `update_step`.
+    """
+
+    @dataclass
+    class Config:
+        loggers: dict = field(default_factory=dict)
+        loss: dict = field(default_factory=dict)
+        optimizer: dict = field(default_factory=dict)
+        scheduler: dict | None = None
+        weights: str | None = None
+        weights_ignore_modules: List[str] | None = None  # noqa: UP006
+        cleanup_after_validation_step: bool = False
+        cleanup_after_test_step: bool = False
+
+    cfg: Any
+
+    def __init__(self, cfg: Any, resumed: bool = False) -> None:
+        super().__init__()
+        self.cfg = parse_structured(self.Config, cfg)
+        self._save_dir: str | None = None
+        self._resumed = resumed
+        self._resumed_at: tuple[int, int] | None = None
+        self.configure()
+        if self.cfg.weights is not None:
+            self.load_weights(self.cfg.weights, self.cfg.weights_ignore_modules)
+        self.post_configure()
+
+    def configure(self) -> None:
+        """Override: build the parts."""
+
+    def post_configure(self) -> None:
+        """Override: runs after `weights` are loaded."""
+
+    def load_weights(self, weights: str, ignore_modules: list[str] | None = None) -> None:
+        """Starts from a checkpoint's parameters; tensors it lacks keep their values."""
+        where = config_path(self.cfg, "weights")
+        state, epoch, step = load_module_weights(weights, ignore_modules=ignore_modules, where=where)
+        self.load_state_dict(state, strict=False)
+        self.do_update_step(epoch, step, on_load_weights=True)
+
+    # ---- where the run stands
+
+    def set_resume_status(self, current_epoch: int, global_step: int) -> None:
+        """Epoch and step of the checkpoint that is validated, tested or exported."""
+        self._resumed_at = (current_epoch, global_step)
+
+    @property
+    def resumed(self) -> bool:
+        return self._resumed
+
+    @property
+    def true_current_epoch(self) -> int:
+        return self._resumed_at[0] if self._resumed_at else self.current_epoch
+
+    @property
+    def true_global_step(self) -> int:
+        return self._resumed_at[1] if self._resumed_at else self.global_step
+
+    def C(self, value: Any) -> float:
+        """A schedule's value now; see `config.C`."""
+        return C(value, self.true_current_epoch, self.true_global_step)
+
+    def get_loggers(self) -> list[Any]:
+        """Override: loggers beside the CSV and TensorBoard ones."""
+        if config_to_primitive(self.cfg.loggers).get("wandb", {}).get("enable"):
+            where = config_path(self.cfg, "loggers.wandb.enable")
+            raise UserError(f"`{where}` must be false: the bundled host logs to CSV and TensorBoard only")
+        return []
+
+    # ---- optimisers
+
+    def configure_optimizers(self) -> Any:
+        where = config_path(self.cfg, "optimizer")
+        optimizer = parse_optimizer(config_to_primitive(self.cfg.optimizer), self, where)
+        if self.cfg.scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = config_to_primitive(self.cfg.scheduler)
+        where = config_path(self.cfg, "scheduler")
+        return {"optimizer": optimizer, "lr_scheduler": parse_scheduler(scheduler, optimizer, where)}
+
+    # ---- hooks around batches
+
+    def preprocess_data(self, batch: Any, stage: str) -> None:
+        """Override: change the batch in place; stage is train, validation, test or predict."""
+
+    def _before_batch(self, batch: Any, stage: str, loader: Any) -> None:
+        self.preprocess_data(batch, stage)
+        self.dataset = loader.dataset
+        update_if_possible(self.dataset, self.true_current_epoch, self.true_global_step)
+        self.do_update_step(self.true_current_epoch, self.true_global_step)
+
+    def _after_batch(self, loader: Any, cleanup: bool = False) -> None:
+        self.dataset = loader.dataset
+        update_end_if_possible(self.dataset, self.true_current_epoch, self.true_global_step)
+        self.do_update_step_end(self.true_current_epoch, self.true_global_step)
+        if cleanup and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
+        self._before_batch(batch, "train", self.trainer.train_dataloader)
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._before_batch(batch, "validation", self.trainer.val_dataloaders)
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._before_batch(batch, "test", self.trainer.test_dataloaders)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._before_batch(batch, "predict", self.trainer.predict_dataloaders)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._after_batch(self.trainer.train_dataloader)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._after_batch(self.trainer.val_dataloaders, self.cfg.cleanup_after_validation_step)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._after_batch(self.trainer.test_dataloaders, self.cfg.cleanup_after_test_step)
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._after_batch(self.trainer.predict_dataloaders, self.cfg.cleanup_after_test_step)
+
+
+class BaseLift3DSystem(BaseSystem):
+    """A system whose scene is geometry, material, background and renderer, each named by the config."""
+
+    @dataclass
+    class Config(BaseSystem.Config):
+        geometry_type: str = ""
+        geometry: dict = field(default_factory=dict)
+        geometry_convert_from: str | None = None
+        geometry_convert_inherit_texture: bool = False
+        geometry_convert_override: dict = field(default_factory=dict)
+        material_type: str = ""
+        material: dict = field(default_factory=dict)
+        background_type: str = ""
+        background: dict = field(default_factory=dict)
+        renderer_type: str = ""
+        renderer: dict = field(default_factory=dict)
+        guidance_type: str = ""
+        guidance: dict = field(default_factory=dict)
+        prompt_processor_type: str = ""
+        prompt_processor: dict = field(default_factory=dict)
+        exporter_type: str = "mesh-exporter"
+        exporter: dict = field(default_factory=dict)
+
+    def configure(self) -> None:
+        if self.cfg.geometry_convert_from:
+            where, weights = (config_path(self.cfg, key) for key in ("geometry_convert_from", "weights"))
+            raise UserError(
+                f"`{where}` must be null: converting an earlier run's geometry needs threestudio; `{weights}` "
+                "starts from its parameters"
+            )
+        self.geometry = self._build("geometry")
+        self.material = self._build("material")
+        self.background = self._build("background")
+        self.renderer = self._build(
+            "renderer", geometry=self.geometry, material=self.material, background=self.background
+        )
+
+    def _build(self, part: str, **kwargs: Any) -> Any:
+        kind = f"{part}_type"
+        return find(self.cfg[kind], config_path(self.cfg, kind))(self.cfg[part], **kwargs)
+
+    def on_fit_start(self) -> None:
+        if self._save_dir is None:
+            warn("no save folder is set, pictures will not be saved")
+        else:
+            info(f"Pictures go to {self._save_dir}")
+
+    def on_test_end(self) -> None:
+        info(f"Test results are in {self._save_dir}")
+
+    def on_predict_start(self) -> None:
+        self.exporter = self._build(
+            "exporter", geometry=self.geometry, material=self.material, background=self.background
+        )
+
+    def predict_step(self, batch: Any, batch_idx: int) -> None:
+        if self.exporter.cfg.save_video:
+            self.test_step(batch, batch_idx)
+
+    def on_predict_epoch_end(self) -> None:
+        if self.exporter.cfg.save_video:
+            self.on_test_epoch_end()
+        for output in self.exporter():
+            save = getattr(self, f"save_{output.save_type}")
+            info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **output.params)}")
+
+
+def parse_optimizer(config: dict[str, Any], model: nn.Module, where: str) -> torch.optim.Optimizer:
+    """The optimiser a config block describes: {name, args, params}.
+
+    Args:
+        config: `name` of a class in torch.optim; `args`, its keywords; `params`, keywords by attribute path. Without
+            `params` everything is optimised, with it only what is named.
+        where: config path of the block, for errors.
+    """
+    for key in config:
+        if key not in ("name", "args", "params"):
+            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), ('name', 'args', 'params'))}")
+    name = config.get("name")
+    known = [n for n, c in vars(torch.optim).items() if _is_a(c, torch.optim.Optimizer) and n not in _UNFIT]
+    if name not in known:
+        raise UserError(f"`{where}.name` is {name!r}, which is no optimiser; {suggest(str(name), known)}")
+    make: Any = getattr(torch.optim, name)
+    common = _keywords(make, config.get("args", {}), f"{where}.args")
+    groups: Any = model.parameters()
+    if "params" in config:
+        if not isinstance(config["params"], dict) or not config["params"]:
+            raise UserError(
+                f"`{where}.params` should be a block {{geometry: {{lr: 0.01}}, …}}, not {config['params']!r}"
+            )
+        groups = [
+            {"params": _parameters(model, path, where), "name": path}
+            | _keywords(make, args or {}, f"{where}.params.{path}", common)
+            for path, args in config["params"].items()
+        ]
+    try:
+        return make(groups, **common)
+    except (TypeError, ValueError) as e:
+        raise UserError(f"`{where}.params`: {name} refuses it: {first_line(e)}") from e
+
+
+# they need a closure, or sparse gradients
+_UNFIT = ("LBFGS", "SparseAdam", "Optimizer")
+
+
+def _is_a(thing: Any, base: type) -> bool:
+    return isinstance(thing, type) and issubclass(thing, base)
+
+
+def _keywords(make: Any, given: Any, where: str, common: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`given` itself, once an optimiser of one number has taken it; groups' own keywords go unchecked in torch."""
+    if not isinstance(given, dict):
+        raise UserError(f"`{where}` should be a block of the optimiser's keywords, such as {{lr: 0.01}}, not {given!r}")
+    known = [k for k in inspect.signature(make).parameters if k not in ("self", "params")]
+    for key in given:
+        if key not in known:
+            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), known)}")
+    try:
+        make([torch.zeros(1, 1, requires_grad=True)], **{**(common or {}), **given})
+    except (TypeError, ValueError, IndexError) as e:
+        raise UserError(f"`{where}`: {make.__name__} refuses it: {first_line(e)}") from e
+    return given
+
+
+def _parameters(model: nn.Module, path: str, where: str) -> Any:
+    target: Any = model
+    for name in path.split("."):
+        target = getattr(target, name, None)
+    if isinstance(target, nn.Module):
+        return list(target.parameters())
+    if isinstance(target, nn.Parameter):
+        return [target]
+    raise UserError(f"`{where}.params.{path}` names no module or parameter of the system")
+
+
+def parse_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> dict[str, Any]:
+    """The learning-rate schedule a config block describes: {name, args, interval: epoch | step}.
+
+    SequentialLR and ChainedScheduler take `schedulers`, a list of such blocks (and `milestones`).
+    """
+    interval = config.get("interval", "epoch")
+    if interval not in ("epoch", "step"):
+        raise UserError(f"`{where}.interval` should be epoch or step, but is {interval!r}")
+    return {"scheduler": _scheduler(config, optimizer, where), "interval": interval}
+
+
+def _scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> Any:
+    name = config.get("name")
+    bases = ("LRScheduler", "_LRScheduler")
+    known = [n for n, c in vars(lr_scheduler).items() if _is_a(c, lr_scheduler.LRScheduler) and n not in bases]
+    if name not in known:
+        raise UserError(f"`{where}.name` is {name!r}, which is no scheduler; {suggest(str(name), known)}")
+    inner = [_scheduler(c, optimizer, f"{where}.schedulers[{i}]") for i, c in enumerate(config.get("schedulers", []))]
+    try:
+        if name == "SequentialLR":
+            return lr_scheduler.SequentialLR(optimizer, inner, milestones=config["milestones"])
+        if name == "ChainedScheduler":
+            return lr_scheduler.ChainedScheduler(inner)
+        return getattr(lr_scheduler, str(name))(optimizer, **config.get("args", {}))
+    except (TypeError, ValueError, KeyError) as e:
+        raise UserError(f"`{where}`: {name} refuses it: {first_line(e)}") from e

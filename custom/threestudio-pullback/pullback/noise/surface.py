@@ -1,0 +1,92 @@
+"""Noise that lies on a sphere round the object: what two views both see of it, they see under the same noise."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+@functools.cache
+def evenly(count: int) -> Tensor:
+    """Points [count,3] spread evenly over the unit sphere, float64: a Fibonacci lattice (González 2010)."""
+    i = torch.arange(count, dtype=torch.float64) + 0.5
+    height, turn = 1 - 2 * i / count, math.pi * (1 + math.sqrt(5)) * i
+    width = (1 - height**2).sqrt()
+    return torch.stack([width * turn.cos(), width * turn.sin(), height], -1)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """White noise at many points of a sphere, gathered by each view's pixels; off the sphere one image for all views.
+
+    A pixel takes the sum of its points over the root of their number, so every single view is unit white. Sides that
+    no view sees together are independent, and a view from between agrees with both: each side of an object is decided
+    once. The outline, where most pixels lie off the sphere, is decided by all views together.
+
+    share: of the one image's variance in the pixels on the sphere too, 0 to 1; 1 is `shared`. radius: of the sphere
+    about the origin, in units of the world: about the size of the object or less, smaller than the cameras' distance.
+    fovy: vertical angle of view in radians, where the views are poses [V,4,4] (columns x right, y up, z backwards) and
+    not camera batches, which bring `c2w` and `fovy`. points: on the sphere, several for each pixel. Source
+    [1,C,H·W + points]. Raises UserError for other values, and views without poses.
+    """
+
+    share: float = 0.0
+    radius: float = 0.6
+    fovy: float = 0.7
+    points: int = 16384
+    kept: bool = True
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.share <= 1 and self.radius > 0 and 0 < self.fovy < math.pi and self.points >= 1):
+            raise UserError(f"{self} needs share in [0, 1], radius above 0, fovy in (0, pi) and points >= 1.")
+
+    def draw(self, white: Any, shape: tuple[int, ...]) -> Tensor:
+        _, channels, height, width = shape
+        return white((1, channels, height * width + self.points))
+
+    def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
+        count, channels, height, width = shape
+        pixels = height * width
+        if tuple(source.shape[1:]) != (channels, pixels + self.points):
+            raise UserError(
+                "The renders' size or channels changed along the path, but noise='surface' keeps one image; "
+                "render at one size."
+            )
+        image, on_sphere = source[0].split([pixels, self.points], 1)
+        pixel = self._pixels(views, height, width).to(source.device)
+        if len(pixel) != count:
+            raise UserError(f"{len(pixel)} cameras for {count} renders.")
+        # points that are not seen fall into one pixel more
+        number = source.new_zeros(count, pixels + 1).scatter_add_(1, pixel, source.new_ones(()).expand(pixel.shape))
+        index = pixel[:, None].expand(count, channels, self.points)
+        total = source.new_zeros(count, channels, pixels + 1).scatter_add_(2, index, on_sphere.expand(index.shape))
+        number = number[:, None, :pixels]
+        gathered = total[..., :pixels] / number.clamp(min=1).sqrt()
+        mixed = math.sqrt(self.share) * image + math.sqrt(1 - self.share) * gathered
+        return torch.where(number > 0, mixed, image).view(shape)
+
+    def _pixels(self, views: Any, height: int, width: int) -> Tensor:
+        """The pixel of every view in which each point is seen [V,points]; height·width where it is not."""
+        fovy: Any = self.fovy
+        if isinstance(views, Mapping):
+            views, fovy = views.get("c2w"), views.get("fovy", self.fovy)
+        if not isinstance(views, Tensor) or views.ndim != 3 or tuple(views.shape[1:]) not in ((4, 4), (3, 4)):
+            raise UserError("noise='surface' needs to know the cameras: poses [V,4,4], or a camera batch with `c2w`.")
+        poses = views.detach().double()
+        points, centre = self.radius * evenly(self.points).to(poses), poses[:, None, :3, 3]
+        local = (points - centre) @ poses[:, :3, :3]
+        half = torch.as_tensor(fovy).to(poses).reshape(-1, 1) / 2
+        scale = 0.5 * height / half.tan() / -local[..., 2]
+        column = (local[..., 0] * scale + width / 2).floor().long()
+        row = (height / 2 - local[..., 1] * scale).floor().long()
+        seen = (((centre - points) * points).sum(-1) > 0) & (local[..., 2] < 0)
+        seen &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        return torch.where(seen, row * width + column, height * width)

@@ -1,0 +1,50 @@
+"""Pictures in [-1,1]: how far apart two are, as bytes and as files; and whether a video came out whole."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [-1,1] (peak-to-peak 2)."""
+    return 10 * math.log10(4 / max(float((a - b).double().square().mean()), 1e-12))
+
+
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Pictures [...] in [-1,1] as bytes, rounded; what is outside is cut off."""
+    return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def to_image(picture: Tensor) -> Any:
+    """A picture [3,H,W] in [-1,1], on any device, as Pillow's."""
+    from PIL import Image
+
+    return Image.fromarray(to_bytes(picture.detach().cpu()).movedim(0, -1).numpy())
+
+
+def save_png(path: Path, picture: Tensor) -> None:
+    """Writes a picture [3,H,W] in [-1,1]."""
+    to_image(picture).save(path)
+
+
+def check_frames(path: Path | str, count: int) -> None:
+    """UserError where the video at path holds another number of frames than `count`.
+
+    The encoder is a process of its own and says nothing when the disk is full.
+    """
+    import imageio.v2 as imageio
+
+    try:
+        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+        with video:
+            written = video.count_frames()
+    except (OSError, RuntimeError):
+        written = 0
+    if written != count:
+        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and save it again")

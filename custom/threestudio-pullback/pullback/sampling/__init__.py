@@ -1,0 +1,1 @@
+"""The sampler: noise levels, state, space, and the loop over visits."""

@@ -1,0 +1,60 @@
+"""Noise levels: decreasing standard deviations σ in variance-exploding coordinates, ending in 0."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """σ_i = (σ_max^(1/ρ) + i/(n−1) (σ_min^(1/ρ) − σ_max^(1/ρ)))^ρ for i = 0..n−1, then 0.
+
+    Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0); rho >= 1, larger
+    puts more levels near sigma_min. Raises UserError for other values. Source: Karras et al. 2022, eq. 5.
+    """
+    _check_range(n, sigma_min, sigma_max)
+    if not 1 <= rho < math.inf:
+        raise UserError(f"rho of the noise schedule must be at least 1, not {rho}.")
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    sigmas = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+    sigmas[0] = sigma_max
+    if n > 1:
+        sigmas[-1] = sigma_min
+    return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def settling_sigmas(n: int, sigma_min: float, sigma_max: float, power: float = 2.0) -> Tensor:
+    """σ_i = σ_min (σ_max/σ_min)^((1 − i/(n−1))^power) for i = 0..n−1, then 0.
+
+    Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0). power >= 1: 1 is
+    geometric; larger slows down towards sigma_min, where `Langevin` settles. Raises UserError for other values.
+    """
+    _check_range(n, sigma_min, sigma_max)
+    if not 1 <= power < math.inf:
+        raise UserError(f"power of the noise schedule must be at least 1, not {power}.")
+    ramp = 1 - torch.linspace(0, 1, n, dtype=torch.float64)
+    sigmas = sigma_min * (sigma_max / sigma_min) ** ramp**power
+    return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def _check_range(n: int, sigma_min: float, sigma_max: float) -> None:
+    if n < 1:
+        raise UserError(f"The number of noise levels must be at least 1, not {n}.")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise UserError(f"Noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}.")
+
+
+def check_sigmas(sigmas: Tensor) -> list[float]:
+    """The levels as plain numbers; raises UserError unless they are 1-D, finite, strictly decreasing to 0."""
+    sigmas = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
+    if sigmas.ndim != 1 or len(sigmas) < 2:
+        raise UserError("sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas.")
+    levels = sigmas.tolist()
+    if levels[-1] != 0 or levels[0] == math.inf or not all(a > b for a, b in itertools.pairwise(levels)):
+        raise UserError("sigmas must be finite, strictly decreasing and end in 0; see karras_sigmas.")
+    return levels

@@ -1,0 +1,73 @@
+"""Where u lives: the renders themselves, or their latents when the denoiser brings an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError, check_finite
+from ..fitting.linearise import FlatRender
+from ..fitting.solvers import Fit, Solution, Solver
+
+Denoiser = Callable[[Tensor, float, Any], Tensor]
+"""denoise(noisy [V,C,H,W], sigma, views) -> x̂0 [V,C,H,W], the posterior mean of the clean image."""
+
+
+class Space:
+    """The diffrep as the denoiser sees it: renders, or latents encode(render) if the denoiser has `encode`.
+
+    A latent denoiser's `fit_space` says where θ is fitted: "image" decodes each target once, so that the fit
+    never touches a network; "latent" fits encode(render) to it. Everything that passes is checked to be
+    finite.
+    """
+
+    def __init__(self, diffrep: nn.Module, denoise: Denoiser):
+        self.diffrep, self._denoise = diffrep, denoise
+        self._encode = getattr(denoise, "encode", None)
+        self.fit_space = getattr(denoise, "fit_space", "image")
+        if self.fit_space not in ("image", "latent"):
+            raise UserError(f"The denoiser's fit_space must be 'image' or 'latent', not {self.fit_space!r}.")
+
+    @torch.no_grad()
+    def render(self, views: Any) -> Tensor:
+        """f(θ, views) [V,C,H,W]."""
+        render = cast(Any, self.diffrep).render(views).clone()  # it may share memory with θ, which a fit moves
+        if render.ndim != 4 or len(render) == 0:
+            raise UserError(f"The representation must render at least one view [V,C,H,W], not {list(render.shape)}.")
+        return check_finite(render, "the render")
+
+    @torch.no_grad()
+    def clean(self, views: Any) -> Tensor:
+        """u [V,C,H,W]."""
+        render = self.render(views)
+        return render if self._encode is None else check_finite(self._encode(render), "the encoded render")
+
+    @torch.no_grad()
+    def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+        """x̂0(y, σ) [V,C,H,W]."""
+        x0 = self._denoise(noisy, sigma, views)
+        if x0.shape != noisy.shape:
+            raise UserError(f"The denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}.")
+        return check_finite(x0, "the denoiser's answer")
+
+    @torch.no_grad()
+    def project(self, views: Any, images: Tensor, iterations: int) -> Tensor:
+        """The nearest change of u [V,C,H,W] that a small change of θ can make; see FlatRender.project."""
+        function = FlatRender(self.diffrep, views, self._encode)
+        return check_finite(function.project(images, iterations), "the projection")
+
+    def calls(self, views: int) -> int:
+        """Denoiser calls that so many views cost: each counts `nfe_per_view`, 1 without that attribute."""
+        return views * getattr(self._denoise, "nfe_per_view", 1)
+
+    def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
+        """Move θ so that u reaches the target [V,C,H,W]."""
+        encode = self._encode
+        if encode is not None and self.fit_space == "image":
+            with torch.no_grad():
+                target = check_finite(cast(Any, self._denoise).decode(target), "the decoded target")
+            encode = None
+        return solver.solve(Fit(self.diffrep, views, target, encode, generator))
