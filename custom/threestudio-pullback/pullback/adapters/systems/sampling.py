@@ -9,6 +9,7 @@ from typing import Any
 import pullback
 import torch
 from pullback.errors import UserError
+from pullback.output.turntable import Pictures
 from pullback.sampling.consistency import Judged, check
 from pullback.version import describe
 
@@ -24,7 +25,6 @@ from .._framework import (
 )
 from ..guidance import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
 from ..rendered_field import RenderedField
-from .shown import Pictures
 
 
 @register("pullback-system")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...adapters.systems.shown import Pictures
 from ...errors import UserError
+from ...output.turntable import Pictures
 from ..config import config_path
 from ..registry import find, register, suggest
 from ..training.regularisers import REGULARISERS

@@ -5,33 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pullback.errors import NonFiniteError
 from torch import Tensor
 
-from .._framework import BaseLift3DSystem
+from ..errors import NonFiniteError
 
 
-class Pictures(BaseLift3DSystem):
-    """Validation and test steps of a system whose `forward(batch)` renders."""
+class Pictures:
+    """Validation and test steps of a system whose `forward(batch)` renders: a mixin, named before the base system."""
 
-    def configure(self) -> None:
-        super().configure()
+    def configure(self: Any) -> None:
+        super().configure()  # type: ignore[misc]
         self._pictures: list[tuple[int, Tensor, Tensor]] = []
 
-    def _look(self, batch: dict[str, Any]) -> tuple[int, Tensor, Tensor]:
+    def _look(self: Any, batch: dict[str, Any]) -> tuple[int, Tensor, Tensor]:
         """Index, colours [H,W,3] and opacity [H,W] of an evaluation view, for `_save_grid`."""
         out, view = self(batch), int(batch["index"][0])
         if not bool(out["comp_rgb"].isfinite().all()):
-            raise NonFiniteError(f"At step {self.true_global_step} the render has a NaN in evaluation view {view}.")
+            raise NonFiniteError(f"At step {self.true_global_step} the render has a NaN in evaluation view {view}")
         return view, out["comp_rgb"][0], out["opacity"][0, ..., 0]
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self: Any, batch: dict[str, Any], batch_idx: int) -> None:
         self._pictures.append(self._look(batch))
 
-    def on_validation_epoch_end(self) -> None:
+    def on_validation_epoch_end(self: Any) -> None:
         self._save_grid(f"it{self.true_global_step}-val.png", "validation_step")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self: Any, batch: dict[str, Any], batch_idx: int) -> None:
         view, rgb, opacity = self._look(batch)
         self._pictures.append((view, rgb, opacity))
         self.save_image_grid(
@@ -41,7 +40,7 @@ class Pictures(BaseLift3DSystem):
             step=self.true_global_step,
         )
 
-    def on_test_epoch_end(self) -> None:
+    def on_test_epoch_end(self: Any) -> None:
         folder = f"it{self.true_global_step}-test"
         self.save_img_sequence(
             folder, folder, r"(\d+)\.png", save_format="mp4", fps=30, name="test", step=self.true_global_step
@@ -52,7 +51,7 @@ class Pictures(BaseLift3DSystem):
         if hasattr(self.geometry, "save_whole"):  # what no single view shows
             self.geometry.save_whole(self.get_save_path(f"it{self.true_global_step}-whole"))
 
-    def _save_grid(self, filename: str, name: str) -> None:
+    def _save_grid(self: Any, filename: str, name: str) -> None:
         """One picture of all collected views: colours above, opacity below, where there is anything to see through."""
         if not self._pictures:
             return
