@@ -26,10 +26,3 @@ def spread(values: list[float], digits: int = 3) -> str:
 def ratio(values: list[float], base: list[float]) -> str:
     """How many times the base's median this median is."""
     return f"{statistics.median(values) / statistics.median(base):.2f}"
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A Markdown table with aligned columns."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, ["-" * w for w in widths], *rows]:
-        print("| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |")

@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compare import by_turns, print_table, ratio, spread
+from compare import by_turns, ratio, spread
+from pullback.output.markdown import print_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # the geometry blocks compared are those of the two configs; everything else is the demo's

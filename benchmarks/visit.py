@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compare import by_turns, print_table, ratio, spread
+from compare import by_turns, ratio, spread
+from pullback.output.markdown import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "pullback-nerf-tiny.yaml"

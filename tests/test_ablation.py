@@ -16,8 +16,8 @@ from pullback.fitting.linearise import FlatRender
 
 @pytest.fixture(scope="module")
 def ablation():
-    """benchmarks/ablation.py, with the package's own worlds put back afterwards."""
-    before, folder = dict(known.WORLDS), str(Path(__file__).parents[1] / "benchmarks")
+    """experiments/ablation.py, with the package's own worlds put back afterwards."""
+    before, folder = dict(known.WORLDS), str(Path(__file__).parents[1] / "experiments")
     sys.path.insert(0, folder)
     try:
         yield importlib.import_module("ablation")

@@ -11,7 +11,7 @@ from PIL import Image
 from pullback.errors import UserError
 from pullback.evaluate.exact_worlds import pictures
 
-_spec = importlib.util.spec_from_file_location("figures", Path(__file__).parents[1] / "benchmarks" / "figures.py")
+_spec = importlib.util.spec_from_file_location("figures", Path(__file__).parents[1] / "experiments" / "figures.py")
 assert _spec is not None and _spec.loader is not None
 figures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(figures)

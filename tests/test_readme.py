@@ -33,7 +33,8 @@ SUFFIXES = (".md", ".py", ".sh", ".toml", ".txt", ".yaml")
 
 
 def documents() -> list[Path]:
-    return [README, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
+    beside = [ROOT / folder / "README.md" for folder in ("benchmarks", "experiments")]
+    return [README, *beside, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def lines_of_code(markdown: str) -> Iterator[str]:

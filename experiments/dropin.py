@@ -1,6 +1,6 @@
 """SDS and its drop-in replacement in real threestudio: one config, the same number of steps, the shipped model.
 
-    python benchmarks/dropin.py --threestudio ~/threestudio [--steps 600] [--seeds 0] [--out outputs/dropin]
+    python experiments/dropin.py --threestudio ~/threestudio [--steps 600] [--seeds 0] [--out outputs/dropin]
 
 Runs dropin.yaml, an SDS config of threestudio's dreamfusion-system, as it is and with `guidance_type` changed and
 `lambda_pullback` added, for every prompt. Prints how near each field comes to the exact
@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import torch
-from compare import print_table
 from pullback.evaluate import prompts
 from pullback.evaluate import saved_run as saved
 from pullback.evaluate.studio import naming
 from pullback.evaluate.studio import world as worlds
 from pullback.evaluate.studio.world import StudioObject
+from pullback.output.markdown import print_table
 from pullback.output.pictures import psnr, save_png
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""What Langevin is held against in benchmarks/gauss.py: a predictor-corrector in the manner of Song et al. 2021."""
+"""What Langevin is held against in experiments/gauss.py: a predictor-corrector in the manner of Song et al. 2021."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Representations × constraint × noise × views, on worlds whose right answer is known: does the constraint help?
 
-    python benchmarks/ablation.py --out outputs/ablation                      # everything, with each part's seeds
-    python benchmarks/ablation.py --only voxel,hash --seeds 0-3 --workers 2   # or some of it; a run goes on from OUT
+    python experiments/ablation.py --out outputs/ablation                      # everything, with each part's seeds
+    python experiments/ablation.py --only voxel,hash --seeds 0-3 --workers 2   # or some of it; a run goes on from OUT
 
 Writes OUT/worlds.json, a row a sample, and from all rows there are OUT/ablation.md and OUT/ablation.json, a line a
 cell. What the sampler refuses to combine stands in the table with the reason it gives.
@@ -173,7 +173,7 @@ def write(out: Path) -> str:
     (out / "ablation.json").write_text(json.dumps(flat, ensure_ascii=False, indent=1) + "\n")
     commits = sorted({name for line in flat for name in line.get("commits", [])})
     text = f"# Representations × constraint × noise × views\n\n{LEGEND}\n\n"
-    text += f"`python benchmarks/ablation.py`, commits {', '.join(commits)}.\n\n## Overview\n\n{overview(flat)}\n"
+    text += f"`python experiments/ablation.py`, commits {', '.join(commits)}.\n\n## Overview\n\n{overview(flat)}\n"
     for part, found in lines:
         if found:
             text += f"## {part.title}\n\n{part.levels} levels; options {part.common or 'as usual'}.\n\n{table(found)}\n"

@@ -1,9 +1,9 @@
 """The best learning rate and range of noise levels of SDS, SJC and SDI in a known-answer world, by a search.
 
-    python benchmarks/search.py --world shapes --out outputs/search/shapes
-    python benchmarks/search.py --world two-tone --out outputs/search/two-tone
-    python benchmarks/search.py --world rings --seeds 1 --out outputs/search/rings      # 2000 points a seed
-    python benchmarks/search.py --world mixture --seeds 1 --out outputs/search/mixture
+    python experiments/search.py --world shapes --out outputs/search/shapes
+    python experiments/search.py --world two-tone --out outputs/search/two-tone
+    python experiments/search.py --world rings --seeds 1 --out outputs/search/rings      # 2000 points a seed
+    python experiments/search.py --world mixture --seeds 1 --out outputs/search/mixture
 
 Three rounds for each method: every learning rate with every range, its kind of world's steps, the first FIRST seeds;
 the KEPT best of them with all seeds; the very best of these again with FACTOR times the steps. The seeds are none of
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from compare import print_table
 from pullback.evaluate import exact_worlds as known
 from pullback.evaluate.exact_worlds import methods, report, runner
+from pullback.output.markdown import print_table
 
 NAMES = ("sds", "sjc", "sdi inversion_steps=3")
 FACTOR = 4

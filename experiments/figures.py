@@ -1,6 +1,6 @@
 """Figures drawn from the results that `pullback evaluate worlds` keeps.
 
-    python benchmarks/figures.py histogram --world shapes --out docs/images/histogram.png \\
+    python experiments/figures.py histogram --world shapes --out docs/images/histogram.png \\
         --row SDS docs/results/worlds-baselines "sds lr=0.1" --row ours docs/results/worlds "pullback"
 
 histogram: how often each scene of the world was found, a row of bars for each --row of TITLE FOLDER METHOD, one scale

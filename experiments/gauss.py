@@ -1,11 +1,11 @@
 """Constraints in linear-Gaussian worlds: covariance and mean error of θ against denoiser calls, as Markdown tables.
 
-    python benchmarks/gauss.py                  # everything tried in the tall case, then the best in other cases
-    python benchmarks/gauss.py --figure FILE    # the tall case as a chart, FILE a PNG
-    python benchmarks/gauss.py --mixtures       # two modes, one off the range of f: the share of the other, sampled
+    python experiments/gauss.py                  # everything tried in the tall case, then the best in other cases
+    python experiments/gauss.py --figure FILE    # the tall case as a chart, FILE a PNG
+    python experiments/gauss.py --mixtures       # two modes, one off the range of f: the share of the other, sampled
 
 The errors of the first two are exact: the law of θ is propagated through every visit (see
-pullback/evaluate/known/propagate.py), so a design is judged in a second and without chance. The worlds of
+pullback/evaluate/exact_worlds/propagate.py), so a design is judged in a second and without chance. The worlds of
 `pullback evaluate worlds --world gauss` are the first of each case; there samples are drawn, which checks the laws.
 """
 
@@ -21,11 +21,11 @@ from pathlib import Path
 import pullback
 import torch
 from chart import Panel, loglog
-from compare import print_table
 from corrector import Corrector
 from pullback.constraints import Constraint
 from pullback.evaluate.exact_worlds.gauss import GaussWorld, LinearBatch
 from pullback.evaluate.exact_worlds.propagate import propagate, schedule
+from pullback.output.markdown import print_table
 from torch import Tensor
 
 TALL = "tall (d = 16, n = 6)"
