@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.evaluate.diversity import campaign as diversity
+from pullback.evaluate import diversity
+from pullback.evaluate.diversity import campaign as diversity_campaign
 from pullback.evaluate.diversity import report as diversity_report
 from pullback.evaluate.diversity.campaign import Results
 from pullback.evaluate.studio import field as studio
@@ -121,7 +122,7 @@ def test_what_is_done_is_found_again(tmp_path):
     first.rows.append(row("a cube", 3, "a red cube"))
     first.flat["a cube"] = ["a red cube"] * 2
     first.write()
-    again = diversity.run("other/tiny-sd", ["a cube"], ["pullback"], [3], 2, tmp_path, 1)
+    again = diversity_campaign.run("other/tiny-sd", ["a cube"], ["pullback"], [3], 2, tmp_path, 1)
     assert again.rows == first.rows and json.loads(again.file.read_text())["flat"] == first.flat
     with pytest.raises(UserError, match="another folder"):
         Results(tmp_path, "folder/large-sd")

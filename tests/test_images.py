@@ -10,23 +10,16 @@ import pytest
 import torch
 from pullback import GaussNewton, cli, diffreps, models
 from pullback.errors import UserError
-from pullback.evaluate.images import (
-    campaign as images,
-)
-from pullback.evaluate.images import (
-    measures as images_measures,
-)
-from pullback.evaluate.images import (
-    methods as images_methods,
-)
-from pullback.evaluate.images import (
-    results as images_results,
-)
+from pullback.evaluate import images
+from pullback.evaluate.images import campaign, samples
+from pullback.evaluate.images import measures as images_measures
+from pullback.evaluate.images import methods as images_methods
+from pullback.evaluate.images import results as images_results
 from pullback.evaluate.studio import captions
 from pullback.fitting.problem import Fit
 from tiny_pipeline import build
 
-SMALL = images.Settings(
+SMALL = samples.Settings(
     hidden=8, layers=1, rays=64, steps=2, levels=2, sigma_min=1.0, rounds=0, distil_steps=2
 )  # fmt: skip
 
@@ -39,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_sample_is_the_same_in_any_batch(model: str):
-    whole, part = images.batch(model, SMALL, 7, 1.0, range(0, 5)), images.batch(model, SMALL, 7, 1.0, range(3, 5))
+    whole, part = samples.batch(model, SMALL, 7, 1.0, range(0, 5)), samples.batch(model, SMALL, 7, 1.0, range(3, 5))
     assert torch.equal(whole.noise[3:], part.noise)
     with torch.no_grad():
         assert torch.allclose(whole.sirens.render([3, 4]), part.sirens.render([0, 1]), atol=1e-6)
@@ -49,15 +42,15 @@ def test_a_sample_is_the_same_in_any_batch(model: str):
 
 
 def test_prompts_are_drawn_independently_and_ask_for_what_there_is():
-    drawn = [images.prompt_of(0, number) for number in range(400)]
-    counts = [drawn.count(prompt) for prompt in images.PROMPTS]
+    drawn = [samples.prompt_of(0, number) for number in range(400)]
+    counts = [drawn.count(prompt) for prompt in samples.PROMPTS]
     # χ² with 7 degrees of freedom exceeds 29.9 once in 10,000
     assert sum((c - 50) ** 2 / 50 for c in counts) < 29.9
-    assert all(captions.asked(prompt.rpartition(", ")[0]) is not None for prompt in images.PROMPTS)
+    assert all(captions.asked(prompt.rpartition(", ")[0]) is not None for prompt in samples.PROMPTS)
 
 
 def test_ours_starts_from_the_very_state_of_the_reference(model: str, monkeypatch: pytest.MonkeyPatch):
-    given = images.batch(model, SMALL, 0, 1.0, range(2))
+    given = samples.batch(model, SMALL, 0, 1.0, range(2))
     seen: list[torch.Tensor] = []
     whole = models.GuidedDenoiser.__call__
 
@@ -76,12 +69,12 @@ def test_ours_starts_from_the_very_state_of_the_reference(model: str, monkeypatc
 
 def test_with_an_exact_fit_and_a_faithful_autoencoder_ours_is_the_reference(model: str, monkeypatch):
     """The model's own autoencoder replaced by one without loss, the SIRENs by their pixels."""
-    settings = images.Settings(**{**vars(SMALL), "levels": 5})
-    given = images.batch(model, settings, 0, 2.5, range(3))
+    settings = samples.Settings(**{**vars(SMALL), "levels": 5})
+    given = samples.batch(model, settings, 0, 2.5, range(3))
     monkeypatch.setattr(models.GuidedDenoiser, "encode", lambda self, x: x)
     monkeypatch.setattr(models.GuidedDenoiser, "decode", lambda self, z: z)
     monkeypatch.setattr(given.model, "decode", lambda z: z)
-    exact = images.Batch(**{**vars(given), "sirens": diffreps.Pixels(*given.noise.shape)})
+    exact = samples.Batch(**{**vars(given), "sirens": diffreps.Pixels(*given.noise.shape)})
     exact.sirens.get_parameter("values").data.normal_(generator=torch.Generator().manual_seed(0))
     pictures, nfe, _ = images_methods.pulled_back(exact, GaussNewton(iterations=1, cg_iterations=1))
     assert torch.allclose(pictures, images_methods.reference(given)[0], atol=1e-4)
@@ -156,7 +149,7 @@ def test_exact_pictures_are_what_the_prompts_ask_for():
 
 
 def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(images, "BATCH", 5)
+    monkeypatch.setattr(campaign, "BATCH", 5)
     monkeypatch.setattr(images_measures, "EXACT", 4)
     arguments = (model, SMALL, 0, 6, [1.0], 9, [0.0, 1.0], 1, tmp_path, 1)
     text = images.evaluate(*arguments)
@@ -173,7 +166,7 @@ def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp
     assert set(figures["curves"]["ours"]) == {"0.0"} and set(figures["curves"]["sds"]) == {"0.0", "1.0"}
     assert "pullback evaluate images --samples 6" in text and "hidden=8" in text
 
-    monkeypatch.setattr(images, "run_one", lambda *arguments: pytest.fail("made anew"))
+    monkeypatch.setattr(campaign, "run_one", lambda *arguments: pytest.fail("made anew"))
     assert images.evaluate(*arguments) == text
     with pytest.raises(UserError, match="seed 0, not 1"):
         images.evaluate(model, SMALL, 1, *arguments[3:])
@@ -187,7 +180,7 @@ def test_a_folder_begun_with_fewer_samples_goes_on(model: str, tmp_path: Path):
 
 
 def test_an_ablation_has_ours_and_the_reference_beside_it_at_any_scales():
-    todo = images.tasks(3, [2.5], 0, [], 2)
+    todo = campaign.tasks(3, [2.5], 0, [], 2)
     assert {m for m, scale, numbers in todo if scale == 1 and 0 in numbers} == {
         "ours",
         "reference",
@@ -195,7 +188,7 @@ def test_an_ablation_has_ours_and_the_reference_beside_it_at_any_scales():
     }
     assert [n for m, _, n in todo if m == "gauss-newton"] == [range(0, 1), range(1, 2)]
     # nothing twice where the scales have it
-    assert [n for m, s, n in images.tasks(20, [1.0], 4, [1.0], 2) if m == "ours"] == [range(0, 16), range(16, 20)]
+    assert [n for m, s, n in campaign.tasks(20, [1.0], 4, [1.0], 2) if m == "ours"] == [range(0, 16), range(16, 20)]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def run_worlds(args: argparse.Namespace) -> int:
 
 def run_diversity(args: argparse.Namespace) -> int:
     """Runs `evaluate diversity` and prints its report."""
-    from ..evaluate.diversity import campaign as diversity
+    from ..evaluate import diversity
 
     if args.workers < 1 or args.pictures < 1:
         raise UserError("--workers and --pictures must be at least 1")

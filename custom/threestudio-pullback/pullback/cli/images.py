@@ -33,7 +33,7 @@ def add_images(kinds: Any) -> None:
 
 def run_images(args: argparse.Namespace) -> int:
     """Runs `evaluate images` and prints its report."""
-    from ..evaluate.images import campaign as images
+    from ..evaluate import images
 
     if min(args.samples, args.workers) < 1 or min(args.few, args.ablated) < 0:
         raise UserError("--samples and --workers must be at least 1, --few and --ablated at least 0")

@@ -137,18 +137,3 @@ def run(
 
 def _said(row: dict[str, Any]) -> str:
     return f"{row['prompt']}, {row['method']}, seed {row['seed']}: {row['nearest']}, {row['psnr']:.1f} dB"
-
-
-def evaluate(path: str, group: str, labels: list[str], seeds: list[int], pictures: int, out: Path, workers: int) -> str:
-    """Runs what `out` lacks and writes the report, OUT/diversity.md; returns its text.
-
-    group: prompts or names of GROUPS, commas between. labels: methods, as for `parse`. Raises UserError for others.
-    """
-    from . import report as diversity_report
-
-    methods = [studio.parse(label).label for label in labels]
-    prompts = list(dict.fromkeys(prompt for name in group.split(",") for prompt in GROUPS.get(name, [name])))
-    for prompt in prompts:
-        if prompt not in FREE and prompt not in TWO_COLOURED:
-            raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}.")
-    return diversity_report.write(run(path, prompts, methods, seeds, pictures, out, workers), prompts, methods, seeds)

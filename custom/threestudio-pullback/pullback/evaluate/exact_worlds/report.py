@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from . import WORLDS, pictures, world
+from . import pictures
 from .methods import Method
 from .protocol import World
 from .runner import Results, Task, picture_of
+from .worlds import WORLDS, world
 
 
 def measures(where: World, rows: list[dict[str, Any]]) -> dict[str, Any]:

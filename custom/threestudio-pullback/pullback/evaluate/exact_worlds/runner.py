@@ -12,8 +12,9 @@ from ...errors import NonFiniteError, UserError
 from ...output.pictures import save_png
 from ...version import commit
 from ..campaign import each, told, write_json
-from . import methods, world
+from . import methods
 from .methods import Method
+from .worlds import world
 
 
 class Task(NamedTuple):

@@ -15,7 +15,7 @@ from ..metrics import diversity, kid
 from ..studio import captions
 from ..studio import world as worlds
 from ..studio.classifier import load_studio
-from . import campaign as images
+from . import samples
 from .methods import ABLATION
 from .results import Results
 
@@ -47,7 +47,7 @@ def variety(found: Tensor, prompts: list[str]) -> float:
 
     found: features [N,D].
     """
-    groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in images.PROMPTS]
+    groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in samples.PROMPTS]
     return statistics.mean(diversity(found[group][:, None]) for group in groups if len(group) > 1)
 
 
@@ -56,7 +56,7 @@ def exact_pictures(count: int, seed: int) -> Tensor:
     made = []
     for number in range(count):
         rng = random.Random(derive_seed(seed, number, "exact"))
-        caption, _, view = rng.choice(images.PROMPTS).rpartition(", ")
+        caption, _, view = rng.choice(samples.PROMPTS).rpartition(", ")
         wanted = captions.asked(caption)
         assert wanted is not None
         front = wanted.front or wanted.back or rng.choice(list(worlds.COLORS))
@@ -81,16 +81,16 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
             figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
         if scale in scales and both >= 6:
             x, y = features(ours[:both]), features(own[:both])
-            asked = [images.prompt_of(results.seed, number) for number in range(both)]
+            asked = [samples.prompt_of(results.seed, number) for number in range(both)]
             figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0], "diversity": {}}
-            if both > len(images.PROMPTS):  # so that some prompt has two
+            if both > len(samples.PROMPTS):  # so that some prompt has two
                 figures["halves"][scale]["diversity"] = {"ours": variety(x, asked), "reference": variety(y, asked)}
     exact = features(exact_pictures(EXACT, results.seed)) if curve else torch.empty(0)
-    prompts = [images.prompt_of(results.seed, number) for number in range(few)]
+    prompts = [samples.prompt_of(results.seed, number) for number in range(few)]
     for scale in curve:
         for method in ("reference", "ours", "sds", "sjc"):
             some = pictures(method, scale)[:few]
-            if len(some) > len(images.PROMPTS):
+            if len(some) > len(samples.PROMPTS):
                 rows, found = results.of(method, scale), features(some)
                 count = sum(row["count"] for row in rows)
                 figures["curves"].setdefault(method, {})[scale] = {

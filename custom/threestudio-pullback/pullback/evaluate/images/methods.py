@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,7 @@ from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...noise import White
 from ...sampling.sampler import steps
 from ..studio.model import ddim
-
-if TYPE_CHECKING:
-    from .campaign import Batch
+from .samples import Batch
 
 Made = tuple[Tensor, int, dict[str, Any]]
 """Pictures [N,3,H,W], calls of the network by all of them, and what else is to be kept."""

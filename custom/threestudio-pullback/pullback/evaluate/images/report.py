@@ -15,11 +15,11 @@ from torch import Tensor
 from ...output.pictures import save_png
 from ..campaign import write_json, write_whole
 from ..exact_worlds.report import table
-from . import campaign as images
-from . import chart as images_chart
+from . import chart
 from .measures import measure
 from .methods import ABLATION, METHODS
 from .results import Results
+from .samples import Settings
 
 BAR = 25.0  # dB, of the median
 ACROSS = 16  # pictures in a row
@@ -31,7 +31,7 @@ def write(results: Results, samples: int, scales: list[float], few: int, curve: 
     figures, out = measure(results, scales, few, curve), results.out
     write_json(out / "images-figures.json", figures)
     settings = results.saved["settings"]
-    defaults = vars(images.Settings())
+    defaults = vars(Settings())
     command = ["pullback", "evaluate", "images", "--samples", str(samples), "--scales", _list(scales)]
     command += ["--few", str(few), "--curve", _list(curve), "--ablated", str(ablated), "--seed", str(results.seed)]
     command += [f"{key}={value}" for key, value in settings.items() if value != defaults[key]]
@@ -48,7 +48,7 @@ def write(results: Results, samples: int, scales: list[float], few: int, curve: 
         text += SETS + table(_sets(figures["halves"]))
     if figures["curves"]:
         text += CURVES + table(_lines(figures["curves"]))
-        images_chart.draw(out / "curves.png", figures["curves"], NAMES)
+        chart.draw(out / "curves.png", figures["curves"], NAMES)
         text += "\n![KID, with its interval, and diversity over guidance](curves.png)\n"
         for scale in curve:
             text += _sheet(results, out, f"curve-{scale:g}", {m: results.pictures(m, scale)[:few] for m in NAMES})

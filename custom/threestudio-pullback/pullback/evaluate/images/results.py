@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import UserError
 from ..campaign import write_json
-
-if TYPE_CHECKING:
-    from .campaign import Settings
+from .samples import Settings
 
 
 def file_of(out: Path, method: str, scale: float, numbers: range) -> Path:

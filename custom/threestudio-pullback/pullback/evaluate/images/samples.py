@@ -1,0 +1,134 @@
+"""What samples of `pullback evaluate images` share, whatever the method: settings, prompts, noise, networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import models
+from ...diffreps import SirenImages
+from ...errors import UserError
+from ...sampling import schedule
+from ...seeding import derive_seed
+
+PROMPTS = (
+    "a cube, front view",
+    "a cone, side view",
+    "a torus, overhead view",
+    "a red object, front view",
+    "a blue object, side view",
+    "a yellow object, back view",
+    "a cube with a red front and a blue back, side view",
+    "a cylinder with a green front and a purple back, side view",
+)
+"""Each sample's is drawn from these: colour free, shape free, nothing free."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """hidden, layers, omega: of the SIREN. rays, steps: of a level's fit, `steps` steps of Adam on `rays` pixels. lr,
+    lr_end: Adam's rate at the first level and at the last.
+
+    levels, sigma_min, rho: the noise levels, of ours and of the reference. rounds: see `models.RoundTrip`.
+    distil_steps, distil_lr: of SDS and SJC.
+    """
+
+    hidden: int = 64
+    layers: int = 3
+    omega: float = 20.0
+    rays: int = 1024
+    steps: int = 40
+    lr: float = 0.003
+    lr_end: float = 0.0005
+    levels: int = 20
+    sigma_min: float = 0.1
+    rho: float = 3.0
+    rounds: int = 4
+    distil_steps: int = 300
+    distil_lr: float = 0.002
+
+
+def parse_settings(overrides: list[str]) -> Settings:
+    """Settings from key=value; UserError for an unknown key or a value of another kind."""
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    given: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or key not in kinds:
+            raise UserError(f"{text!r} is no setting; write key=value with one of {', '.join(kinds)}.")
+        try:
+            given[key] = kinds[key](value)
+        except ValueError:
+            raise UserError(f"{key} must be a number like {kinds[key](1)}, not {value!r}.") from None
+    return Settings(**given)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the samples with the given numbers have in common for every method.
+
+    noise: ε [N,c,h,w]. sirens: their networks at the start, by the same numbers. plain, guided: the model as a
+    denoiser of latents, fitted in the space of images; `guided` with gradients through the encoder instead.
+    """
+
+    model: models.DiffusionModel
+    sigmas: Tensor
+    noise: Tensor
+    sirens: SirenImages
+    denoise: models.GuidedDenoiser
+    with_gradients: models.GuidedDenoiser
+    settings: Settings
+    generator: torch.Generator
+
+
+def prompt_of(seed: int, number: int) -> str:
+    """The prompt of a sample: independent draws, so that any two sets of numbers are two samples of one kind."""
+    return random.Random(derive_seed(seed, number, "prompt")).choice(PROMPTS)
+
+
+def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
+    """The white noise of a sample, of its number alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(derive_seed(seed, number, "noise")))
+
+
+@functools.cache
+def _model(path: str) -> models.DiffusionModel:
+    return models.load(path, config_path="--model")
+
+
+def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenImages:
+    rays = min(settings.rays, size**2)
+    shape = (3, size, size, settings.hidden, settings.layers, settings.omega, rays)
+    with torch.random.fork_rng(), torch.no_grad():
+        sirens, single = SirenImages(len(numbers), *shape), []
+        for number in numbers:
+            torch.manual_seed(derive_seed(seed, number, "weights"))
+            single.append(SirenImages(1, *shape))
+        for parameter, parts in zip(
+            sirens.parameters(), zip(*(s.parameters() for s in single), strict=True), strict=True
+        ):
+            parameter.copy_(torch.cat(parts))
+    return sirens
+
+
+def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range) -> Batch:
+    """The samples' batch at a guidance scale."""
+    model = _model(path)
+    latent = (model.latent_channels, model.sample_size, model.sample_size)
+    sigmas = schedule.karras_sigmas(settings.levels, settings.sigma_min, model.sigma_max, settings.rho)
+    prompts = [prompt_of(seed, number) for number in numbers]
+    cond, uncond = model.encode_prompt([*prompts, *[""] * len(prompts)]).chunk(2)
+    sirens = _sirens(settings, seed, numbers, model.image_size)
+    image, latents = (
+        models.GuidedDenoiser(model, lambda views: (cond[views], uncond[views]), scale, space)
+        for space in ("image", "latent")
+    )
+    noise = torch.stack([noise_of(seed, number, latent) for number in numbers])
+    generator = torch.Generator().manual_seed(derive_seed(seed, numbers.start, len(numbers), "run"))
+    return Batch(model, sigmas, noise, sirens, image, latents, settings, generator)
