@@ -24,7 +24,7 @@ class Splines(nn.Module):
     def __init__(self, strokes: int, height: int, width: int, samples: int = 24):
         super().__init__()
         if min(strokes, height, width, samples) < 1:
-            raise UserError(f"Splines take sizes of at least 1, not {strokes}, {height}, {width} and {samples}.")
+            raise UserError(f"Splines take sizes of at least 1, not {strokes}, {height}, {width} and {samples}")
         t = torch.linspace(0, 1, samples)
         bernstein = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
         self.register_buffer("basis", torch.stack(bernstein, 1), persistent=False)

@@ -78,7 +78,8 @@ def test_the_edges_of_a_crop_are_its_field_of_view():
 @pytest.mark.parametrize("fovy,overlap", [(40.0, 0.3), (60.0, 0.5), (90.0, 0.3), (100.0, 0.6)])
 @pytest.mark.parametrize("band", [(-90.0, 90.0), (-35.0, 20.0), (0.0, 0.0)])
 def test_a_cover_leaves_nothing_out(fovy, overlap, band):
-    rotation, half = crops.frames(crops.cover(fovy, overlap, band))
+    views = crops.cover(fovy, overlap, band)
+    rotation, half = views["c2w"][:, :3, :3], (views["fovy"] / 2).tan()
     towards = torch.nn.functional.normalize(torch.randn(20_000, 3, generator=seeded(0)), dim=1)
     elevation = torch.rad2deg(towards[:, 2].asin())
     towards = towards[(elevation >= band[0]) & (elevation <= band[1])] if band != (0.0, 0.0) else torch.stack(

@@ -33,7 +33,7 @@ class CoordinateImage(nn.Module):
     def __init__(self, channels: int, height: int, width: int):
         super().__init__()
         if min(channels, height, width) < 1:
-            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {channels}, {height}, {width}.")
+            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {channels}, {height}, {width}")
         self.channels = channels
         self.register_buffer("coordinates", pixel_centres(height, width), persistent=False)
 

@@ -36,7 +36,7 @@ class FourierFeatures(nn.Module):
     ):
         super().__init__()
         if min(inputs, outputs, features, hidden, layers) < 1 or not 0 < bandwidth < math.inf:
-            raise UserError("Fourier features take sizes of at least 1 and bandwidth > 0.")
+            raise UserError("Fourier features take sizes of at least 1 and bandwidth > 0")
         drawn = torch.randn(features, inputs, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("frequencies", bandwidth * drawn)
         widths = [2 * features, *[hidden] * layers]

@@ -23,7 +23,7 @@ class Linear(nn.Module):
     def __init__(self, matrix: Tensor):
         super().__init__()
         if matrix.ndim not in (2, 4, 5):
-            raise UserError(f"Linear takes a matrix [d,n], [C,H,W,n] or [V,C,H,W,n], not {list(matrix.shape)}.")
+            raise UserError(f"Linear takes a matrix [d,n], [C,H,W,n] or [V,C,H,W,n], not {list(matrix.shape)}")
         if matrix.ndim == 2:
             matrix = matrix[None, None]
         self.register_buffer("matrix", matrix.detach().clone())

@@ -24,7 +24,7 @@ class SphereImage(nn.Module):
     def __init__(self, height: int, width: int):
         super().__init__()
         if min(height, width) < 1:
-            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {height} and {width}.")
+            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {height} and {width}")
         self.height, self.width = height, width
         self.register_buffer("_kind", torch.zeros(()), persistent=False)  # the dtype and device of what is rendered
 
@@ -34,7 +34,7 @@ class SphereImage(nn.Module):
 
     def render(self, views: Any) -> Tensor:
         """Crops [V,C,H,W] of a camera batch with c2w [V,4,4] and fovy [V] in radians."""
-        towards = crops.directions(views, self.height, self.width)
+        towards = crops.directions(views, self.height, self.width, type(self).__name__)
         return self.colours(towards.to(self._kind)).movedim(-1, 1)
 
     def equirectangular(self, height: int) -> Tensor:
@@ -73,7 +73,7 @@ class EquirectangularGrid(SphereImage):
     def __init__(self, channels: int, height: int, width: int, resolution: int = 64):
         super().__init__(height, width)
         if min(channels, resolution) < 1:
-            raise UserError(f"EquirectangularGrid takes sizes of at least 1, not {channels} and {resolution}.")
+            raise UserError(f"EquirectangularGrid takes sizes of at least 1, not {channels} and {resolution}")
         self.resolution = resolution
         self.values = nn.Parameter(torch.zeros(channels, resolution, 2 * resolution))
 

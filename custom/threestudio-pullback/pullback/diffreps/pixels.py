@@ -21,7 +21,7 @@ class Pixels(nn.Module):
     def __init__(self, *shape: int):
         super().__init__()
         if len(shape) not in (3, 4) or min(shape) < 1:
-            raise UserError(f"Pixels takes positive sizes C,H,W or V,C,H,W, not {shape}.")
+            raise UserError(f"Pixels takes positive sizes C,H,W or V,C,H,W, not {shape}")
         self.values = nn.Parameter(torch.zeros(shape))
 
     def render(self, views: Any) -> Tensor:

@@ -23,7 +23,7 @@ class Siren(nn.Module):
     def __init__(self, inputs: int, outputs: int, hidden: int = 128, layers: int = 3, omega: float = 30.0):
         super().__init__()
         if min(inputs, outputs, hidden, layers) < 1 or not 0 < omega < math.inf:
-            raise UserError("A SIREN takes sizes of at least 1 and omega > 0.")
+            raise UserError("A SIREN takes sizes of at least 1 and omega > 0")
         self.omega = omega
         self.sines = nn.ModuleList(nn.Linear(hidden if i else inputs, hidden) for i in range(layers))
         self.last = nn.Linear(hidden, outputs)
@@ -77,7 +77,7 @@ class SirenImages(nn.Module):
     ):
         super().__init__()
         if min(count, channels, height, width, 1 if rays is None else rays) < 1:
-            raise UserError("SirenImages takes sizes of at least 1.")
+            raise UserError("SirenImages takes sizes of at least 1")
         networks = [Siren(2, channels, hidden, layers, omega) for _ in range(count)]
         self.omega, self.rays, self.size = omega, rays, (height, width)
         each = [[*network.sines, network.last] for network in networks]

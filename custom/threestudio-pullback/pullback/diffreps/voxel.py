@@ -10,22 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-
-
-def orbit(elevation: Tensor, azimuth: Tensor, distance: float = 3.0) -> Tensor:
-    """Camera-to-world matrices [V,4,4] of cameras on a sphere, looking at the origin with the world's z up.
-
-    elevation in (−90, 90) and azimuth, in degrees [V]; azimuth 0 looks from +x, 90 from +y. distance from the
-    origin. Camera axes (columns): x right, y up, z backwards, as in OpenGL.
-    """
-    elevation, azimuth = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    back = torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], -1)
-    up = back.new_tensor([0.0, 0.0, 1.0]).expand_as(back)
-    right = F.normalize(torch.linalg.cross(up, back), dim=-1)
-    pose = torch.zeros(len(back), 4, 4, dtype=back.dtype, device=back.device)
-    pose[:, :3, 0], pose[:, :3, 1] = right, torch.linalg.cross(back, right)
-    pose[:, :3, 2], pose[:, :3, 3], pose[:, 3, 3] = back, distance * back, 1
-    return pose
+from ..views.cameras import camera_rays
 
 
 class VoxelField(nn.Module):
@@ -49,7 +34,7 @@ class VoxelField(nn.Module):
     ):
         super().__init__()
         if resolution < 2 or min(height, width, samples) < 1 or not 0 < fovy < math.pi:
-            raise UserError("VoxelField takes resolution >= 2, other sizes >= 1 and fovy in (0, pi) radians.")
+            raise UserError("VoxelField takes resolution >= 2, other sizes >= 1 and fovy in (0, pi) radians")
         self.resolution, self.height, self.width, self.samples = resolution, height, width, samples
         self.fovy, self.background = fovy, background
         self.density = nn.Parameter(torch.full((resolution**3, 1), -2.0))
@@ -91,14 +76,7 @@ class VoxelField(nn.Module):
 
     def _rays(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Origins and unit directions [V,H,W,3] in the world, row 0 on top."""
-        poses = views.to(self.density)
-        focal = 0.5 * self.height / math.tan(0.5 * self.fovy)
-        rows = torch.arange(self.height, dtype=poses.dtype, device=poses.device) + 0.5 - self.height / 2
-        columns = torch.arange(self.width, dtype=poses.dtype, device=poses.device) + 0.5 - self.width / 2
-        down, right = torch.meshgrid(rows / focal, columns / focal, indexing="ij")
-        camera = F.normalize(torch.stack([right, -down, -torch.ones_like(down)], -1), dim=-1)
-        directions = torch.einsum("vij,hwj->vhwi", poses[:, :3, :3], camera)
-        return poses[:, None, None, :3, 3].expand_as(directions), directions
+        return camera_rays(views.to(self.density), self.fovy, self.height, self.width)
 
     @staticmethod
     def _inside(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-
-
-def directions(views: Any) -> Tensor:
-    """Unit directions [V,3] from the origin to the cameras.
-
-    views: camera-to-world matrices [V,4,4] or [V,3,4], camera positions [V,3], or a camera batch with either as
-    `camera_positions` or `c2w`. Raises UserError for anything else.
-    """
-    if isinstance(views, Mapping):
-        views = next((views[key] for key in ("camera_positions", "c2w") if key in views), None)
-    if isinstance(views, Tensor) and views.ndim == 3 and views.shape[1:] in ((4, 4), (3, 4)):
-        views = views[:, :3, 3]
-    if not isinstance(views, Tensor) or views.ndim != 2 or views.shape[1] != 3:
-        raise UserError("noise='smooth' needs to know the cameras: views of [V,4,4] or [V,3], or a camera batch.")
-    return F.normalize(views, dim=-1)
+from ..views.reading import read_positions
 
 
 @dataclass(frozen=True)
@@ -53,7 +38,7 @@ class Smooth:
                 f"The renders changed from {list(source.shape[1:])} to {list(shape[1:])} along the path, "
                 "but noise='smooth' keeps its noise images; render at one size."
             )
-        n = directions(views).to(source)
+        n = F.normalize(read_positions(views, "noise='smooth'"), dim=-1).to(source)
         if len(n) != shape[0]:
             raise UserError(f"{len(n)} cameras for {shape[0]} renders.")
         power, features = n.new_ones(len(n), 1), []

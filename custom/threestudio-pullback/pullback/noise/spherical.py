@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..views import crops
+from ..views.cameras import pixel_of
+from ..views.reading import read_poses
 from .surface import evenly
 
 
@@ -24,8 +25,7 @@ class Spherical:
     the denoiser sees; for latents, theirs. A pixel without a cell takes that of an image of its own.
 
     narrowest: the angle of view in radians of the narrowest crop; its middle pixel holds `cells` cells on average,
-    those of wider ones more. fovy: vertical angle of view in radians of views that are bare poses [V,4,4]; see
-    crops.frames.
+    those of wider ones more. fovy: vertical angle of view in radians of views that bring none.
     Source [1,C,H·W + cells on the sphere]. Raises UserError for other values, and views that are no crops.
     """
 
@@ -54,29 +54,25 @@ class Spherical:
                 "The renders' size or channels changed along the path, but noise='spherical' keeps one noise on the "
                 "sphere; render at one size."
             )
-        rotation, half = crops.frames(views, self.fovy)
-        if len(rotation) != count:
-            raise UserError(f"{len(rotation)} crops for {count} renders.")
+        poses, fovy = read_poses(views, "noise='spherical'", self.fovy)
+        if len(poses) != count:
+            raise UserError(f"{len(poses)} crops for {count} renders.")
         image, cells = source[0].split([pixels, number], 1)
         towards = evenly(number).to(source.device)
         noise = [
-            _integrated(image, cells, *_footprints(towards, turn, tangent, height, width))
-            for turn, tangent in zip(rotation.to(towards), half.to(towards), strict=True)
+            _integrated(image, cells, *_footprints(towards, turn, half, height, width))
+            for turn, half in zip(poses[:, :3, :3].to(towards), (fovy / 2).tan().to(towards), strict=True)
         ]
         return torch.stack(noise).view(shape)
 
 
-def _footprints(towards: Tensor, turn: Tensor, tangent: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _footprints(towards: Tensor, turn: Tensor, half: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Which cells, in directions `towards` [N,3], a crop sees [n], and in which pixel each lies [n]."""
-    right, up, back = turn.T
-    depth = -(towards @ back)
-    corner = tangent * math.hypot(1, width / height)
-    near = (depth > 1 / (1 + corner**2).sqrt() - 1e-6).nonzero()[:, 0]  # few, where crops are narrow
-    there, scale = towards[near], 0.5 * height / tangent / depth[near]
-    column = (there @ right * scale + width / 2).floor()
-    row = (height / 2 - there @ up * scale).floor()
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return near[inside], (row * width + column)[inside].long()
+    corner = half * math.hypot(1, width / height)
+    near = (-(towards @ turn[:, 2]) > 1 / (1 + corner**2).sqrt() - 1e-6).nonzero()[:, 0]  # few, where crops are narrow
+    pixel = pixel_of(towards[near] @ turn, half, height, width)
+    inside = pixel < height * width
+    return near[inside], pixel[inside]
 
 
 def _integrated(image: Tensor, cells: Tensor, seen: Tensor, pixel: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..views.cameras import pixel_of
+from ..views.reading import read_poses
 
 
 @functools.cache
@@ -75,18 +76,8 @@ class Surface:
 
     def _pixels(self, views: Any, height: int, width: int) -> Tensor:
         """The pixel of every view in which each point is seen [V,points]; height·width where it is not."""
-        fovy: Any = self.fovy
-        if isinstance(views, Mapping):
-            views, fovy = views.get("c2w"), views.get("fovy", self.fovy)
-        if not isinstance(views, Tensor) or views.ndim != 3 or tuple(views.shape[1:]) not in ((4, 4), (3, 4)):
-            raise UserError("noise='surface' needs to know the cameras: poses [V,4,4], or a camera batch with `c2w`.")
-        poses = views.detach().double()
+        poses, fovy = read_poses(views, "noise='surface'", self.fovy)
+        poses, half = poses.detach().double(), (fovy.double() / 2).tan()[:, None]
         points, centre = self.radius * evenly(self.points).to(poses), poses[:, None, :3, 3]
-        local = (points - centre) @ poses[:, :3, :3]
-        half = torch.as_tensor(fovy).to(poses).reshape(-1, 1) / 2
-        scale = 0.5 * height / half.tan() / -local[..., 2]
-        column = (local[..., 0] * scale + width / 2).floor().long()
-        row = (height / 2 - local[..., 1] * scale).floor().long()
-        seen = (((centre - points) * points).sum(-1) > 0) & (local[..., 2] < 0)
-        seen &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        return torch.where(seen, row * width + column, height * width)
+        facing = ((centre - points) * points).sum(-1) > 0
+        return torch.where(facing, pixel_of((points - centre) @ poses[:, :3, :3], half, height, width), height * width)

@@ -1,1 +1,1 @@
-"""Cameras and panorama crops: the one pose, the one pinhole, the one projection."""
+"""Cameras, what `views` tell of them, and crops of a panorama."""

@@ -1,8 +1,8 @@
-"""Camera geometry: poses on a sphere, rays through pixels, projections.
+"""Cameras: the one pose, the one pinhole with its inverse, and the one projection.
 
-World z is up; azimuth 0° looks at the origin from +x, 90° from +y; elevation 90° from above. Cameras have
-OpenGL
-axes: x right, y up, z towards the viewer.
+World z is up. Azimuth 0° looks at the origin from +x, 90° from +y; elevation 90° looks from above. Camera axes are as
+in OpenGL: x right, y up, z towards the viewer. A pose is a camera-to-world matrix [4,4] or [3,4], whose columns are
+these axes and the position. Pixels are square, row 0 is on top, and `fovy` is the vertical angle of view.
 """
 
 from __future__ import annotations
@@ -14,53 +14,98 @@ from torch import Tensor
 NEAR, FAR = 0.01, 100.0
 
 
-def on_sphere(elevation: Tensor, azimuth: Tensor, distance: Tensor) -> Tensor:
-    """Points [B, 3] at elevation and azimuth [B] in degrees and distance [B] from the origin."""
+def on_sphere(elevation: Tensor, azimuth: Tensor, distance: Tensor | float = 1.0) -> Tensor:
+    """Points [V,3] at elevation and azimuth [V] in degrees and distance [V], or one for all, from the origin."""
     e, a = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    return distance[:, None] * torch.stack([e.cos() * a.cos(), e.cos() * a.sin(), e.sin()], -1)
+    direction = torch.stack([e.cos() * a.cos(), e.cos() * a.sin(), e.sin()], -1)
+    return torch.as_tensor(distance, dtype=direction.dtype, device=direction.device).reshape(-1, 1) * direction
 
 
-def look_at(position: Tensor, center: Tensor, up: Tensor) -> Tensor:
-    """Camera-to-world matrices [B, 4, 4] of cameras at `position`, looking at `center`, all arguments [B, 3].
+def orbit(elevation: Tensor, azimuth: Tensor, distance: Tensor | float = 3.0) -> Tensor:
+    """Poses [V,4,4] of cameras on a sphere, which look at the origin with the world's z up.
 
-    `up` need not be perpendicular to the line of sight; if it runs along it, the camera's right is +y, as it
-    is for a camera at azimuth 0 under z up.
+    Args:
+        elevation: [V] in [−90, 90] degrees; at ±90 the camera's right is still that of its azimuth.
+        azimuth: [V] in degrees.
+        distance: From the origin, [V] or one for all.
     """
-    back = F.normalize(position - center, dim=-1)
+    back, a = on_sphere(elevation, azimuth), torch.deg2rad(azimuth)
+    right = torch.stack([-a.sin(), a.cos(), torch.zeros_like(a)], -1)
+    return _pose(right, torch.linalg.cross(back, right), back, on_sphere(elevation, azimuth, distance))
+
+
+def look_at(position: Tensor, centre: Tensor, up: Tensor) -> Tensor:
+    """Poses [V,4,4] of cameras at `position`, looking at `centre`, all arguments [V,3] or [3].
+
+    `up` need not be perpendicular to the line of sight. Where it runs along it, the camera's right is +y, as for a
+    camera at azimuth 0 with z up.
+    """
+    back = F.normalize(position - centre, dim=-1)
     right = torch.linalg.cross(up.expand_as(back), back)
     along = right.norm(dim=-1, keepdim=True) < 1e-6
     right = F.normalize(torch.where(along, right.new_tensor([0.0, 1.0, 0.0]), right), dim=-1)
-    c2w = torch.zeros(len(position), 4, 4).to(position)
-    c2w[:, :3] = torch.stack([right, torch.linalg.cross(back, right), back, position], -1)
-    c2w[:, 3, 3] = 1
-    return c2w
+    return _pose(right, torch.linalg.cross(back, right), back, position)
 
 
-def camera_rays(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True) -> tuple[Tensor, Tensor]:
-    """Origins and directions [B, height, width, 3] of the rays through the pixels' centres.
+def _pose(right: Tensor, up: Tensor, back: Tensor, position: Tensor) -> Tensor:
+    upper = torch.stack([right, up, back, position], -1)
+    return torch.cat([upper, upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(upper), 1, 4)], 1)
+
+
+def directions(fovy: Tensor, height: int, width: int) -> Tensor:
+    """Directions [V,H,W,3] in camera axes through the centres of the pixels, z = −1, for fovy [V] in radians."""
+    x = torch.arange(width).to(fovy) + 0.5 - width / 2
+    y = height / 2 - 0.5 - torch.arange(height).to(fovy)
+    up, right = torch.meshgrid(y, x, indexing="ij")
+    scale = (2 * torch.tan(fovy / 2) / height)[:, None, None, None]
+    return F.pad(scale * torch.stack([right, up], -1), (0, 1), value=-1.0)
+
+
+def pixel_of(points: Tensor, half: Tensor, height: int, width: int) -> Tensor:
+    """The pixels in which points are seen, the inverse of `directions`.
 
     Args:
-        c2w: [B, 4, 4].
-        fovy: [B], radians.
-        normalize: unit directions; otherwise their component along the line of sight is 1.
+        points: [...,3] in camera axes.
+        half: tan(fovy/2), which broadcasts with [...].
+        height: Rows of the picture.
+        width: Columns of the picture.
+
+    Returns:
+        Indices row · width + column [...]; height · width where the camera does not see the point.
     """
-    x = torch.arange(width).to(c2w) + 0.5 - width / 2
-    y = height / 2 - 0.5 - torch.arange(height).to(c2w)
-    scale = (2 * torch.tan(fovy / 2) / height)[:, None, None]
-    right, up = (scale * x).expand(-1, height, -1), (scale * y[:, None]).expand(-1, -1, width)
-    local = torch.stack([right, up, -torch.ones_like(right)], -1)
-    directions = torch.einsum("bhwc,bdc->bhwd", local, c2w[:, :3, :3])
-    if normalize:
-        directions = F.normalize(directions, dim=-1)
-    return c2w[:, None, None, :3, 3].expand_as(directions), directions
+    x, y, z = points.unbind(-1)
+    scale = 0.5 * height / half / -z
+    column, row = (x * scale + width / 2).floor(), (height / 2 - y * scale).floor()
+    seen = (z < 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return torch.where(seen, row * width + column, height * width).long()
+
+
+def camera_rays(
+    c2w: Tensor, fovy: Tensor | float, height: int, width: int, normalize: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Rays through the centres of the pixels.
+
+    Args:
+        c2w: Poses [V,4,4] or [V,3,4].
+        fovy: In radians, [V] or one for all.
+        height: Rows of the picture.
+        width: Columns of the picture.
+        normalize: Whether directions have length 1; otherwise their component along the line of sight is 1.
+
+    Returns:
+        Origins and directions [V,H,W,3] in the world.
+    """
+    local = directions(torch.as_tensor(fovy, dtype=c2w.dtype, device=c2w.device).expand(len(c2w)), height, width)
+    rays = torch.einsum("vhwj,vij->vhwi", local, c2w[:, :3, :3])
+    return c2w[:, None, None, :3, 3].expand_as(rays), F.normalize(rays, dim=-1) if normalize else rays
 
 
 def projection(fovy: Tensor, aspect: float) -> Tensor:
-    """OpenGL projection matrices [B, 4, 4] with y down: (-1, -1) is the outer corner of the first pixel.
+    """OpenGL projection matrices [V,4,4] with y down: (−1, −1) is the outer corner of the first pixel.
 
     Args:
-        fovy: [B], radians.
-        aspect: width / height.
+        fovy: [V] in radians.
+        aspect: Width / height.
     """
     matrix = torch.zeros(len(fovy), 4, 4).to(fovy)
     matrix[:, 0, 0] = 1 / (torch.tan(fovy / 2) * aspect)
@@ -72,15 +117,15 @@ def projection(fovy: Tensor, aspect: float) -> Tensor:
 
 
 def world_to_camera(c2w: Tensor) -> Tensor:
-    """The inverse of rigid camera-to-world matrices [B, 4, 4]."""
+    """The inverses [V,4,4] of poses [V,4,4]."""
     turn = c2w[:, :3, :3].mT
     w2c = torch.zeros_like(c2w)
     w2c[:, :3, :3], w2c[:, :3, 3:], w2c[:, 3, 3] = turn, -turn @ c2w[:, :3, 3:], 1
     return w2c
 
 
-def camera_batch(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool) -> dict[str, Tensor]:
-    """The entries of a batch that follow from the matrices: rays, projections and the position."""
+def camera_batch(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True) -> dict[str, Tensor]:
+    """The entries of a framework's batch that follow from poses [V,4,4] and fovy [V]: rays, projections, positions."""
     rays_o, rays_d = camera_rays(c2w, fovy, height, width, normalize)
     proj = projection(fovy, width / height)
     return {

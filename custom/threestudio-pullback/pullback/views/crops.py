@@ -1,63 +1,53 @@
 """Crops of a panorama: perspective views from one point, as the views of `sample`.
 
-Crops are a camera batch: c2w [V,4,4], of which the rotation counts (columns x right, y up, z backwards), and fovy [V],
-the vertical angle of view in radians. The world has z up; azimuth 0 looks along +x, 90° along +y.
+Crops are a camera batch: c2w [V,4,4], of which the rotation counts, and fovy [V], the vertical angle of view in
+radians; see cameras.py. Azimuth 0 looks along +x, 90° along +y.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ..errors import UserError
+from .cameras import camera_rays, orbit
+from .reading import read_poses
 
 
 def look(elevation: Tensor, azimuth: Tensor, fovy: Tensor | float) -> dict[str, Tensor]:
-    """Crops toward elevation in [−90, 90] and azimuth, in degrees [V], fovy degrees high, the horizon level.
+    """Crops with a level horizon.
 
-    At elevation ±90 the azimuth is that of what lies towards the crop's lower (+90) or upper (−90) edge.
+    Args:
+        elevation: Where they look, [V] in [−90, 90] degrees.
+        azimuth: [V] in degrees. At elevation ±90 it is that of what lies towards the crop's lower (+90) or upper (−90)
+            edge.
+        fovy: Vertical angle of view in degrees, [V] or one for all.
+
+    Returns:
+        c2w [V,4,4] and fovy [V] in radians.
     """
-    fovy = torch.deg2rad(torch.as_tensor(fovy).to(elevation)).expand(len(elevation))
-    e, a = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    pose = torch.zeros(len(e), 4, 4, dtype=e.dtype, device=e.device)
-    pose[:, :3, 0] = torch.stack([a.sin(), -a.cos(), torch.zeros_like(a)], -1)
-    pose[:, :3, 1] = torch.stack([-e.sin() * a.cos(), -e.sin() * a.sin(), e.cos()], -1)
-    pose[:, :3, 2] = -torch.stack([e.cos() * a.cos(), e.cos() * a.sin(), e.sin()], -1)
-    pose[:, 3, 3] = 1
-    return {"c2w": pose, "fovy": fovy}
+    turned = orbit(elevation, azimuth, 0.0)  # looks at the origin: half a turn about its up is missing
+    about = turned.new_tensor([-1.0, 1.0, -1.0, 1.0])
+    return {"c2w": turned * about, "fovy": torch.deg2rad(torch.as_tensor(fovy).to(elevation)).expand(len(elevation))}
 
 
-def frames(views: Any, fovy: float | None = None) -> tuple[Tensor, Tensor]:
-    """Rotations [V,3,3] and tan(fovy/2) [V] of crops; where views are bare poses [V,4,4], `fovy` radians holds for all.
+def directions(views: Any, height: int, width: int, who: str = "a panorama") -> Tensor:
+    """Unit directions [V,H,W,3] in the world through the centres of the pixels.
 
-    Raises UserError for anything else, and for a fovy outside (0, π).
+    Args:
+        views: Crops, see `look`.
+        height: Rows of a crop.
+        width: Columns of a crop.
+        who: What asks, for the error.
+
+    Raises:
+        UserError: The views are no crops.
     """
-    angle: Any = fovy
-    if isinstance(views, Mapping):
-        views, angle = views.get("c2w"), views.get("fovy")
-    known = isinstance(views, Tensor) and views.ndim == 3 and tuple(views.shape[1:]) in ((4, 4), (3, 4))
-    if not known or angle is None:
-        raise UserError("Crops of a panorama are a camera batch with c2w [V,4,4] and fovy [V]; see crops.look.")
-    angle = torch.as_tensor(angle).to(views).expand(len(views))
-    if not bool(((angle > 0) & (angle < math.pi)).all()):
-        raise UserError("The fovy of a crop must lie between 0 and pi radians.")
-    return views[:, :3, :3], (angle / 2).tan()
-
-
-def directions(views: Any, height: int, width: int) -> Tensor:
-    """Unit directions [V,H,W,3] in the world through the centres of square pixels, row 0 on top."""
-    rotation, half = frames(views)
-    rows = torch.arange(height, dtype=half.dtype, device=half.device) + 0.5 - height / 2
-    columns = torch.arange(width, dtype=half.dtype, device=half.device) + 0.5 - width / 2
-    down, right = torch.meshgrid(2 * rows / height, 2 * columns / height, indexing="ij")
-    flat = torch.stack([right, -down], -1) * half[:, None, None, None]
-    return torch.einsum("vij,vhwj->vhwi", rotation, F.normalize(F.pad(flat, (0, 1), value=-1.0), dim=-1))
+    return camera_rays(*read_poses(views, who), height, width)[1]
 
 
 def equirectangular(height: int, like: Tensor) -> Tensor:
@@ -81,7 +71,7 @@ def cover(fovy: float, overlap: float = 0.5, elevation: tuple[float, float] = (-
     """
     low, high = elevation
     if not (0 < fovy < 180 and 0.3 <= overlap < 1 and -90 <= low <= high <= 90):
-        raise UserError(f"cover takes fovy in (0, 180), overlap in [0.3, 1) and elevations, not {fovy}, {overlap}.")
+        raise UserError(f"cover takes fovy in (0, 180), overlap in [0.3, 1) and elevations, not {fovy}, {overlap}")
     step = fovy * (1 - overlap)
     rows = torch.linspace(low, high, math.ceil((high - low) / step) + 1).tolist()
     places = []
@@ -113,9 +103,9 @@ class RandomCrops:
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
-                raise UserError(f"{name} must be [low, high] within {least} and {most}, not [{low}, {high}].")
+                raise UserError(f"{name} must be [low, high] within {least} and {most}, not [{low}, {high}]")
         if self.count < 1:
-            raise UserError(f"count must be at least 1, not {self.count}.")
+            raise UserError(f"count must be at least 1, not {self.count}")
 
     def __call__(self, generator: Generator) -> dict[str, Tensor]:
         """c2w [count,4,4] and fovy [count]."""

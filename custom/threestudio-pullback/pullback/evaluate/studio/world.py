@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...views import cameras
+
 SHAPES = ("sphere", "cube", "cylinder", "cone", "torus", "diamond")
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.12, 0.10),
@@ -62,25 +64,12 @@ def direction_name(elevation: float, azimuth: float) -> str:
 
 def look_at(elevation: Tensor, azimuth: Tensor, distance: float = CAMERA_DISTANCE) -> Tensor:
     """Camera-to-world matrices [V,4,4] of cameras that look at the origin; angles [V] in degrees."""
-    el, az = torch.deg2rad(elevation), torch.deg2rad(azimuth)
-    back = torch.stack([el.cos() * az.cos(), el.cos() * az.sin(), el.sin()], -1)
-    right = torch.stack([-az.sin(), az.cos(), torch.zeros_like(az)], -1)
-    up = torch.linalg.cross(back, right)
-    c2w = torch.zeros(len(el), 4, 4, dtype=back.dtype, device=back.device)
-    c2w[:, :3] = torch.stack([right, up, back, back * distance], -1)
-    c2w[:, 3, 3] = 1
-    return c2w
+    return cameras.orbit(elevation, azimuth, distance)
 
 
 def camera_rays(c2w: Tensor, size: int, fovy_deg: float = FOVY_DEG) -> tuple[Tensor, Tensor]:
     """Origins and unit directions, each [V,size,size,3], through the pixel centres of a square image."""
-    t = (torch.arange(size, dtype=c2w.dtype, device=c2w.device) + 0.5) / size * 2 - 1
-    tan = math.tan(math.radians(fovy_deg) / 2)
-    x, y = torch.meshgrid(t * tan, -t * tan, indexing="xy")
-    local = torch.stack([x, y, -torch.ones_like(x)], -1)
-    dirs = torch.einsum("hwc,vdc->vhwd", local, c2w[:, :3, :3])
-    dirs = dirs / dirs.norm(dim=-1, keepdim=True)
-    return c2w[:, None, None, :3, 3].expand_as(dirs), dirs
+    return cameras.camera_rays(c2w, math.radians(fovy_deg), size, size)
 
 
 def backdrop(directions: Tensor) -> Tensor:

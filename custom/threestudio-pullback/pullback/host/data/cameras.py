@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ...seeding import derive_seed
-from ...views.cameras import camera_batch, look_at, on_sphere
+from ...views.cameras import camera_batch, look_at, on_sphere, orbit
 from ..base import Updateable
 from ..config import config_to_primitive, parse_structured
 from ..registry import register
@@ -217,8 +217,7 @@ class TurntableCameras(Dataset):
         azimuth = torch.arange(n_views) * (360 / n_views)
         elevation = torch.full_like(azimuth, cfg.eval_elevation_deg)
         distance = torch.full_like(azimuth, cfg.eval_camera_distance)
-        position = on_sphere(elevation, azimuth, distance)
-        self.c2w = look_at(position, torch.zeros_like(position), torch.tensor([0.0, 0.0, 1.0]))
+        self.c2w = orbit(elevation, azimuth, distance)
         self.elevation, self.azimuth, self.distance = elevation, azimuth, distance
 
     def __len__(self) -> int:
