@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import report_example
+from jsonschema import Draft202012Validator
 from PIL import Image
 from pullback.errors import UserError
+from pullback.evaluate.compare.report import check, extracts, page
 from pullback.evaluate.compare.report import data as page_data
-from pullback.evaluate.compare.report import extracts, page
 from pullback.evaluate.compare.report import table as page_table
 from pullback.evaluate.compare.report.curves import MOST_POINTS, mean_line
 from scipy import stats
@@ -338,6 +339,10 @@ def test_bad_data_is_told_in_a_sentence(tmp_path: Path, case: str) -> None:
         page.build(folder)
     assert sentence in str(error.value) and str(folder) in str(error.value) and "\n" not in str(error.value)
     assert not (folder / "report.html").exists()
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(json.loads(check.SCHEMA.read_text(encoding="utf-8")))
 
 
 def test_no_data_is_told_in_a_sentence(tmp_path: Path) -> None:
