@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pullback.errors import NonFiniteError
+from pullback.errors import ConfigError, NonFiniteError
 from pullback.host import find, launch, register
 from pullback.host.base import BaseModule, Updateable
 from pullback.host.config import parse_structured
@@ -79,7 +79,7 @@ class ToyData(pl.LightningDataModule):
 
         def __post_init__(self) -> None:
             if self.n_test_views < 1:
-                raise ValueError(f"n_test_views must be at least 1, not {self.n_test_views}")
+                raise ConfigError("n_test_views", f"must be at least 1, not {self.n_test_views}")
 
     def __init__(self, cfg: Any = None) -> None:
         super().__init__()

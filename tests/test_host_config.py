@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
 import host_toy
 import pytest
-from pullback.errors import UserError
-from pullback.host import find, register
+from omegaconf import OmegaConf
+from pullback.errors import ConfigError, UserError
+from pullback.host import find, only_threestudio, register
 from pullback.host.base import BaseModule, BaseObject, Updateable
 from pullback.host.config import (
     C,
@@ -21,6 +23,8 @@ from pullback.host.config import (
     load_config,
     parse_structured,
 )
+from pullback.host.launch import load_parts
+from pullback.host.registry import is_registered
 from pullback.seeding import derive_seed
 
 TOY = host_toy.CONFIG.format(root="outputs")
@@ -180,6 +184,58 @@ def test_registry() -> None:
         register("toy-data")(type("Other", (), {"__module__": "test_host_config"}))
     with pytest.raises(UserError, match=r"`data_type` names 'toy-dat', .* did you mean `toy-data`"):
         find("toy-dat", "data_type")
+
+
+@pytest.mark.parametrize("name", ["magic3d-system", "deep-floyd-guidance", "eff-random-camera-datamodule"])
+def test_a_part_that_only_threestudio_has_is_no_misspelling(name: str) -> None:
+    with pytest.raises(UserError) as e:
+        find(name, "system.part_type")
+    assert str(e.value) == (
+        f"`system.part_type` names '{name}', which is threestudio's and not in the bundled host; "
+        "run it there with --threestudio DIR"
+    )
+
+
+def test_what_only_threestudio_has_is_not_in_the_host() -> None:
+    load_parts()
+    assert not [name for name in only_threestudio.NAMES if is_registered(name)]
+
+
+@dataclass
+class Checked:
+    radius: float = 1.0
+    grid: dict = field(default_factory=dict)
+    must: str = ""
+
+    def __post_init__(self) -> None:
+        if self.radius <= 0:
+            raise ConfigError("radius", f"must be above 0, not {self.radius}")
+        if "size" in self.grid:
+            raise ConfigError("grid.size", "must be left out")
+        if self.must:
+            raise ValueError("must and radius do not go together")
+
+
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [
+        ({"radius": -1.0}, "`system.geometry.radius` must be above 0, not -1.0"),
+        ({"grid": {"size": 3}}, "`system.geometry.grid.size` must be left out"),
+        ({"must": "x"}, "`system.geometry`: must and radius do not go together"),  # its first word is no path
+    ],
+)
+def test_a_blocks_own_check_is_read_with_the_path(block: dict[str, Any], sentence: str) -> None:
+    cfg = OmegaConf.create({"system": {"geometry": block}})
+    with pytest.raises(UserError) as e:
+        parse_structured(Checked, cfg.system.geometry)
+    assert str(e.value) == sentence
+
+
+def test_a_config_error_is_readable_without_the_host_and_passes_between_processes() -> None:
+    with pytest.raises(ValueError, match=r"^`radius` must be above 0, not -1$") as e:
+        Checked(radius=-1)
+    copy = pickle.loads(pickle.dumps(e.value))
+    assert (str(copy), copy.key) == ("`radius` must be above 0, not -1", "radius")
 
 
 def test_update_step_reaches_every_public_part_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import EXTENSION, Run, Threestudio
+from pullback.host import only_threestudio
+from pullback.host.launch import load_parts
+from pullback.host.registry import is_registered
 
 # as threestudio's launch.py: the folder's __init__.py, under the folder's name
 LOAD = f"""
@@ -93,3 +97,11 @@ def test_a_failed_import_does_not_stop_a_run_that_is_not_ours(
 ):
     run = launch("configs/dreamfusion-sd.yaml", "--train", *threestudio.small_hash_grid)
     assert "surely_missing" in run.output and run.checkpoint.is_file()
+
+
+def test_the_host_knows_which_names_threestudio_has(threestudio: Threestudio):
+    load_parts()
+    source = "".join(file.read_text() for file in (threestudio.root / "threestudio").rglob("*.py"))
+    names = set(re.findall(r"@(?:threestudio\.)?register\(\"(.+?)\"\)", source))
+    assert len(names) >= 55
+    assert {name for name in names if not is_registered(name)} == only_threestudio.NAMES

@@ -9,6 +9,31 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where (config path) and what to do, in one sentence."""
 
 
+class ConfigError(UserError, ValueError):
+    """A value that a block of a config must not have; for `__post_init__` of a config's dataclass.
+
+    The bundled host puts the block's path in front: "`system.geometry.radius` must be above 0, not -1".
+
+    Args:
+        key: the key within the block, dotted where it lies deeper.
+        message: what goes on after the key, such as "must be above 0, not -1".
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(key, message)  # both, so that the error can be sent between processes
+        self.key, self.message = key, message
+
+    def __str__(self) -> str:
+        return f"`{self.key}` {self.message}"
+
+
+def check_at_least(cfg: object, least: float, *keys: str) -> None:
+    """Raises ConfigError for the first of the keys whose value in `cfg` is below `least`."""
+    for key in keys:
+        if not getattr(cfg, key) >= least:
+            raise ConfigError(key, f"must be at least {least}, not {getattr(cfg, key)}")
+
+
 class NonFiniteError(ArithmeticError):
     """A NaN or infinity in a render, the denoiser or a fit; names the level, σ and the view."""
 

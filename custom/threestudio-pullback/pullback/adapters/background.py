@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pullback.errors import ConfigError
 from torch import Tensor
 
 from ._framework import BaseModule, register
@@ -32,7 +33,7 @@ class GradientBackground(BaseModule):
                 rgb = getattr(self, name)
                 numbers = isinstance(rgb, Sequence) and all(isinstance(v, (int, float)) for v in rgb)
                 if not numbers or len(rgb) != 3:
-                    raise ValueError(f"`{name}` must be a list of three numbers, red, green and blue, not {rgb!r}")
+                    raise ConfigError(name, f"must be a list of three numbers, red, green and blue, not {rgb!r}")
 
     cfg: Config
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import models
-from ..errors import UserError
+from ..errors import ConfigError, UserError
 from .base import BaseObject
 from .config import config_path
 from .registry import info, register, warn
@@ -152,12 +152,12 @@ class StableDiffusionPromptProcessor(BaseObject):
 
         def __post_init__(self) -> None:
             if self.prompt == "???":
-                raise ValueError(f"prompt is not set; say what to make, for example {EXAMPLE}")
+                raise ConfigError("prompt", f"is not set; say what to make, for example {EXAMPLE}")
             if not self.prompt.strip():
-                raise ValueError(f"prompt is empty; say what to make, for example {EXAMPLE}")
+                raise ConfigError("prompt", f"is empty; say what to make, for example {EXAMPLE}")
             for name in ("front_threshold", "back_threshold"):
                 if not 0 <= getattr(self, name) <= 180:
-                    raise ValueError(f"{name} is {getattr(self, name):g}; give degrees from 0 to 180")
+                    raise ConfigError(name, f"is {getattr(self, name):g}; give degrees from 0 to 180")
 
     def configure(self) -> None:
         cfg = self.cfg

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..errors import UserError
+from . import only_threestudio
 
 T = TypeVar("T", bound=type)
 
@@ -42,13 +43,17 @@ def find(name: str, path: str = "") -> Any:
         path: config path that holds the name, for the error, e.g. `system.geometry_type`.
 
     Raises:
-        UserError: nothing is registered under that name; lists the nearest names.
+        UserError: nothing is registered under that name; gives the nearest name, or says that threestudio has it.
     """
     if name in _classes:
         return _classes[name]
     if not name and path:
         raise UserError(f"`{path}` must be given: it names what to build; {suggest(name, _classes)}")
     where = f"`{path}` names " if path else ""
+    if name in only_threestudio.NAMES:
+        raise UserError(
+            f"{where}'{name}', which is threestudio's and not in the bundled host; run it there with --threestudio DIR"
+        )
     raise UserError(f"{where}'{name}', which is not registered; {suggest(name, _classes)}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pullback.errors import UserError
+from pullback.errors import ConfigError, UserError
 from pullback.seeding import derive_seed
 from pullback.views import crops
 from pullback.views.cameras import camera_batch
@@ -45,9 +45,11 @@ class PanoramaDataConfig:
                 ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
                 crops.RandomCrops(**ranges)
             except UserError as error:
-                raise ValueError(f"`{name}_range`: {error}") from None
-        if not 0 < self.eval_fovy_deg < 180 or not -90 <= self.eval_elevation_deg <= 90:
-            raise ValueError("`eval_fovy_deg` must lie in (0, 180) and `eval_elevation_deg` in [-90, 90]")
+                raise ConfigError(f"{name}_range", f"is refused: {error}") from None
+        if not 0 < self.eval_fovy_deg < 180:
+            raise ConfigError("eval_fovy_deg", f"must lie in (0, 180), not at {self.eval_fovy_deg}")
+        if not -90 <= self.eval_elevation_deg <= 90:
+            raise ConfigError("eval_elevation_deg", f"must lie in [-90, 90], not at {self.eval_elevation_deg}")
 
 
 def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, Any]:

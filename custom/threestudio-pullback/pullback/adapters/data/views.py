@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from pullback.errors import check_at_least
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .._framework import Updateable, parse_structured
@@ -15,10 +16,8 @@ SIZES = ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_vi
 
 
 def check_sizes(cfg: Any) -> None:
-    """ValueError where one of a config's `SIZES` is below 1."""
-    for name in SIZES:
-        if getattr(cfg, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, not {getattr(cfg, name)}")
+    """ConfigError where one of a config's `SIZES` is below 1."""
+    check_at_least(cfg, 1, *SIZES)
 
 
 class TrainingViews(IterableDataset, Updateable):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from pullback.diffreps.fourier import FourierFeatures
 from pullback.diffreps.siren import Siren
+from pullback.errors import check_at_least
 from torch import Tensor, nn
 
 from .._framework import register
@@ -44,8 +45,7 @@ class Pixels(FlatGeometry):
         width: int = 64
 
         def __post_init__(self) -> None:
-            if min(self.height, self.width) < 1:
-                raise ValueError(f"`height` and `width` must be at least 1, not {self.height} and {self.width}")
+            check_at_least(self, 1, "height", "width")
 
     cfg: Config
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from pullback.diffreps import EquirectangularGrid, Panorama, SphereImage
+from pullback.errors import check_at_least
 from pullback.views import crops
 from torch import Tensor
 
@@ -25,8 +26,7 @@ class SphereGeometry(FlatGeometry):
         equirect_height: int = 512
 
         def __post_init__(self) -> None:
-            if self.equirect_height < 1:
-                raise ValueError(f"`equirect_height` must be at least 1, not {self.equirect_height}")
+            check_at_least(self, 1, "equirect_height")
 
     cfg: Config
     image: SphereImage

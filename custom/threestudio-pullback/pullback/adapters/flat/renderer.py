@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pullback.errors import UserError
+from pullback.errors import UserError, check_at_least
 from torch import Tensor
 
 from .._framework import BaseGeometry, Renderer, register
@@ -39,8 +39,7 @@ class FlatRenderer(Renderer):
         eval_chunk_size: int = 65536  # rays at a time where no gradient is asked for
 
         def __post_init__(self) -> None:
-            if self.eval_chunk_size < 1:
-                raise ValueError(f"`eval_chunk_size` must be at least 1, not {self.eval_chunk_size}")
+            check_at_least(self, 1, "eval_chunk_size")
 
     cfg: Config
 

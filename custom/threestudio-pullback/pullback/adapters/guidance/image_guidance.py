@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pullback import models
+from pullback.errors import ConfigError
 
 from .._framework import register
 from .guidance import PullbackGuidance
@@ -20,7 +21,7 @@ class ImageOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.decode_rounds, bool) or not isinstance(self.decode_rounds, int) or self.decode_rounds < 0:
-            raise ValueError(f"`decode_rounds` must be a whole number of at least 0, not {self.decode_rounds!r}")
+            raise ConfigError("decode_rounds", f"must be a whole number of at least 0, not {self.decode_rounds!r}")
 
 
 @register("pullback-image-guidance")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pullback
 from pullback.constraints import Constraint
+from pullback.errors import ConfigError
 from pullback.models.guided import FIT_SPACES
 from pullback.noise import COUPLINGS
 from pullback.sampling.presets import PRESETS, retried
@@ -24,9 +25,9 @@ CONSTRAINTS = {
 
 def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"`{name}` must be a number, not {value!r}")
+        raise ConfigError(name, f"must be a number, not {value!r}")
     if not value >= low or (strict and value == low):
-        raise ValueError(f"`{name}` must be {'above' if strict else 'at least'} {low}, not {value}")
+        raise ConfigError(name, f"must be {'above' if strict else 'at least'} {low}, not {value}")
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Options(BaseObject.Config):
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
-            raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+            raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         for name in ("noise", "constraint", "tries"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(PRESETS[self.preset], name))
@@ -95,13 +96,13 @@ class Options(BaseObject.Config):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
-                raise ValueError(f"`{name}` must be one of {listed}, not {getattr(self, name)!r}")
+                raise ConfigError(name, f"must be one of {listed}, not {getattr(self, name)!r}")
         if self.constraint == "projection" and self.noise != "independent":
-            raise ValueError(f"`noise` must be independent where constraint is projection, not {self.noise!r}")
+            raise ConfigError("noise", f"must be independent where constraint is projection, not {self.noise!r}")
         if self.constraint == "projection" and self.settle_sigma is not None:
-            raise ValueError("`settle_sigma` must be null where constraint is projection, which has noise of its own")
+            raise ConfigError("settle_sigma", "must be null where constraint is projection, which has noise of its own")
         if self.constraint == "projection" and self.order != 1:
-            raise ValueError(f"`order` must be 1 where constraint is projection, not {self.order}")
+            raise ConfigError("order", f"must be 1 where constraint is projection, not {self.order}")
 
 
 def make_constraint(cfg: Any) -> Constraint | None:

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from ...errors import UserError, first_line
+from ...errors import ConfigError, UserError, first_line
 from ..registry import suggest
 from .schedules import config_to_primitive
 
@@ -48,14 +48,13 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}")
+            raise ConfigError("seed", f"must lie between 0 and {2**32 - 1}, not {self.seed}")
         for name in ("name", "exp_root_dir"):
             if not getattr(self, name).strip():
-                raise ValueError(f"{name} is empty; it names the folder the run's files go to")
+                raise ConfigError(name, "is empty; it names the folder the run's files go to")
         if ".." in self.name.split("/") or self.tag in (".", ".."):
-            raise ValueError(
-                "name and tag must be folders below `exp_root_dir`, without '..'; set `exp_root_dir` instead"
-            )
+            key = "tag" if self.tag in (".", "..") else "name"
+            raise ConfigError(key, "must be a folder below `exp_root_dir`, without '..'; set `exp_root_dir` instead")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.exp_dir = os.path.join(self.exp_root_dir, self.name)
@@ -88,8 +87,8 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
         Struct-mode DictConfig with the defaults filled in; `config_path` of it is that of `cfg`.
 
     Raises:
-        UserError: unknown key (with the nearest known), wrong type, a value not given, or a ValueError of the
-            dataclass's `__post_init__`, all with the full path.
+        UserError: unknown key (with the nearest known), wrong type, a value not given, or an error of the dataclass's
+            `__post_init__`, all with the path: a ConfigError's with that of its key, a ValueError's with the block's.
     """
     base = config_path(cfg)
 
@@ -123,10 +122,10 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
                 raise UserError(f"`{where}` must be a finite number, not {number}")
     try:
         scfg = OmegaConf.structured(cls(**given))
+    except ConfigError as e:
+        raise ConfigError(path(e.key), e.message) from e
     except ValueError as e:
-        word, _, rest = str(e).partition(" ")
-        word = word.strip("`")
-        raise UserError(f"`{path(word)}` {rest}" if word in hints else f"`{base}`: {e}") from e
+        raise UserError(f"`{base}`: {e}") from e
     # the new tree has no parent, so the path travels as the key of its root
     scfg._set_key(base or None)
     return scfg

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from ...errors import ConfigError, check_at_least
 from ...seeding import derive_seed
 from ...views.cameras import camera_batch, look_at, on_sphere, orbit
 from ..base import Updateable
@@ -69,15 +70,14 @@ class RandomCameraConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width", "batch_size"):
             if any(not isinstance(v, int) or v < 1 for v in stages(getattr(self, name))):
-                raise ValueError(f"{name} must be a whole number of at least 1, or a list of them")
+                raise ConfigError(name, "must be a whole number of at least 1, or a list of them")
             if len(stages(getattr(self, name))) not in (1, len(self.resolution_milestones) + 1):
-                raise ValueError(
-                    f"{name} has {len(stages(getattr(self, name)))} entries, but resolution_milestones has "
-                    f"{len(self.resolution_milestones)}: give one entry more than there are milestones"
+                raise ConfigError(
+                    name,
+                    f"has {len(stages(getattr(self, name)))} entries, but resolution_milestones has "
+                    f"{len(self.resolution_milestones)}: give one entry more than there are milestones",
                 )
-        for name in ("eval_height", "eval_width", "eval_batch_size", "n_val_views", "n_test_views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_at_least(self, 1, "eval_height", "eval_width", "eval_batch_size", "n_val_views", "n_test_views")
         limits = {
             "elevation_range": (-90, 90),
             "azimuth_range": (-math.inf, math.inf),
@@ -89,7 +89,7 @@ class RandomCameraConfig:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 bounds = f" within {least} and {most}" if math.isfinite(most) else ""
-                raise ValueError(f"{name} must be [low, high] with low ≤ high{bounds}, not [{low}, {high}]")
+                raise ConfigError(name, f"must be [low, high] with low ≤ high{bounds}, not [{low}, {high}]")
         positive = {
             "camera_distance_range": self.camera_distance_range[0],
             "fovy_range": self.fovy_range[0],
@@ -98,16 +98,14 @@ class RandomCameraConfig:
         }
         for name, value in positive.items():
             if not value > 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("camera_perturb", "center_perturb", "up_perturb", "light_position_perturb"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+                raise ConfigError(name, f"must be above 0, not {value}")
+        check_at_least(self, 0, "camera_perturb", "center_perturb", "up_perturb", "light_position_perturb")
         for name, value in (("fovy_range", self.fovy_range[1]), ("eval_fovy_deg", self.eval_fovy_deg)):
             if not value < 180:
-                raise ValueError(f"{name} must be below 180 degrees, not {value}")
+                raise ConfigError(name, f"must be below 180 degrees, not {value}")
         if self.light_sample_strategy not in LIGHT_STRATEGIES:
             known = " or ".join(f"'{s}'" for s in LIGHT_STRATEGIES)
-            raise ValueError(f"light_sample_strategy must be {known}, not '{self.light_sample_strategy}'")
+            raise ConfigError("light_sample_strategy", f"must be {known}, not '{self.light_sample_strategy}'")
 
 
 class RandomCameras(IterableDataset, Updateable):

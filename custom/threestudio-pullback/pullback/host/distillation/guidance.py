@@ -18,7 +18,7 @@ from torch import Tensor
 from ... import models
 from ...baselines.distil import Ask
 from ...denoiser import Sigma
-from ...errors import NonFiniteError, UserError, check_finite
+from ...errors import ConfigError, NonFiniteError, UserError, check_at_least, check_finite
 from ..base import BaseObject
 from ..config import C, C_max, config_path
 from ..registry import info
@@ -58,14 +58,11 @@ class Options(BaseObject.Config):
         default = {f.name: f.default for f in fields(self)}
         for name, why in self.unused().items():
             if getattr(self, name) != default[name]:
-                raise ValueError(f"`{name}` must be {str(default[name]).lower()}: {why}")
+                raise ConfigError(name, f"must be {str(default[name]).lower()}: {why}")
         for name in ("min_step_percent", "max_step_percent"):
             if not 0 <= C_max(getattr(self, name)) <= 1:
-                raise ValueError(f"`{name}` must lie between 0 and 1, not {getattr(self, name)!r}")
-        if self.trainer_max_steps < 1:
-            raise ValueError(f"`trainer_max_steps` must be at least 1, not {self.trainer_max_steps}")
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"`image_size` must be at least 1, not {self.image_size}")
+                raise ConfigError(name, f"must lie between 0 and 1, not {getattr(self, name)!r}")
+        check_at_least(self, 1, "trainer_max_steps", *(["image_size"] if self.image_size is not None else []))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...baselines import sdi
 from ...baselines.distil import Ask
 from ...denoiser import Sigma, VPSchedule
+from ...errors import check_at_least
 from ..base import BaseObject
 from ..registry import register
 from .guidance import Distillation, Options
@@ -57,10 +58,8 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.inversion_n_steps < 1:
-                raise ValueError(f"`inversion_n_steps` must be at least 1, not {self.inversion_n_steps}")
-            if not self.inversion_eta >= 0:
-                raise ValueError(f"`inversion_eta` must be at least 0, not {self.inversion_eta}")
+            check_at_least(self, 1, "inversion_n_steps")
+            check_at_least(self, 0, "inversion_eta")
 
     cfg: Config
     loss_name = "loss_sdi"

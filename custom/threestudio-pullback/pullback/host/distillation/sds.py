@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...baselines import sds, sjc
 from ...baselines.distil import Ask
+from ...errors import ConfigError
 from ..base import BaseObject
 from ..registry import register
 from .guidance import Distillation, Options
@@ -33,7 +34,7 @@ class StableDiffusionGuidance(Distillation, BaseObject):
             super().__post_init__()
             if self.weighting_strategy not in sds.WEIGHTS:
                 known = ", ".join(sds.WEIGHTS)
-                raise ValueError(f"`weighting_strategy` must be one of {known}, not {self.weighting_strategy!r}")
+                raise ConfigError("weighting_strategy", f"must be one of {known}, not {self.weighting_strategy!r}")
 
     cfg: Config
     loss_name = "loss_sds"

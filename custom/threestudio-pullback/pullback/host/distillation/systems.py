@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...errors import ConfigError, UserError, check_at_least
 from ...output.turntable import Pictures
 from ..config import config_path
 from ..registry import find, register, suggest
@@ -114,8 +114,7 @@ class ScoreDistillationViaInversion(DistillationSystem):
         convexity_res: int = 8
 
         def __post_init__(self) -> None:
-            if self.convexity_res < 2:
-                raise ValueError(f"convexity_res must be at least 2, not {self.convexity_res}")
+            check_at_least(self, 2, "convexity_res")
 
 
 @register("prolificdreamer-system")
@@ -129,9 +128,9 @@ class ProlificDreamer(DistillationSystem):
 
         def __post_init__(self) -> None:
             if self.stage != "coarse":
-                raise ValueError(f"stage must be coarse, the only one the bundled host has, not {self.stage!r}")
+                raise ConfigError("stage", f"must be coarse, the only one the bundled host has, not {self.stage!r}")
             if self.visualize_samples:
-                raise ValueError("visualize_samples must be false: the bundled host draws none of the model's pictures")
+                raise ConfigError("visualize_samples", "must be false: the bundled host draws no pictures of a model")
 
 
 @register("sjc-system")

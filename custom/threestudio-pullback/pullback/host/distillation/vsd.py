@@ -12,6 +12,7 @@ from torch import Tensor
 from ...baselines import vsd
 from ...baselines.distil import Ask
 from ...denoiser import Sigma, guide
+from ...errors import ConfigError, check_at_least
 from ...models.lora import LoRA
 from ..base import BaseModule
 from ..registry import register
@@ -46,10 +47,8 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
             super().__post_init__()
             if self.camera_condition_type not in CAMERAS:
                 known = " or ".join(CAMERAS)
-                raise ValueError(f"`camera_condition_type` must be {known}, not {self.camera_condition_type!r}")
-            for name in ("lora_n_timestamp_samples", "lora_rank"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+                raise ConfigError("camera_condition_type", f"must be {known}, not {self.camera_condition_type!r}")
+            check_at_least(self, 1, "lora_n_timestamp_samples", "lora_rank")
 
     cfg: Config
     loss_name = "loss_vsd"

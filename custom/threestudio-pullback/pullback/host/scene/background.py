@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import ConfigError, check_at_least
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import register
@@ -29,7 +30,7 @@ class BaseBackground(BaseModule):
 
         def __post_init__(self) -> None:
             if not 0 <= self.random_aug_prob <= 1:
-                raise ValueError(f"random_aug_prob must lie between 0 and 1, not {self.random_aug_prob}")
+                raise ConfigError("random_aug_prob", f"must lie between 0 and 1, not {self.random_aug_prob}")
 
     def color(self, dirs: Tensor) -> Tensor:
         """The colours themselves."""
@@ -54,7 +55,8 @@ class SolidColorBackground(BaseBackground):
         def __post_init__(self) -> None:
             super().__post_init__()
             if len(self.color) != self.n_output_dims:
-                raise ValueError(f"color must have n_output_dims = {self.n_output_dims} values, not {len(self.color)}")
+                count = f"n_output_dims = {self.n_output_dims}"
+                raise ConfigError("color", f"must have {count} values, not {len(self.color)}")
 
     def configure(self) -> None:
         color = torch.tensor([float(c) for c in self.cfg.color])
@@ -115,9 +117,7 @@ class TexturedBackground(BaseBackground):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            for name in ("height", "width"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            check_at_least(self, 1, "height", "width")
 
     def configure(self) -> None:
         cfg = self.cfg

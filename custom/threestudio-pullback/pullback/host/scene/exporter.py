@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...errors import ConfigError
 from ..base import BaseObject
 from ..registry import register
 
@@ -65,9 +66,9 @@ class MeshExporter(Exporter):
 
         def __post_init__(self) -> None:
             if self.fmt not in ("obj", "glb"):
-                raise ValueError(f"fmt must be 'obj' or 'glb' (colours at the vertices), not '{self.fmt}'")
+                raise ConfigError("fmt", f"must be 'obj' or 'glb' (colours at the vertices), not '{self.fmt}'")
             if not self.save_name or "/" in self.save_name:
-                raise ValueError(f"save_name must be a file's name without a folder, not '{self.save_name}'")
+                raise ConfigError("save_name", f"must be a file's name without a folder, not '{self.save_name}'")
 
     @torch.no_grad()
     def __call__(self) -> list[ExporterOutput]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import NonFiniteError, UserError
+from ...errors import ConfigError, NonFiniteError, UserError, check_at_least
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import info, warn
@@ -61,22 +61,19 @@ class DensityField(BaseGeometry):
         def __post_init__(self) -> None:
             for name in ("radius", "density_blob_std", "finite_difference_normal_eps"):
                 if not getattr(self, name) > 0:
-                    raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+                    raise ConfigError(name, f"must be above 0, not {getattr(self, name)}")
+            bias, threshold = self.density_bias, self.isosurface_threshold
             if self.normal_type not in (None, *NORMAL_TYPES):
-                raise ValueError(
-                    f"normal_type must be null or one of {', '.join(NORMAL_TYPES)}, not {self.normal_type}"
-                )
-            if not _is_number(self.density_bias) and self.density_bias not in BLOBS:
-                raise ValueError(f"density_bias must be a number or one of {', '.join(BLOBS)}, not {self.density_bias}")
-            if not _is_number(self.isosurface_threshold) and self.isosurface_threshold != "auto":
-                raise ValueError(f"isosurface_threshold must be a number or 'auto', not {self.isosurface_threshold}")
+                known = ", ".join(NORMAL_TYPES)
+                raise ConfigError("normal_type", f"must be null or one of {known}, not {self.normal_type}")
+            if not _is_number(bias) and bias not in BLOBS:
+                raise ConfigError("density_bias", f"must be a number or one of {', '.join(BLOBS)}, not {bias}")
+            if not _is_number(threshold) and threshold != "auto":
+                raise ConfigError("isosurface_threshold", f"must be a number or 'auto', not {threshold}")
             if self.isosurface_method not in ("mt", "mc-cpu"):
-                raise ValueError(f"isosurface_method must be 'mt' or 'mc-cpu', not {self.isosurface_method}")
-            if self.isosurface_resolution < 2:
-                raise ValueError(f"isosurface_resolution must be at least 2, not {self.isosurface_resolution}")
-            for name in ("n_feature_dims", "isosurface_chunk"):
-                if getattr(self, name) < 0:
-                    raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+                raise ConfigError("isosurface_method", f"must be 'mt' or 'mc-cpu', not {self.isosurface_method}")
+            check_at_least(self, 2, "isosurface_resolution")
+            check_at_least(self, 0, "n_feature_dims", "isosurface_chunk")
 
     bbox: Tensor
 

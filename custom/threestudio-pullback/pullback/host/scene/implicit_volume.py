@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...errors import ConfigError
 from ..config import config_path
 from ..registry import register
 from .encoding import get_encoding
@@ -46,7 +47,7 @@ class ImplicitVolume(DensityField):
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.n_input_dims != 3:
-                raise ValueError(f"n_input_dims must be 3, not {self.n_input_dims}")
+                raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
 
     def configure(self) -> None:
         super().configure()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import ConfigError, UserError
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import register
@@ -42,7 +42,7 @@ class NoMaterial(BaseMaterial):
 
         def __post_init__(self) -> None:
             if (self.input_feature_dims is None) != (self.mlp_network_config is None):
-                raise ValueError("input_feature_dims must be given together with mlp_network_config")
+                raise ConfigError("input_feature_dims", "must be given together with mlp_network_config")
 
     def configure(self) -> None:
         cfg = self.cfg
@@ -94,7 +94,7 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
         def __post_init__(self) -> None:
             for name in ("diffuse_prob", "textureless_prob"):
                 if not 0 <= getattr(self, name) <= 1:
-                    raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+                    raise ConfigError(name, f"must lie between 0 and 1, not {getattr(self, name)}")
 
     requires_normal = True
     ambient_light_color: Tensor
@@ -134,7 +134,7 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
         if shading == "albedo":
             return albedo
         if shading not in ("textureless", "diffuse"):
-            raise ValueError(f"shading is 'albedo', 'textureless' or 'diffuse', not {shading!r}")
+            raise ConfigError("shading", f"is 'albedo', 'textureless' or 'diffuse', not {shading!r}")
         ambient, diffuse = self.ambient_light_color, self.diffuse_light_color
         if ambient_ratio is None and self.training and self.cfg.soft_shading:
             ambient_ratio = 1 - random.random()

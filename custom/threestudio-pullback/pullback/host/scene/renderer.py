@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import ConfigError, UserError
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import register
@@ -77,12 +77,12 @@ class NeRFVolumeRenderer(Renderer):
 
         def __post_init__(self) -> None:
             if self.estimator != "occgrid":
-                raise ValueError(f"estimator must be 'occgrid', the only one here, not '{self.estimator}'")
+                raise ConfigError("estimator", f"must be 'occgrid', the only one here, not '{self.estimator}'")
             for name in ("radius", "num_samples_per_ray", "eval_chunk_size"):
                 if not getattr(self, name) > 0:
-                    raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+                    raise ConfigError(name, f"must be above 0, not {getattr(self, name)}")
             if not 0 <= self.near_plane < self.far_plane:
-                raise ValueError(f"near_plane must lie between 0 and far_plane, not at {self.near_plane}")
+                raise ConfigError("near_plane", f"must lie between 0 and far_plane, not at {self.near_plane}")
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
         from nerfacc import OccGridEstimator

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..registry import register
 from .geometry import BLOBS, DensityField
 from .interpolation import lookup_voxels
@@ -32,7 +33,7 @@ class VolumeGrid(DensityField):
         def __post_init__(self) -> None:
             super().__post_init__()
             if min(self.grid_size) < 2:
-                raise ValueError(f"grid_size must hold three sizes of at least 2, not {list(self.grid_size)}")
+                raise ConfigError("grid_size", f"must hold three sizes of at least 2, not {list(self.grid_size)}")
 
     def configure(self) -> None:
         super().configure()
