@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from pullback import diffreps
 from pullback.adapters.data import images as image_data
-from pullback.adapters.flat import images as image
+from pullback.adapters.flat import names as image
 from pullback.adapters.flat import renderer as flat
 from pullback.errors import UserError
 from pullback.host import launch
@@ -73,7 +73,7 @@ def test_the_datamodule_gives_one_view_to_train_and_its_pictures_with_an_index()
 def test_the_renderer_shows_the_representation_at_any_size_and_in_pieces():
     torch.manual_seed(0)
     rep = diffreps.SirenImage(3, 6, 4, hidden=8, layers=2)
-    geometry = image.SirenImage({"hidden": 8, "layers": 2})
+    geometry = find("pullback-siren-image")({"hidden": 8, "layers": 2})
     geometry.network.load_state_dict(rep.network.state_dict())
     with torch.no_grad():
         for height, width in ((6, 4), (9, 11)):
@@ -96,6 +96,34 @@ def test_pixels_show_themselves_and_are_linear_between():
     place = torch.tensor([[[[0.1, -0.2, -1.0]]]])
     between = geometry(place, place)
     assert torch.allclose(between, torch.tensor([0.1, -0.2, 0.4]), atol=1e-6)
+
+
+def test_config_and_checkpoint_follow_the_representation(monkeypatch: pytest.MonkeyPatch):
+    from pullback.adapters.flat.geometry import register_flat
+    from pullback.host import registry
+
+    class Waves(diffreps.CoordinateImage):
+        """Of all it has, one tensor each is a parameter and a buffer of its own."""
+
+        def __init__(self, channels: int, height: int, width: int, count: int, pitch: float = 2.0):
+            super().__init__(channels, height, width)
+            self.register_buffer("pitches", pitch * torch.ones(count))
+            self.heights = torch.nn.Parameter(torch.ones(count, channels))
+
+        def render_at(self, coordinates: torch.Tensor) -> torch.Tensor:
+            return (coordinates[..., :1] * self.pitches).sin() @ self.heights
+
+    launch.load_parts()
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    register_flat("my-waves", Waves, pitch=3.0)
+    with pytest.raises(UserError, match="count"):
+        find("my-waves")({"count": "many"})
+    geometry = find("my-waves")({"count": 4}).double()
+    assert geometry.cfg.pitch == 3.0 and geometry.state_dict().keys() == {"heights", "pitches"}
+    place = torch.rand(2, 5, 3, dtype=torch.float64)
+    expected = 4 * (3 * place[..., :1]).sin().expand(2, 5, 3)
+    assert torch.allclose(geometry(place, place), expected)
+    assert all(key.startswith("network.") for key in find("pullback-fourier-image")({}).state_dict())
 
 
 def test_a_volume_is_refused_by_name():

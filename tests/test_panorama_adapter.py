@@ -11,7 +11,6 @@ import yaml
 from checkpoints import same
 from PIL import Image
 from pullback.adapters.data import panoramas as panorama_data
-from pullback.adapters.flat import panoramas as panorama
 from pullback.host import launch
 from pullback.host.data import cameras
 from pullback.host.registry import find
@@ -100,7 +99,7 @@ def test_the_renderer_shows_what_the_representation_renders(name: str):
     geometry.image.height, geometry.image.width = 6, 5
     assert torch.allclose(renderer(**batch)["comp_rgb"].movedim(-1, 1) * 2 - 1, geometry.image.render(batch), atol=1e-5)
     with pytest.raises(ValueError, match="equirect_height"):
-        panorama.PanoramaGeometry.Config(equirect_height=0)
+        find("pullback-panorama").Config(equirect_height=0)
 
 
 def test_the_tiny_and_the_full_config_differ_in_values_not_in_structure():

@@ -31,7 +31,7 @@ def names():
         glob.glob(os.path.join(glob.escape(FOLDER), "pullback", "adapters", "**", "*.py"), recursive=True)
     ):
         with open(file, encoding="utf-8") as source:
-            found += re.findall(r"^@register\(\s*[\"']([^\"']+)[\"']", source.read(), re.M)
+            found += re.findall(r"^(?:@register|register_flat)\(\s*[\"']([^\"']+)[\"']", source.read(), re.M)
     return found or ["pullback-system", "pullback-guidance"]  # a clone without that folder has to be told of, too
 
 
