@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_a_run_cut_short_resumes_bit_for_bit(
     assert saved["state_dict"]["geometry.value"].isfinite().all()
     command = shlex.split(next(line for line in out.splitlines() if "resume=" in line))
     monkeypatch.delenv("TOY_AT")
-    assert launch.main(command[2:]) == 0
+    assert launch.main(command[command.index("--config") :]) == 0
     assert same_state(final(tmp_path), final(trained))
 
 
@@ -104,8 +105,8 @@ def test_sigterm_from_outside_and_the_command_it_prints(trained: Path, tmp_path:
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 143
     command = shlex.split(next(line for line in out.splitlines() if "resume=" in line))
-    assert command[:2] == ["python", host_toy.__file__]
-    assert launch.main(command[2:]) == 0
+    assert shutil.which(command[0]) == sys.executable and command[1] == host_toy.__file__
+    assert launch.main(command[command.index("--config") :]) == 0
     assert same_state(final(tmp_path), final(trained))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -387,6 +388,45 @@ def test_ranges_are_those_of_the_package_and_of_the_sets_that_are_tested():
         for text in sets:
             pinned = re.search(rf"^{name}==(\S+)", text, re.M)
             assert package.gpu_only or (pinned and check.verdict(package, pinned[1]) == "ok"), name
+
+
+# What the package imports under another name than pip's, and what only a run with real threestudio has.
+PIP_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+NOT_OURS = {"threestudio", "tinycudann", "tomesd"}
+
+
+def third_parties(folder: Path) -> set[str]:
+    """The distributions that the Python files of a folder import, also inside functions, by pip's names."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    found -= {*sys.stdlib_module_names, "pullback"}
+    return {PIP_NAMES.get(name, name).replace("_", "-") for name in found}
+
+
+def declared() -> dict[str, set[str]]:
+    """What pyproject.toml says pip installs: '' without extras, and each extra."""
+    tomllib = pytest.importorskip("tomllib")  # since Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: {re.split(r"[\[<>=~!; ]", line)[0] for line in lines} for extra, lines in groups.items()}
+
+
+def test_what_the_package_imports_is_declared():
+    imported = third_parties(OURS / "pullback") - NOT_OURS
+    extras = declared()
+    assert imported <= extras[""] | extras["host"] | extras["models"], imported
+    at_run_time = {"imageio-ffmpeg"}  # imageio calls it
+    assert extras[""] | extras["host"] | extras["models"] <= imported | at_run_time
+
+
+def test_what_is_declared_has_a_version_in_the_requirements():
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.M))
+    assert set().union(*declared().values()) <= pinned
 
 
 # ---- threestudio's version and commit, and clones of it

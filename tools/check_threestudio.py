@@ -58,7 +58,7 @@ PACKAGES = (
     Package("jaxtyping", ("jaxtyping",)),
     Package("matplotlib", ("matplotlib",)),
     Package("requests", ("requests",)),
-    Package("scipy", ("scipy",)),
+    Package("scipy", ("scipy",), ">=1.10"),
     Package("tensorboard", ("tensorboard",), ">=2.11"),
     Package("torchmetrics", ("torchmetrics",)),
     Package("trimesh", ("trimesh",), ">=4"),

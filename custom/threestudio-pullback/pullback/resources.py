@@ -14,6 +14,7 @@ STUDIO_CLASSIFIER = ASSETS / "studio-classifier"
 
 _PLACES = {
     "configs": CONFIGS,
+    ".": CONFIGS,
     "custom/threestudio-pullback/configs": CONFIGS,
     "custom/threestudio-pullback/assets": ASSETS,
 }
@@ -24,7 +25,8 @@ def find(path: str | Path) -> Path:
     """The file or folder that `path` names: itself where it exists, else the shipped one of that name.
 
     So a config written for a checkout, `configs/pullback-nerf-tiny.yaml` with a model below
-    `custom/threestudio-pullback/assets`, means the same in any folder. What is neither is returned as it is.
+    `custom/threestudio-pullback/assets`, means the same in any folder. A bare name is a config's. What is neither is
+    returned as it is.
     """
     given = Path(path).expanduser()
     if not given.exists():

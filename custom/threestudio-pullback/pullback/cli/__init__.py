@@ -14,6 +14,8 @@ from .demo import add_demo
 from .evaluate import add_evaluate
 from .launch import add_launch
 
+INSTALL = 'pip install "threestudio-pullback[host,models]"'
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
@@ -32,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("pullback"):
+            raise
+        print(f"error: the package '{error.name}' is missing; install it: {INSTALL}", file=sys.stderr)
     except OSError as error:
         print(f"error: cannot use {error.filename or 'a file'}: {error.strerror}; check --out", file=sys.stderr)
     return 2

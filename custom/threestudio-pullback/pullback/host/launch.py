@@ -12,7 +12,6 @@ import logging
 import os
 import pkgutil
 import re
-import shlex
 import signal
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from ..errors import NonFiniteError, UserError, first_line
 from ..version import __version__, describe
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
+from .invocation import command_line
 from .registry import find, info, logger, suggest
 from .training.memory import keep_freed_memory
 
@@ -160,9 +160,8 @@ class Run:
         """The command that goes on from the newest checkpoint, or None where there is none."""
         if not self.training or self.io is None or self.io.newest is None:
             return None
-        script = sys.argv[0] if os.path.basename(sys.argv[0]).endswith(".py") else "launch.py"
         config = os.path.join(self.cfg.trial_dir, "configs", "parsed.yaml")
-        return shlex.join(["python", script, "--config", config, "--train", f"resume={self.io.newest}"])
+        return command_line(["--config", config, "--train", f"resume={self.io.newest}"])
 
     def _check_resume(self, blocks: dict[str, Any]) -> dict[str, Any]:
         from .training.checkpoint import check_belongs, signature
@@ -271,8 +270,7 @@ class Run:
                     *system.get_loggers(),
                 ]
                 with open(os.path.join(cfg.trial_dir, "cmd.txt"), "w") as f:
-                    command = shlex.join(["python", sys.argv[0], *self.argv])
-                    f.write(f"{command}\n{describe()}\n")
+                    f.write(f"{command_line(self.argv)}\n{describe()}\n")
             else:
                 settings["enable_progress_bar"] = False
             return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)

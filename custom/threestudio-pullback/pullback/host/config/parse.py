@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ...errors import UserError, first_line
+from ...resources import find as find_shipped
 from ..registry import find, is_registered
 from .schedules import config_to_primitive
 from .schema import ExperimentConfig, config_path, missing_values, parse_structured
@@ -57,10 +58,13 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
 
 
 def read_yaml(source: str, from_string: bool = False) -> DictConfig:
-    """A YAML file, or YAML text with `from_string`, unresolved; UserError for what cannot be read."""
+    """A YAML file, or YAML text with `from_string`, unresolved; UserError for what cannot be read.
+
+    A file that is not there may be a shipped one: `configs/pullback-nerf-tiny.yaml`, or `pullback-nerf-tiny.yaml`.
+    """
     where = "the config text" if from_string else f"the config file {source}"
     try:
-        cfg = OmegaConf.create(source) if from_string else OmegaConf.load(source)
+        cfg = OmegaConf.create(source) if from_string else OmegaConf.load(find_shipped(source))
     except OSError as e:
         raise UserError(f"cannot read {where}: {e.strerror}; check --config") from e
     except UnicodeDecodeError as e:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from ...errors import NonFiniteError, UserError
+from ...resources import find as find_shipped
 from ...seeding import derive_seed
 from ..config import dump_config
 from ..registry import info
@@ -108,7 +109,7 @@ class ConfigSnapshot(Callback):
         os.makedirs(self.folder, exist_ok=True)
         raw, parsed = (os.path.join(self.folder, f"{n}.yaml") for n in ("raw", "parsed"))
         if os.path.abspath(self.source) not in (os.path.abspath(raw), os.path.abspath(parsed)):
-            shutil.copyfile(self.source, raw)
+            shutil.copyfile(find_shipped(self.source), raw)
         dump_config(parsed, self.config)
 
 
