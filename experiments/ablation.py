@@ -21,6 +21,7 @@ import torch
 from pullback.cli.arguments import parse_seeds
 from pullback.errors import UserError
 from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.campaign import Results
 from pullback.evaluate.exact_worlds import methods, report, runner
 from pullback.version import commit
 
@@ -107,7 +108,7 @@ def refusal(world: str, noise: str, way: str, text: str) -> str | None:
     return None
 
 
-def lines_of(part: Part, results: runner.Results) -> list[dict[str, Any]]:
+def lines_of(part: Part, results: Results) -> list[dict[str, Any]]:
     """A line for every cell of the part that was run or refused."""
     lines = []
     for world, noise, way, text in part.cells():
@@ -167,7 +168,7 @@ def figure(line: dict[str, Any]) -> str:
 
 def write(out: Path) -> str:
     """OUT/ablation.json and OUT/ablation.md, from all rows in OUT; returns the text."""
-    results = runner.Results(out, [], [])
+    results = runner.results_of(out)
     lines = [(part, lines_of(part, results)) for part in PARTS]
     flat = [line for _, found in lines for line in found]
     (out / "ablation.json").write_text(json.dumps(flat, ensure_ascii=False, indent=1) + "\n")

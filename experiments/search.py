@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import torch
 from pullback.evaluate import exact_worlds as known
+from pullback.evaluate.campaign import Results
 from pullback.evaluate.exact_worlds import methods, report, runner
 from pullback.output.markdown import print_table
 
@@ -53,7 +54,7 @@ def grid_of(world: str) -> Grid:
     return PLANE if world in known.GROUPS["plane"] else SCENES
 
 
-def judge(results: runner.Results, world: str, label: str, seeds: list[int]) -> tuple[tuple[float, ...], list[str]]:
+def judge(results: Results, world: str, label: str, seeds: list[int]) -> tuple[tuple[float, ...], list[str]]:
     """What the criterion sorts by, least first, and the line of the table."""
     rows = [row for row in results.of(world, label) if row["seed"] in seeds]
     found = report.measures(known.world(world), rows)

@@ -130,12 +130,12 @@ def test_a_length_is_the_longest_within_the_budget() -> None:
 
 def test_a_folder_of_other_terms_is_refused(tmp_path: Path) -> None:
     comparison = _comparison(tmp_path, ["sds"])
-    state = runner.State(tmp_path)
-    state.budget, state.methods = "steps=3", {}
+    state = runner.results_of(tmp_path)
+    state.data = {"budget": "steps=3", "methods": {}}
     state.save()
     with pytest.raises(UserError, match="--budget steps=3"):
         runner.settle(comparison)
-    state.budget, state.methods = "nfe=16", {"sds": {"config": "another", "cost": {}}}
+    state.data = {"budget": "nfe=16", "methods": {"sds": {"config": "another", "cost": {}}}}
     state.save()
     with pytest.raises(UserError, match="sds with another config"):
         runner.settle(comparison)

@@ -11,7 +11,7 @@ from pullback.errors import UserError
 from pullback.evaluate import diversity
 from pullback.evaluate.diversity import campaign as diversity_campaign
 from pullback.evaluate.diversity import report as diversity_report
-from pullback.evaluate.diversity.campaign import Results
+from pullback.evaluate.diversity.campaign import results_of
 from pullback.evaluate.studio import field as studio
 from pullback.evaluate.studio import naming
 from pullback.evaluate.studio import world as worlds
@@ -102,9 +102,9 @@ def row(prompt: str, seed: int, found: str) -> dict:
 
 
 def test_tables_of_known_rows(tmp_path):
-    results = Results(tmp_path, "folder/tiny-sd")
+    results = results_of(tmp_path, "folder/tiny-sd")
     two = "a cube with a red front and a blue back"
-    results.flat["a cube"] = ["a red cube"] * 30 + ["a blue cube"] * 10 + [two] * 2
+    results.data["flat"]["a cube"] = ["a red cube"] * 30 + ["a blue cube"] * 10 + [two] * 2
     results.rows += [row("a cube", i, "a red sphere" if i < 5 else "a blue cube") for i in range(20)]
     lines = diversity_report.partial_table("a cube", results, ["pullback"]).splitlines()
     cells = {name: dict(zip(*(x.strip("|").split("|") for x in (lines[0], line)), strict=True)) for name, line in
@@ -118,14 +118,14 @@ def test_tables_of_known_rows(tmp_path):
 
 
 def test_what_is_done_is_found_again(tmp_path):
-    first = Results(tmp_path, "folder/tiny-sd")
+    first = results_of(tmp_path, "folder/tiny-sd")
     first.rows.append(row("a cube", 3, "a red cube"))
-    first.flat["a cube"] = ["a red cube"] * 2
-    first.write()
+    first.data["flat"]["a cube"] = ["a red cube"] * 2
+    first.save()
     again = diversity_campaign.run("other/tiny-sd", ["a cube"], ["pullback"], [3], 2, tmp_path, 1)
-    assert again.rows == first.rows and json.loads(again.file.read_text())["flat"] == first.flat
+    assert again.rows == first.rows and json.loads(again.file.read_text())["flat"] == first.data["flat"]
     with pytest.raises(UserError, match="another folder"):
-        Results(tmp_path, "folder/large-sd")
+        results_of(tmp_path, "folder/large-sd")
 
 
 def test_exact_pictures_are_the_objects_own_nearest():

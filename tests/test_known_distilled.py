@@ -81,7 +81,7 @@ def test_levels_lie_in_the_range_asked_for_and_calls_are_counted(name):
 def test_what_a_world_sets_for_the_sampler_is_not_theirs(name):
     world = SceneWorld("test", scenes.one_coloured()[5:6])
     assert {"levels", "sigma_max"} <= world.defaults.keys()
-    assert methods.parse(name).settings(world) == methods.defaults(name)
+    assert methods.parse(name).settings(world) == methods.METHODS[name].options
 
 
 @pytest.mark.parametrize("name", BASELINES)

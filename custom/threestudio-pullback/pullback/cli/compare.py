@@ -12,14 +12,12 @@ from ..errors import UserError
 from ..resources import TINY_CONFIG
 from .arguments import parse_seeds
 
-METHODS = "pullback,sds,sjc,vsd,sdi"
-
 
 def add_compare(commands: Any) -> None:
     """Adds both to an argparse's sub-commands."""
     compare = commands.add_parser("compare", help="methods side by side on your prompts: runs, measures, a report")
     compare.add_argument("--config", type=Path, default=TINY_CONFIG, help="base config; a method changes its guidance")
-    compare.add_argument("--methods", help=f"names or YAML files, commas between (default {METHODS})")
+    compare.add_argument("--methods", help="names or YAML files, commas between (default: all that are shipped)")
     compare.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
     compare.add_argument("--world", help="an exact world in place of a model, such as shapes; see evaluate worlds")
     compare.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3], help="0-3 or 0,2,5 (default 0-3)")
@@ -42,20 +40,20 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Runs `compare` and says where the report is."""
-    from ..evaluate.compare import exact, run
+    from ..evaluate.compare import exact, plan, run
 
     command = f"pullback {shlex.join(sys.argv[1:])}"
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, not {args.workers}")
     if args.world is not None:
-        names = (args.methods or ",".join(exact.LENGTH)).split(",")
+        names = args.methods.split(",") if args.methods else exact.usual()
         page = exact.compare(
             args.world, names, args.seeds, args.out, args.budget, args.workers, args.overrides, command
         )  # fmt: skip
     else:
         if args.prompts is None:
             raise UserError("--prompts is missing: give a file with a prompt a line, or an exact world by --world")
-        args.methods = (args.methods or METHODS).split(",")
+        args.methods = args.methods.split(",") if args.methods else plan.usual()
         given = {k: v for k, v in vars(args).items() if k not in ("command", "run", "world")}
         page = run.compare(**given, command=command)
     if page is not None:

@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..errors import UserError
+from ..version import commit
+
 T = TypeVar("T")
 
 
@@ -45,6 +48,79 @@ def told(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Iterator[T]:
         yield row
         left = (time.time() - start) / count * (total - count)
         print(f"[{count}/{total}] {say(row)}; {left / 60:.1f} min left", flush=True)
+
+
+class Results:
+    """The rows of a folder in its one JSON file: kept after each, so that an interrupted campaign goes on.
+
+    Args:
+        file: {..., "rows": [...]}; written whole. A row with `failed` is left out, so that it is made again.
+        key: The fields of a row that say which one it is.
+
+    Attributes:
+        data: All but the rows: the settings they were made with, and what else a campaign keeps.
+    """
+
+    def __init__(self, file: Path, key: tuple[str, ...]) -> None:
+        self.file, self.out, self.key = file, file.parent, key
+        try:
+            self.data: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        except ValueError:
+            raise UserError(f"{file} is not valid JSON; remove it, or choose another folder by --out") from None
+        self.rows: list[dict[str, Any]] = [row for row in self.data.pop("rows", []) if "failed" not in row]
+
+    def match(self, *path: str, value: Any, absent: dict[str, Any] | None = None, said: str = "") -> None:
+        """Holds the folder to a setting; takes it over where the folder has none yet.
+
+        Args:
+            path: Where it is in `data`.
+            value: A plain value, or a dict of them.
+            absent: Values of options that were added since the folder was made; options that are gone do not count.
+            said: What the folder holds instead, for values that mean nothing to a reader.
+
+        Raises:
+            UserError: The folder has another value; the sentence says which.
+        """
+        *above, last = path
+        place = self.data
+        for name in above:
+            place = place.setdefault(name, {})
+        saved = place.setdefault(last, value)
+        if isinstance(value, dict) and isinstance(saved, dict):
+            if absent is not None:
+                saved = {key: v for key, v in {**absent, **saved}.items() if key in value}
+            pairs = {key: (saved.get(key), value.get(key)) for key in {**saved, **value}}
+        else:
+            pairs = {f"--{last}": (saved, value)}
+        differ = ", ".join(f"{key} {old}, not {new}" for key, (old, new) in pairs.items() if old != new)
+        if differ:
+            what = said or f"of other settings: {': '.join([*path[1:], differ]) if len(path) > 1 else differ}"
+            raise UserError(f"--out {self.out} holds results {what}; choose another folder")
+
+    def of(self, *first: Any) -> list[dict[str, Any]]:
+        """The rows whose key begins like this, in the order of their keys."""
+        found = [row for row in self.rows if self.key_of(row)[: len(first)] == first]
+        return sorted(found, key=self.key_of)
+
+    def run(
+        self, function: Callable[..., dict[str, Any]], tasks: dict[Any, tuple[Any, ...]], workers: int,
+        say: Callable[[dict[str, Any]], str],
+    ) -> Results:  # fmt: skip
+        """The rows function(*arguments) of the tasks {key: arguments} that the folder lacks, `workers` at a time."""
+        known = {self.key_of(row) for row in self.rows}
+        todo = [arguments for key, arguments in tasks.items() if key not in known]
+        for row in told(each(function, todo, workers), len(todo), say):
+            self.rows.append(row | {"commit": commit()})
+            self.save()
+        return self
+
+    def save(self) -> None:
+        """Writes the file."""
+        write_json(self.file, {**self.data, "rows": self.rows})
+
+    def key_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        """The values of a row's key."""
+        return tuple(row[name] for name in self.key)
 
 
 def write_json(file: Path, data: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from .plan import Method
-from .runner import Comparison, Cost
+from .runner import Comparison, Cost, results_of
 
 
 def table(comparison: Comparison) -> str:
@@ -15,8 +13,7 @@ def table(comparison: Comparison) -> str:
     others published for a GPU.
     """
     runs = len(comparison.prompts) * len(comparison.seeds)
-    file = comparison.out / "state.json"
-    saved = json.loads(file.read_text())["methods"] if file.exists() else {}
+    saved = results_of(comparison.out).data.get("methods", {})
     head = ["method", "training steps", "denoiser calls", "minutes a run", f"hours for {runs} runs", "time from"]
     lines, total, unknown = [head], 0.0, []
     for method in comparison.methods:

@@ -9,17 +9,12 @@ from typing import Any
 import torch
 
 from ...errors import NonFiniteError, UserError
-from ...version import commit
 from .. import metrics
-from ..campaign import each, told
 from ..exact_worlds import methods, world
 from ..exact_worlds.sceneworld import SceneWorld
 from . import plan, runner, summary
 from .judge import save_strip
 from .report import page
-
-LENGTH = {"pullback": "levels", "sds": "steps", "sjc": "steps", "vsd": "steps", "sdi": "steps"}
-"""The option that says how long a method's run is."""
 
 
 def compare(
@@ -38,32 +33,28 @@ def compare(
         if word.partition(".")[0] not in names:
             raise UserError(f"{word!r} names none of the methods; with --world, options are METHOD.option=value")
     out = out.resolve()
-    state = runner.State(out)
-    state.begin(budget)
+    results = runner.results_of(out)
+    results.match("budget", value=budget)
+    results.match("world", value=name)
     terms = plan.Budget.parse(budget)
+    known = {method: runner.method_of(results, method, text) for method, text in texts.items()}
     for method, text in texts.items():
-        known = state.method(method, text)
-        if "cost" not in known:
-            costs = {length: _cost(name, method, text, length) for length in runner.CALIBRATION}
-            known["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
-        known["length"] = runner.Cost.read(known["cost"]).length(terms)
-    state.save()
-    done = {(row["method"], row["seed"]) for row in state.rows}
-    todo = [
-        (name, method, f"{text} {LENGTH[method]}={state.methods[method]['length']}", seed, out)
-        for seed in seeds for method, text in texts.items() if (method, seed) not in done
-    ]  # fmt: skip
-    for row in told(
-        each(run_one, todo, workers), len(todo), lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}"
-    ):
-        state.rows.append(row | {"commit": commit()})
-        state.save()
-    rows = [row for row in state.rows if row["method"] in names and row["seed"] in seeds]
+        if "cost" not in known[method]:
+            costs = {length: _cost(name, _sized(method, text, length), length) for length in runner.CALIBRATION}
+            known[method]["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
+        known[method]["length"] = runner.Cost.read(known[method]["cost"]).length(terms)
+    results.save()
+    tasks = {
+        (method, name, seed): (name, method, _sized(method, text, known[method]["length"]), seed, out)
+        for seed in seeds for method, text in texts.items()
+    }  # fmt: skip
+    results.run(run_one, tasks, workers, lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}")
+    rows = [row for row in results.rows if row["method"] in names and row["seed"] in seeds]
     entries = [entry for method in names for entry in _entries(where, method, rows)]
     described = [
-        {"name": m, "title": title, "reference": reference, "settings": {"method": texts[m]},
-         "steps": state.methods[m]["length"]}
-        for m in names for title, reference in [plan.described(m)]
+        {"name": m.name, "title": m.title, "reference": m.reference, "settings": {"method": texts[m.name]},
+         "steps": known[m.name]["length"]}
+        for m in map(methods.METHODS.__getitem__, names)
     ]  # fmt: skip
     about = {
         "budget": budget, "config": f"world {name}", "model": "an exact denoiser", "command": command,
@@ -103,18 +94,27 @@ def run_one(name: str, method: str, text: str, seed: int, out: Path) -> dict[str
     return row | {"status": status, "reason": reason, "measures": measures, "judged": judged, "said": said}
 
 
+def usual() -> list[str]:
+    """The methods that can be compared."""
+    return [method.name for method in methods.METHODS.values() if method.length is not None]
+
+
 def _text(method: str, overrides: list[str]) -> str:
-    if method not in LENGTH:
-        raise UserError(f"--methods {method} has no form for exact worlds; use {', '.join(LENGTH)}")
+    if method not in usual():
+        raise UserError(f"--methods {method} has no form for exact worlds; use {', '.join(usual())}")
     own = [word.partition(".")[2] for word in overrides if word.startswith(f"{method}.")]
     return methods.parse(" ".join([method, *own])).label
 
 
-def _cost(name: str, method: str, text: str, length: int) -> dict[str, float]:
+def _sized(method: str, text: str, length: int) -> str:
+    return f"{text} {methods.METHODS[method].length}={length}"
+
+
+def _cost(name: str, text: str, length: int) -> dict[str, float]:
     where = world(name)
     where.prepare()
     start = time.process_time()
-    outcome = methods.parse(f"{text} {LENGTH[method]}={length}")(where, 0)
+    outcome = methods.parse(text)(where, 0)
     return {"steps": length, "nfe": outcome.nfe, "seconds": time.process_time() - start}
 
 

@@ -15,6 +15,7 @@ from ...errors import UserError
 from ...host import config as host_config
 from ...host.registry import suggest
 from ...resources import CONFIGS
+from ..exact_worlds.methods import METHODS as TABLE
 
 METHODS = CONFIGS / "compare"
 BUDGETS = ("nfe", "seconds", "steps")
@@ -143,10 +144,9 @@ def slug(text: str) -> str:
     return clean[:80] or "prompt"
 
 
-def described(name: str) -> tuple[str, str]:
-    """Title and reference of a method that has a file."""
-    file = _read(METHODS / "methods" / f"{name}.yaml", "--methods")
-    return file.get("title", name), file.get("reference", "")
+def usual() -> list[str]:
+    """The methods of the table that have a file."""
+    return [name for name in TABLE if name in _shipped()]
 
 
 def _shipped() -> list[str]:
@@ -170,8 +170,9 @@ def _method(name: str, base: DictConfig) -> Method:
     else:  # the base was made for this method: it knows better than the file
         own = OmegaConf.create({k: v for k, v in own.items() if k == "system_type"})
     whole: Any = OmegaConf.merge(merged, own)
+    title, reference = (TABLE[file.stem].title, TABLE[file.stem].reference) if file.stem in TABLE else (file.stem, "")
     return Method(
-        file.stem, described.get("title", file.stem), described.get("reference", ""),
+        file.stem, described.get("title", title), described.get("reference", reference),
         tuple(described.get("length", ["trainer.max_steps"])), float(described.get("calls_per_view", 0)),
         described.get("repeats"), described.get("published"), whole,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...resources import TINY_MODEL, find
+from ..campaign import Results
 from . import estimate, plan, runner, summary, tune
 from .judge import Judging, features_of
 from .plan import Budget, Method
@@ -28,11 +29,10 @@ def compare(
         return None
     if grid := tune.parse(tuned):
         comparison = tune.tune(comparison, grid)
-    state = runner.run(comparison)
-    return report(comparison, state, command)
+    return report(comparison, runner.run(comparison), command)
 
 
-def report(comparison: runner.Comparison, state: runner.State, command: str) -> Path:
+def report(comparison: runner.Comparison, results: Results, command: str) -> Path:
     """compare.json and the page of the runs there are."""
     found, reference, notes = features_of(comparison.judging), None, []
     if found is not None:
@@ -42,7 +42,7 @@ def report(comparison: runner.Comparison, state: runner.State, command: str) -> 
             f"KID is against {summary.PICTURES} pictures of the model a prompt, by DDIM with guidance {scale:g}, in "
             f"features of {found.name}."
         )
-    summary.write(comparison, state, command, notes, reference)
+    summary.write(comparison, results, command, notes, reference)
     return page.build(comparison.out)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ...errors import UserError
-from ...version import commit
-from ..campaign import each, told, write_json
+from ..campaign import Results, each
 from . import judge, plan, trial
 from .plan import Budget, Method
 
@@ -71,43 +69,26 @@ class Cost:
         return {kind: line[0] + line[1] * length for kind, line in vars(self).items()}
 
 
-class State:
-    """OUT/state.json: costs, lengths and the rows of finished runs, kept after each."""
-
-    def __init__(self, out: Path) -> None:
-        self.file = out / "state.json"
-        saved: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.budget: str | None = saved.get("budget")
-        self.methods: dict[str, dict[str, Any]] = saved.get("methods", {})
-        self.rows: list[dict[str, Any]] = saved.get("rows", [])
-
-    def begin(self, budget: str) -> None:
-        """Holds the folder to this budget; raises UserError where it has runs with another."""
-        if self.budget not in (None, budget):
-            raise UserError(f"--out {self.file.parent} holds runs with --budget {self.budget}; choose another folder")
-        self.budget = budget
-
-    def method(self, name: str, config: str) -> dict[str, Any]:
-        """What is known of a method with this config; raises UserError where the folder has runs with another."""
-        known = self.methods.setdefault(name, {"config": config})
-        if known["config"] != config:
-            raise UserError(f"--out {self.file.parent} holds runs of {name} with another config; choose another folder")
-        return known
-
-    def save(self) -> None:
-        write_json(self.file, {"budget": self.budget, "methods": self.methods, "rows": self.rows})
+def results_of(out: Path) -> Results:
+    """OUT/state.json: the budget, every method's cost and length, and the rows of finished runs."""
+    return Results(out / "state.json", ("method", "prompt", "seed"))
 
 
-def settle(comparison: Comparison) -> State:
-    """The state of the folder with every method's length, found by short runs where it is not known yet.
+def method_of(results: Results, name: str, config: str) -> dict[str, Any]:
+    """What is known of a method with this config; raises UserError where the folder has runs with another."""
+    results.match("methods", name, "config", value=config, said=f"of {name} with another config")
+    return results.data["methods"][name]
+
+
+def settle(comparison: Comparison) -> Results:
+    """The folder's results with every method's length, found by short runs where it is not known yet.
 
     Raises UserError where the folder holds runs on other terms, or a short run fails.
     """
-    state = State(comparison.out)
-    state.begin(str(comparison.budget))
-    for method in comparison.methods:
-        state.method(method.name, _content(comparison, method))
-    missing = [method for method in comparison.methods if "cost" not in state.methods[method.name]]
+    results = results_of(comparison.out)
+    results.match("budget", value=str(comparison.budget))
+    methods = {m.name: method_of(results, m.name, _content(comparison, m)) for m in comparison.methods}
+    missing = [method for method in comparison.methods if "cost" not in methods[method.name]]
     if missing:
         print(f"Short runs to find what a step of {', '.join(m.name for m in missing)} costs", flush=True)
     for method in missing:
@@ -117,34 +98,29 @@ def settle(comparison: Comparison) -> State:
     for name, length, cost in each(_calibrate, tasks, comparison.workers):
         found.setdefault(name, {})[length] = cost
     for name, costs in found.items():
-        state.methods[name]["cost"] = {kind: line(costs, kind) for kind in plan.BUDGETS}
+        methods[name]["cost"] = {kind: line(costs, kind) for kind in plan.BUDGETS}
     for method in comparison.methods:
-        known = state.methods[method.name]
+        known = methods[method.name]
         cost = Cost.read(known["cost"])
         known["length"] = cost.length(comparison.budget)
         known["expected"] = {kind: round(value, 2) for kind, value in cost.at(known["length"]).items()}
         every = max(1, math.ceil(known["expected"]["steps"] / CHECKPOINTS))
         told_length = dict.fromkeys(method.length, known["length"])
         _write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **told_length})
-    state.save()
-    return state
+    results.save()
+    return results
 
 
-def run(comparison: Comparison) -> State:
+def run(comparison: Comparison) -> Results:
     """Runs what the folder lacks; a run that fails is a row like the others, with its reason."""
-    state = settle(comparison)
-    done = {(row["method"], row["prompt"], row["seed"]) for row in state.rows}
-    tasks = [
-        (comparison, method, prompt, tag, seed)
+    results = settle(comparison)
+    if results.rows:
+        print(f"{len(results.rows)} runs are there already", flush=True)
+    tasks = {
+        (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
         for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods
-        if (method.name, prompt, seed) not in done
-    ]  # fmt: skip
-    if done:
-        print(f"{len(done)} runs are there already", flush=True)
-    for row in told(each(run_one, tasks, comparison.workers), len(tasks), judge.said):
-        state.rows.append(row | {"commit": commit()})
-        state.save()
-    return state
+    }  # fmt: skip
+    return results.run(run_one, tasks, comparison.workers, judge.said)
 
 
 def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed: int) -> dict[str, Any]:

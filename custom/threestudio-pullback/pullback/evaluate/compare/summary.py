@@ -17,12 +17,12 @@ from torch import Tensor
 from ... import models
 from ...version import commit
 from .. import metrics
-from ..campaign import write_json
+from ..campaign import Results, write_json
 from ..prompts import held_out_cameras
 from ..studio import field as studio
 from ..studio.model import sample_pictures
 from . import plan
-from .runner import Comparison, State
+from .runner import Comparison
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,19 @@ PICTURES = 64
 """Pictures of the model for a prompt, for KID."""
 
 
-def write(comparison: Comparison, state: State, command: str, notes: list[str], reference: Reference | None) -> Path:
+def write(
+    comparison: Comparison, results: Results, command: str, notes: list[str], reference: Reference | None
+) -> Path:
     """Writes OUT/compare.json from the runs there are; returns the file."""
     wanted = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
-    rows = [row for row in state.rows if (row["method"], row["prompt"], row["seed"]) in wanted]
+    rows = [row for row in results.rows if (row["method"], row["prompt"], row["seed"]) in wanted]
     summary = []
     for method in comparison.methods:
         own = [row for row in rows if row["method"] == method.name]
         summary += averages(method.name, own) + _of_sets(method.name, own, comparison.out, reference)
     methods = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": m.settings,
-         "steps": round(state.methods[m.name]["expected"]["steps"])} for m in comparison.methods
+         "steps": round(results.data["methods"][m.name]["expected"]["steps"])} for m in comparison.methods
     ]  # fmt: skip
     terms = {
         "budget": str(comparison.budget), "config": _shown(comparison.config), "command": command,

@@ -19,5 +19,5 @@ def evaluate(path: str, group: str, labels: list[str], seeds: list[int], picture
     prompts = list(dict.fromkeys(prompt for name in group.split(",") for prompt in GROUPS.get(name, [name])))
     for prompt in prompts:
         if prompt not in FREE and prompt not in TWO_COLOURED:
-            raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}.")
+            raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}")
     return report.write(run(path, prompts, methods, seeds, pictures, out, workers), prompts, methods, seeds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import time
 from pathlib import Path
@@ -14,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import models
-from ...errors import UserError
 from ...output.pictures import save_png
-from ...version import commit
-from ..campaign import each, told, write_json
+from ..campaign import Results
 from ..prompts import OBJECTS, held_out_cameras
 from ..studio import field as studio
 from ..studio import naming
@@ -89,29 +86,12 @@ def picture_of(out: Path, prompt: str, method: str, seed: int) -> Path:
     return out / folder / f"{seed}.png"
 
 
-class Results:
-    """The rows of a folder, in OUT/diversity.json: kept after every sample, and found again.
-
-    Raises UserError where the folder holds results of another model.
-    """
-
-    def __init__(self, out: Path, path: str):
-        self.file = out / "diversity.json"
-        known = {"model": Path(path).name, "flat": {}, "rows": []}
-        saved = json.loads(self.file.read_text()) if self.file.exists() else known
-        if saved["model"] != known["model"]:
-            raise UserError(f"--out {out} holds results of the model {saved['model']}; choose another folder.")
-        self.saved: dict[str, Any] = saved
-        self.rows: list[dict[str, Any]] = saved["rows"]
-        self.flat: dict[str, list[str]] = saved["flat"]
-
-    def write(self) -> None:
-        write_json(self.file, self.saved)
-
-    def of(self, prompt: str, method: str) -> list[dict[str, Any]]:
-        """The rows of one prompt and method, by seed."""
-        found = [r for r in self.rows if (r["prompt"], r["method"]) == (prompt, method)]
-        return sorted(found, key=lambda r: r["seed"])
+def results_of(out: Path, path: str) -> Results:
+    """The rows of a folder, and what the model's own pictures show; UserError where they are of another model."""
+    results = Results(out / "diversity.json", ("prompt", "method", "seed"))
+    results.match("model", value=Path(path).name)
+    results.data.setdefault("flat", {})
+    return results
 
 
 def run(
@@ -121,18 +101,15 @@ def run(
 
     Goes on from what `out` holds; `workers` NeRFs at a time.
     """
-    results = Results(out, path)
+    results = results_of(out, path)
+    flat = results.data["flat"]
     for prompt in prompts:
-        if prompt in FREE and len(results.flat.get(prompt, [])) != pictures:
+        if prompt in FREE and len(flat.get(prompt, [])) != pictures:
             print(f"{pictures} pictures of {prompt!r}", flush=True)
-            results.flat[prompt] = flat_samples(path, prompt, pictures)
-            results.write()
-    known = {(r["prompt"], r["method"], r["seed"]) for r in results.rows}
-    todo = [t for s in seeds for p in prompts for m in methods if (t := (p, m, s)) not in known]
-    for row in told(each(run_one, ((path, *task, out) for task in todo), workers), len(todo), _said):
-        results.rows.append(row | {"commit": commit()})
-        results.write()
-    return results
+            flat[prompt] = flat_samples(path, prompt, pictures)
+            results.save()
+    tasks = {key: (path, *key, out) for key in ((p, m, s) for s in seeds for p in prompts for m in methods)}
+    return results.run(run_one, tasks, workers, _said)
 
 
 def _said(row: dict[str, Any]) -> str:

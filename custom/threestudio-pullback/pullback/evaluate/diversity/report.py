@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..campaign import Results
 from ..exact_worlds import pictures
 from ..exact_worlds.report import ranges, table
 from ..exact_worlds.statistics import total_variation, two_sample_chi_square
 from ..studio import field as studio
 from ..studio import world as worlds
 from ..studio.world import COLORS, SHAPES
-from .campaign import FREE, GROUPS, TWO_COLOURED, Results, picture_of
+from .campaign import FREE, GROUPS, TWO_COLOURED, picture_of
 
 OBJECTS = {obj.caption: obj for obj in worlds.all_objects()}
 OTHER = "two-coloured"
@@ -82,7 +83,7 @@ def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
         counts = dict(zip([*kinds(prompt), OTHER], histogram(prompt, captions).tolist(), strict=True))
         return {"samples": len(captions), **counts, "as asked": as_asked(prompt, captions)}
 
-    flat = results.flat[prompt]
+    flat = results.data["flat"][prompt]
     reference, lines = histogram(prompt, flat), {"the model's pictures": line(flat)}
     for method in methods:
         rows = results.of(prompt, method)
@@ -119,7 +120,7 @@ def coloured_table(prompts: list[str], results: Results, method: str) -> str:
 
 def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int]) -> str:
     """OUT/diversity.md with contact sheets and histograms; returns the text."""
-    out = results.file.parent
+    out = results.out
     whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
     rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in whole)]
     command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(whole + rest), "--seeds", ranges(seeds)]
@@ -131,7 +132,7 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
     coloured = [p for p in prompts if p in TWO_COLOURED]
     for prompt in (p for p in prompts if p in FREE):
         free, named = ("colour", "shape") if FREE[prompt] == "color" else ("shape", "colour")
-        text += PARTIAL.format(prompt=prompt, free=free, named=named, count=len(results.flat[prompt]))
+        text += PARTIAL.format(prompt=prompt, free=free, named=named, count=len(results.data["flat"][prompt]))
         text += partial_table(prompt, results, methods)
         text += _sheet(results, out, prompt, [prompt], methods, 64) + _bars(results, out, prompt, methods)
     if coloured:
@@ -165,7 +166,7 @@ def _right(row: dict[str, Any]) -> bool:
 
 
 def _bars(results: Results, out: Path, prompt: str, methods: list[str]) -> str:
-    wanted = histogram(prompt, results.flat[prompt]).double()
+    wanted = histogram(prompt, results.data["flat"][prompt]).double()
     shares = {}
     for method in methods:
         found = histogram(prompt, [r["pictured"] for r in results.of(prompt, method)]).double()

@@ -1,110 +1,25 @@
-"""The methods that the worlds compare: each a function of a world, a seed and options.
+"""The table of methods that the worlds, `pullback compare` and the command line read.
 
-A method samples a fresh `world.diffrep()` and returns an Outcome. A new one is a function with its options as
-keyword arguments with defaults, and a line in METHODS.
+A method samples a fresh `world.diffrep()` and returns an Outcome. A new one is a line in METHODS, with a function of a
+world, a seed and options as keyword arguments; `distilled` makes that of a baseline.
 """
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from ...constraints import Constraint, Projection, Repaint
-from ...constraints.langevin import Langevin
+from ...baselines import sdi, sds, sjc, vsd
 from ...errors import UserError
-from ...fitting.solvers import FirstOrder, GaussNewton, Solver
-from ...sampling import presets
-from ...sampling.sampler import sample
-from ...sampling.schedule import settling_sigmas
-from . import distilled, panorama
+from .. import options
+from .distilled import distilled
 from .outcome import Outcome
-
-
-def pullback(
-    world: Any,
-    seed: int,
-    *,
-    preset: str = "fast",
-    noise: str = "",
-    constraint: str = "",
-    cycles: int = 1,
-    fresh: float = 0.0,
-    momentum: float = 0.9,
-    step: float = 1.5,
-    tries: int = 0,
-    limit: float = 0.0,
-    start: str = "fog",
-    widen: float = 0.0,
-    schedule: str = "karras",
-    levels: int = 20,
-    sigma_max: float = 40.0,
-    order: int = 1,
-    solver: str = "adam",
-    lr: float = 0.05,
-    steps: int = 5,
-    iterations: int = 2,
-    cg: int = 5,
-    damping: float = 0.1,
-) -> Outcome:
-    """The pulled-back sampler.
-
-    preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
-    (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
-    Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
-    limit: of self-consistency, above which it tries again; 0: the derived threshold.
-    start: fog, or dense where the representation has a density: then sides hardly show through one another. schedule:
-    karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
-    gauss-newton (iterations, cg, damping). Raises UserError for other names.
-    """
-    named = presets.find(preset)
-    noise, constraint, tries = noise or named.noise, constraint or named.constraint, tries or named.tries
-    if (constraint == "repaint") != (cycles != 1):
-        raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither.")
-    constraints: dict[str, Callable[[], Constraint]] = {
-        "none": Constraint,
-        "repaint": lambda: Repaint(cycles),
-        "projection": lambda: Projection(fresh),
-        "langevin": lambda: Langevin(momentum, step, cg),
-    }
-    schedules: dict[str, Callable[[], Tensor]] = {
-        "karras": lambda: world.sigmas(levels, sigma_max),
-        "settling": lambda: settling_sigmas(levels, float(world.sigmas(2, sigma_max)[1]), sigma_max),
-    }
-    solvers: dict[str, Callable[[], Solver]] = {
-        "adam": lambda: FirstOrder(lr, steps),
-        "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
-    }
-    once = presets.retried(_choice("constraint", constraint, constraints)(), noise, tries, limit=limit or None)
-    diffrep = world.diffrep()
-    _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
-    result = sample(
-        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
-        constraint=once, solver=_choice("solver", solver, solvers)(),
-        order=order, generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
-    extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
-    if tries > 1:
-        extra["tries"] = result.history[-1]["attempt"] + 1
-    return Outcome(diffrep, result.nfe / world.samples, extra)
-
-
-def _make_dense(diffrep: nn.Module) -> None:
-    density = getattr(diffrep, "density", None)
-    if density is None:
-        raise UserError("--method pullback: start=dense needs a representation with a density; this has none.")
-    with torch.no_grad():
-        density.fill_(-1.25)  # half of the cube lets 8 % of the light through, the fog 28 %
-
-
-def _choice(option: str, value: str, makers: dict[str, Callable[[], Any]]) -> Callable[[], Any]:
-    if value not in makers:
-        raise UserError(f"--method pullback: {option}={value} is not known; use {', '.join(makers)}.")
-    return makers[value]
+from .panorama import multidiffusion
+from .pulled_back import pullback
 
 
 def perfect(world: Any, seed: int) -> Outcome:
@@ -112,14 +27,53 @@ def perfect(world: Any, seed: int) -> Outcome:
     return Outcome(world.perfect(torch.Generator().manual_seed(seed)), 0)
 
 
-METHODS: dict[str, Callable[..., Outcome]] = {
-    "pullback": pullback, "sds": distilled.sds, "sjc": distilled.sjc, "vsd": distilled.vsd, "sdi": distilled.sdi,
-    "multidiffusion": panorama.multidiffusion, "perfect": perfect,
+@dataclass(frozen=True)
+class Method:
+    """A line of the table.
+
+    Attributes:
+        title: For a reader.
+        reference: Where it was published.
+        function: Of a world, a seed and options.
+        length: The option that says how long a run is; None for a method that `pullback compare` does not run.
+    """
+
+    name: str
+    title: str
+    reference: str
+    function: Callable[..., Outcome]
+    length: str | None = "steps"
+
+    @functools.cached_property
+    def options(self) -> dict[str, Any]:
+        """Its options and their defaults."""
+        return options.of(self.function)
+
+
+# The defaults of the baselines are what a search found best in the worlds of scenes, docs/results/baselines.md; in the
+# plane, other values are.
+METHODS = {
+    method.name: method
+    for method in (
+        Method("pullback", "Pulled-back sampling", "Savani, Finzi, Kolter 2024", pullback, "levels"),
+        Method("sds", "Score distillation sampling (SDS)", "Poole et al. 2023, DreamFusion", distilled(sds.sample)),
+        Method("sjc", "Score Jacobian chaining (SJC)", "Wang et al. 2023", distilled(sjc.sample)),
+        Method(
+            "vsd", "Variational score distillation (VSD)", "Wang et al. 2023, ProlificDreamer",
+            distilled(vsd.sample, particles=4),
+        ),
+        Method(
+            "sdi", "Score distillation via inversion (SDI)", "Lukoianov et al. 2024",
+            distilled(sdi.sample, sigma_min=4.0, inversion_steps=3),
+        ),
+        Method("multidiffusion", "MultiDiffusion", "Bar-Tal et al. 2023", multidiffusion, None),
+        Method("perfect", "The right answer itself", "", perfect, None),
+    )
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Method:
+class Variant:
     """A method with some of its options set: "pullback noise=fresh levels=40"."""
 
     name: str
@@ -127,37 +81,20 @@ class Method:
 
     @property
     def label(self) -> str:
-        values = {key: f"{v:g}" if isinstance(v, float) else v for key, v in self.options.items()}
-        return " ".join([self.name, *(f"{key}={value}" for key, value in values.items())])
+        """As `parse` reads it."""
+        return options.label(self.name, self.options)
 
     def settings(self, world: Any) -> dict[str, Any]:
         """Every option's value in this world: the method's defaults, the world's for `pullback`, those set."""
-        return defaults(self.name) | (world.defaults if self.name == "pullback" else {}) | self.options
+        return METHODS[self.name].options | (world.defaults if self.name == "pullback" else {}) | self.options
 
     def __call__(self, world: Any, seed: int) -> Outcome:
-        return METHODS[self.name](world, seed, **self.settings(world))
+        return METHODS[self.name].function(world, seed, **self.settings(world))
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """The options of a method and their defaults."""
-    parameters = inspect.signature(METHODS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def parse(text: str) -> Method:
-    """ "name key=value …" as a Method; raises UserError for a name, key or value that the method has not."""
-    name, *pairs = text.split()
+def parse(text: str) -> Variant:
+    """ "name key=value …" as a Variant; raises UserError for a name, key or value that the method has not."""
+    name, *words = text.split() or [""]
     if name not in METHODS:
-        raise UserError(f"--method {name!r} is not known; use one of {', '.join(METHODS)}.")
-    known, options = defaults(name), {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or key not in known:
-            has = f"has {', '.join(f'{k}={v}' for k, v in known.items())}" if known else "has no options"
-            raise UserError(f"--method {text!r}: {pair!r} is no option; {name} {has}.")
-        try:
-            options[key] = type(known[key])(value)
-        except ValueError:
-            kind = type(known[key]).__name__
-            raise UserError(f"--method {text!r}: {key} takes a value of type {kind}, not {value!r}.") from None
-    return Method(name, {key: options[key] for key in known if key in options})
+        raise UserError(f"--method {name!r} is not known; use one of {', '.join(METHODS)}")
+    return Variant(name, options.read(words, METHODS[name].options, f"--method {text!r}"))

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from ...sampling.state import Result
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -19,3 +21,9 @@ class Outcome:
     diffrep: nn.Module
     nfe: float
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(diffrep: nn.Module, result: Result, samples: int = 1) -> Outcome:
+        """What a sampler's result says of a diffrep, one of so many samples."""
+        extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
+        return Outcome(diffrep, result.nfe / samples, extra)

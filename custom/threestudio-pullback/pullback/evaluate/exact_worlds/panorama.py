@@ -178,11 +178,10 @@ def multidiffusion(
     world's draws of 8. noise: a coupling. Raises UserError for other names, and in other worlds.
     """
     if not isinstance(world, PanoramaWorld) or crops not in ("fixed", "fresh"):
-        raise UserError("--method multidiffusion: crops=fixed or fresh, in the worlds panorama and panorama-grid.")
+        raise UserError("--method multidiffusion: crops=fixed or fresh, in the worlds panorama and panorama-grid")
     grid = EquirectangularGrid(3, SIZE, SIZE, RESOLUTION)
     result = _multidiffusion.sample(
         grid, world.cameras if crops == "fixed" else world.views, world.denoise, world.sigmas(levels, sigma_max),
         noise=noise, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
-    return Outcome(grid, result.nfe, extra)
+    return Outcome.of(grid, result)

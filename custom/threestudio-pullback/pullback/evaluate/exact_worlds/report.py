@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ..campaign import Results
 from . import pictures
-from .methods import Method
+from .methods import Variant
 from .protocol import World
-from .runner import Results, Task, picture_of
+from .runner import Task, picture_of
 from .worlds import WORLDS, world
 
 
@@ -48,7 +49,7 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write(results: Results, names: list[str], chosen: list[Method], seeds: list[int]) -> str:
+def write(results: Results, names: list[str], chosen: list[Variant], seeds: list[int]) -> str:
     """OUT/worlds.md with a table a world, and its pictures; returns the text."""
     out, labels = results.out, [method.label for method in chosen]
     command = ["pullback", "evaluate", "worlds", "--world", ",".join(names)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import options
 from . import campaign, report
 from .samples import Settings
-from .samples import parse_settings as parse_settings
 
 
 def evaluate(
@@ -16,3 +16,8 @@ def evaluate(
     """Runs what `out` lacks and writes the report, OUT/images.md; returns its text."""
     results = campaign.run(path, settings, seed, samples, scales, few, curve, ablated, out, workers)
     return report.write(results, samples, scales, few, curve, ablated)
+
+
+def parse_settings(words: list[str]) -> Settings:
+    """Settings from key=value; raises UserError for an unknown key or a value of another kind."""
+    return Settings(**options.read(words, options.of(Settings), "settings"))

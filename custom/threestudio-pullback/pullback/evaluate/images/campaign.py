@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from ...version import commit
-from ..campaign import each, told
 from . import methods
 from .results import Results, file_of
 from .samples import Settings, batch
@@ -30,12 +28,12 @@ def run_one(path: str, settings: Settings, seed: int, method: str, scale: float,
         height, width = (LARGE * side for side in given.sirens.size)
         with torch.no_grad():
             tensors["large"] = given.sirens.images(height, width)[:4].contiguous()
-    file = file_of(out, method, scale, numbers)
+    file = file_of(out, method, scale, numbers.start, len(numbers))
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file)
     return {
         "method": method, "scale": scale, "start": numbers.start, "count": len(numbers),
-        "nfe": nfe, "seconds": round(seconds, 2), **extra, "commit": commit(),
+        "nfe": nfe, "seconds": round(seconds, 2), **extra,
     }  # fmt: skip
 
 
@@ -68,10 +66,12 @@ def run(
     ablated: int, out: Path, workers: int,
 ) -> Results:  # fmt: skip
     """Runs what `out` lacks."""
+    todo = {
+        (method, scale, numbers.start, len(numbers)): (path, settings, seed, method, scale, numbers, out)
+        for method, scale, numbers in tasks(samples, scales, few, curve, ablated)
+    }
     results = Results(out, path, settings, seed)
-    todo = [(path, settings, seed, *t, out) for t in tasks(samples, scales, few, curve, ablated) if not results.has(*t)]
-    for row in told(each(run_one, todo, workers), len(todo), _said):
-        results.add(row)
+    results.run(run_one, todo, workers, _said)
     return results
 
 

@@ -91,7 +91,7 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
         for method in ("reference", "ours", "sds", "sjc"):
             some = pictures(method, scale)[:few]
             if len(some) > len(samples.PROMPTS):
-                rows, found = results.of(method, scale), features(some)
+                rows, found = results.batches(method, scale), features(some)
                 count = sum(row["count"] for row in rows)
                 figures["curves"].setdefault(method, {})[scale] = {
                     **distance(found, exact),
@@ -101,7 +101,7 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
                 }
     own, shown = pictures("reference", 1.0), len(pictures(ABLATION[0], 1.0))
     for method in ("ours", *ABLATION) if shown else ():
-        made, rows = pictures(method, 1.0)[:shown], results.of(method, 1.0)
+        made, rows = pictures(method, 1.0)[:shown], results.batches(method, 1.0)
         figures["ablation"][method] = {
             "psnr": [round(psnr(a, b), 2) for a, b in zip(made, own, strict=False)],
             "residual": statistics.median(row["residual"] for row in rows),

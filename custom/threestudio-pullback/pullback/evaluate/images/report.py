@@ -30,14 +30,14 @@ def write(results: Results, samples: int, scales: list[float], few: int, curve: 
     """OUT/images.md with its pictures and images-figures.json; returns the text."""
     figures, out = measure(results, scales, few, curve), results.out
     write_json(out / "images-figures.json", figures)
-    settings = results.saved["settings"]
+    settings = results.data["settings"]
     defaults = vars(Settings())
     command = ["pullback", "evaluate", "images", "--samples", str(samples), "--scales", _list(scales)]
     command += ["--few", str(few), "--curve", _list(curve), "--ablated", str(ablated), "--seed", str(results.seed)]
     command += [f"{key}={value}" for key, value in settings.items() if value != defaults[key]]
     text = TOP.format(
         command=shlex.join(command), commits=", ".join(sorted({r["commit"] for r in results.rows})),
-        model=results.saved["model"], settings=", ".join(f"{k} {v:g}" for k, v in settings.items()),
+        model=results.data["model"], settings=", ".join(f"{k} {v:g}" for k, v in settings.items()),
     )  # fmt: skip
     text += SAMES + table({f"guidance {s:g}": _agreement(v) for s, v in figures["psnr"].items() if v})
     for scale in scales:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import random
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import models
 from ...diffreps import SirenImages
-from ...errors import UserError
 from ...sampling import schedule
 from ...seeding import derive_seed
 
@@ -52,21 +49,6 @@ class Settings:
     rounds: int = 4
     distil_steps: int = 300
     distil_lr: float = 0.002
-
-
-def parse_settings(overrides: list[str]) -> Settings:
-    """Settings from key=value; UserError for an unknown key or a value of another kind."""
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
-    given: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or key not in kinds:
-            raise UserError(f"{text!r} is no setting; write key=value with one of {', '.join(kinds)}.")
-        try:
-            given[key] = kinds[key](value)
-        except ValueError:
-            raise UserError(f"{key} must be a number like {kinds[key](1)}, not {value!r}.") from None
-    return Settings(**given)
 
 
 @dataclass(frozen=True)

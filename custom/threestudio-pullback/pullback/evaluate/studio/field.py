@@ -5,7 +5,6 @@ The same world as `configs/pullback-nerf-tiny.yaml`, without a framework: hundre
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from ...fitting.solvers import FirstOrder
 from ...sampling.sampler import sample
 from ...sampling.schedule import karras_sigmas
 from ...sampling.state import Result
+from .. import options
 from . import world as worlds
 from .captions import DIRECTIONS
 
@@ -145,11 +145,8 @@ class Method:
     @property
     def label(self) -> str:
         """As `parse` reads it, every option that is not as usual."""
-        usual = Method(self.name)
-        changed = {k: v for k, v in dataclasses.asdict(self).items() if v != getattr(usual, k)}
-        return " ".join(
-            [self.name, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())]
-        )
+        usual = options.of(Method)
+        return options.label(self.name, {k: v for k, v in vars(self).items() if k != "name" and v != usual[k]})
 
     def coupling(self) -> str | noise.Coupling:
         if re.fullmatch(r"[\d.]+(\+[\d.]+)+", self.noise):
@@ -159,18 +156,11 @@ class Method:
 
 def parse(text: str) -> Method:
     """ "NAME key=value …" as a Method; raises UserError for what it has not."""
-    name, *pairs = text.split()
-    kinds = {f.name: type(f.default) for f in dataclasses.fields(Method)[1:]}
-    options = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        try:
-            options[key] = kinds[key](value)
-        except (KeyError, ValueError):
-            raise UserError(f"--method {text!r}: {pair!r} is not one of {', '.join(kinds)} with a value.") from None
+    name, *words = text.split() or [""]
     if name not in ("pullback", "sds"):
-        raise UserError(f"--method {text!r}: {name!r} is not known; use pullback or sds.")
-    method = Method(name, **options)
+        raise UserError(f"--method {name!r} is not known; use one of pullback, sds")
+    known = {key: value for key, value in options.of(Method).items() if key != "name"}
+    method = Method(name, **options.read(words, known, f"--method {text!r}"))
     noise.find(method.coupling())
     return method
 

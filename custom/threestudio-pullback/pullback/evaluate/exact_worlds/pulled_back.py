@@ -1,0 +1,99 @@
+"""The pulled-back sampler as a method of the worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...constraints import Constraint, Projection, Repaint
+from ...constraints.langevin import Langevin
+from ...errors import UserError
+from ...fitting.solvers import FirstOrder, GaussNewton, Solver
+from ...sampling import presets
+from ...sampling.sampler import sample
+from ...sampling.schedule import settling_sigmas
+from .outcome import Outcome
+
+
+def pullback(
+    world: Any,
+    seed: int,
+    *,
+    preset: str = "fast",
+    noise: str = "",
+    constraint: str = "",
+    cycles: int = 1,
+    fresh: float = 0.0,
+    momentum: float = 0.9,
+    step: float = 1.5,
+    tries: int = 0,
+    limit: float = 0.0,
+    start: str = "fog",
+    schedule: str = "karras",
+    levels: int = 20,
+    sigma_max: float = 40.0,
+    order: int = 1,
+    solver: str = "adam",
+    lr: float = 0.05,
+    steps: int = 5,
+    iterations: int = 2,
+    cg: int = 5,
+    damping: float = 0.1,
+) -> Outcome:
+    """The pulled-back sampler.
+
+    preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
+    (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
+    Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
+    limit: of self-consistency, above which it tries again; 0: the derived threshold.
+    start: fog, or dense where the representation has a density: then sides hardly show through one another. schedule:
+    karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
+    gauss-newton (iterations, cg, damping). Raises UserError for other names.
+    """
+    named = presets.find(preset)
+    noise, constraint, tries = noise or named.noise, constraint or named.constraint, tries or named.tries
+    if (constraint == "repaint") != (cycles != 1):
+        raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither")
+    constraints: dict[str, Callable[[], Constraint]] = {
+        "none": Constraint,
+        "repaint": lambda: Repaint(cycles),
+        "projection": lambda: Projection(fresh),
+        "langevin": lambda: Langevin(momentum, step, cg),
+    }
+    schedules: dict[str, Callable[[], Tensor]] = {
+        "karras": lambda: world.sigmas(levels, sigma_max),
+        "settling": lambda: settling_sigmas(levels, float(world.sigmas(2, sigma_max)[1]), sigma_max),
+    }
+    solvers: dict[str, Callable[[], Solver]] = {
+        "adam": lambda: FirstOrder(lr, steps),
+        "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
+    }
+    once = presets.retried(_choice("constraint", constraint, constraints)(), noise, tries, limit=limit or None)
+    diffrep = world.diffrep()
+    _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
+    result = sample(
+        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
+        constraint=once, solver=_choice("solver", solver, solvers)(),
+        order=order, generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    outcome = Outcome.of(diffrep, result, world.samples)
+    if tries > 1:
+        outcome.extra["tries"] = result.history[-1]["attempt"] + 1
+    return outcome
+
+
+def _make_dense(diffrep: nn.Module) -> None:
+    density = getattr(diffrep, "density", None)
+    if density is None:
+        raise UserError("--method pullback: start=dense needs a representation with a density; this has none")
+    with torch.no_grad():
+        density.fill_(-1.25)  # half of the cube lets 8 % of the light through, the fog 28 %
+
+
+def _choice(option: str, value: str, makers: dict[str, Callable[[], Any]]) -> Callable[[], Any]:
+    if value not in makers:
+        raise UserError(f"--method pullback: {option}={value} is not known; use {', '.join(makers)}")
+    return makers[value]

@@ -1,0 +1,56 @@
+"""Options on a command line, "key=value", each with the type of its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import UserError
+
+
+def of(owner: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a dataclass, or the keyword-only arguments of a function, with their defaults."""
+    if dataclasses.is_dataclass(owner):
+        return {field.name: field.default for field in dataclasses.fields(owner)}
+    parameters = inspect.signature(owner).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def read(words: Iterable[str], known: dict[str, Any], where: str) -> dict[str, Any]:
+    """The words "key=value" as a dict, in the order of `known`.
+
+    Args:
+        words: Of the command line.
+        known: Every option and its default, whose type the value gets.
+        where: What the words belong to, for the sentence of an error.
+
+    Raises:
+        UserError: A word is no option, or its value is of another type.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in known:
+            shown = ", ".join(f"{name}={_shown(default)}" for name, default in known.items())
+            what = f"write key=value with one of {shown}" if known else "it has no options"
+            raise UserError(f"{where}: {word!r} is no option; {what}")
+        kind: type = type(known[key])
+        try:
+            found[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            right = "true or false" if kind is bool else f"a number (type {kind.__name__})"
+            raise UserError(f"{where}: {key} must be {right}, not {value!r}") from None
+    return {key: found[key] for key in known if key in found}
+
+
+def label(name: str, options: dict[str, Any]) -> str:
+    """ "name key=value …", as it is written on the command line."""
+    return " ".join([name, *(f"{key}={_shown(value)}" for key, value in options.items())])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
