@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ...errors import UserError
+from ...errors import UserError, first_line
 from ...host import config as host_config
 from ...host.registry import suggest
 from ...resources import CONFIGS
@@ -198,7 +198,7 @@ def _updated(config: DictConfig, settings: dict[str, Any]) -> DictConfig:
         try:
             OmegaConf.update(changed, key, value)
         except OmegaConfBaseException as error:
-            raise UserError(f"`{key}` cannot take the value {value!r}: {host_config.first_line(error)}") from error
+            raise UserError(f"`{key}` cannot take the value {value!r}: {first_line(error)}") from error
     return changed
 
 
