@@ -7,6 +7,8 @@ import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..host.data import datamodule
+
 if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio import __modules__ as registered
     from threestudio import find, info, register, warn
@@ -62,6 +64,7 @@ __all__ = [
     "batch_of_step",
     "calling_system",
     "config_to_primitive",
+    "datamodule",
     "find",
     "get_device",
     "info",

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from pullback.diffreps.coordinates import pixel_centres
+from pullback.errors import check_at_least
 from torch import Tensor
 
 from .._framework import register
-from .views import ShownViews, TrainingViews, ViewsDataModule, check_sizes
+from .views import SIZES, ShownViews, TrainingViews, ViewsDataModule
 
 
 @dataclass
@@ -29,7 +30,7 @@ class ImageDataConfig:
     n_test_views: int = 1
 
     def __post_init__(self) -> None:
-        check_sizes(self)
+        check_at_least(self, 1, *SIZES)
 
 
 def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
 class TrainingView(TrainingViews):
     """The same batch without end."""
 
-    def collate(self, _: Any) -> dict[str, Any]:
+    def draw(self, step: int) -> dict[str, Any]:
         return flat_view(self.cfg.height, self.cfg.width, self.cfg.batch_size)
 
 

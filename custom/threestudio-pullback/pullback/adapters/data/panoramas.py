@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pullback.errors import ConfigError, UserError
+from pullback.errors import ConfigError, UserError, check_at_least
 from pullback.seeding import derive_seed
 from pullback.views import crops
 from pullback.views.cameras import camera_batch
 from torch import Generator, Tensor
 
 from .._framework import DRAWN_ANEW, register
-from .views import ShownViews, TrainingViews, ViewsDataModule, check_sizes
+from .views import SIZES, ShownViews, TrainingViews, ViewsDataModule
 
 
 @dataclass
@@ -39,7 +39,7 @@ class PanoramaDataConfig:
     eval_elevation_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        check_sizes(self)
+        check_at_least(self, 1, *SIZES)
         for name in ("fovy", "elevation", "overlap"):
             try:
                 ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
@@ -69,14 +69,10 @@ def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, A
 
 
 class TrainingCrops(TrainingViews):
-    """Batches without end; that of a step depends on (seed, step) alone.
-
-    `step` is the index of the next batch. Drawing one moves it on, or the framework names it before it draws.
-    """
+    """Random crops, a batch for each step; a framework may name the step before it draws."""
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
-        self.seed, self.step = torch.initial_seed(), 0
         ranges = (tuple(getattr(cfg, f"{name}_range")) for name in ("fovy", "elevation", "overlap"))
         self.crops = crops.RandomCrops(cfg.batch_size, *ranges)
 
@@ -84,9 +80,8 @@ class TrainingCrops(TrainingViews):
         if DRAWN_ANEW:
             self.step = global_step
 
-    def collate(self, _: Any) -> dict[str, Any]:
-        views = self.crops(Generator().manual_seed(derive_seed(self.seed, self.step, "crops")))
-        self.step += 1
+    def draw(self, step: int) -> dict[str, Any]:
+        views = self.crops(Generator().manual_seed(derive_seed(self.seed, step, "crops")))
         return crop_batch(views, self.cfg.height, self.cfg.width)
 
 
