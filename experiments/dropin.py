@@ -15,12 +15,12 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from pullback.evaluate import prompts
 from pullback.evaluate import saved_run as saved
 from pullback.evaluate.studio import naming
 from pullback.evaluate.studio import world as worlds
 from pullback.evaluate.studio.world import StudioObject
+from pullback.output.contact_sheet import grid
 from pullback.output.markdown import print_table
 from pullback.output.pictures import psnr, save_png
 
@@ -83,10 +83,10 @@ def main() -> None:
                 match = naming.nearest_object(renders, c2w)
                 row = [obj.caption, way, str(seed), match.found.caption, f"{psnr(renders, exact):.1f}", seconds]
                 rows.append(row)
-                pictures.append(torch.cat(list(renders[::2]), -1))
+                pictures.append(renders[::2])
                 print(*row, sep=" · ", flush=True)
     print_table(["prompt", "guidance", "seed", "nearest object", "PSNR to the object asked for", "s/step"], rows)
-    save_png(out / "dropin.png", torch.cat(pictures, -2))
+    save_png(out / "dropin.png", grid(pictures))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from pullback.errors import UserError
 from pullback.evaluate import exact_worlds as known
-from pullback.evaluate.exact_worlds import methods, pictures
+from pullback.evaluate.exact_worlds import methods
 from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
+from pullback.output import chart
 
 
 def rows_of(folder: Path, world: str, method: str) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def histogram(world: str, rows: list[tuple[str, Path, str]], out: Path) -> None:
         which = torch.tensor([row["scene"] for row in mixed], dtype=torch.long)
         blended[title] = torch.bincount(which, minlength=len(where.labels)) / len(found)
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.histograms(out, shares, icons=where.images(where.held_out[:1])[:, 0], blended=blended)
+    chart.histograms(out, shares, icons=where.images(where.held_out[:1])[:, 0], blended=blended)
 
 
 def main() -> None:

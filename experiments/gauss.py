@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pullback
 import torch
-from chart import Panel, loglog
 from corrector import Corrector
 from pullback.constraints import Constraint
 from pullback.evaluate.exact_worlds.gauss import GaussWorld, LinearBatch
 from pullback.evaluate.exact_worlds.propagate import propagate, schedule
+from pullback.output.chart import Panel, lines
 from pullback.output.markdown import print_table
 from torch import Tensor
 
@@ -135,15 +135,15 @@ def figure(file: Path) -> None:
         return min(way.errors(TALL).mean(0).tolist() for way in ways)
 
     errors = {name: [best(constraints, calls) for calls in counts] for name, constraints in kinds.items()}
-    ticks, panels = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], []
+    panels = []
     for part, what in enumerate(("covariance", "mean")):
         curves = {name: [row[part] for row in rows] for name, rows in errors.items()}
         rows = [[name, *[f"{value:.4f}" for value in values]] for name, values in curves.items()]
         print_table([f"error of the {what}, by calls", *map(str, counts)], rows)
         print()
         points = {name: [*zip(counts, values, strict=True)] for name, values in curves.items()}
-        panels.append(Panel(f"Error of the {what}", "denoiser calls per sample", counts, ticks, points))
-    loglog(file, panels)
+        panels.append(Panel(f"Error of the {what}", "denoiser calls per sample", points))
+    lines(file, panels, log=True)
 
 
 def mixtures() -> None:

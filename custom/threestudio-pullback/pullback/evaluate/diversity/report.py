@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...output import chart
+from ...output.contact_sheet import contact_sheet
 from ..campaign import Results
-from ..exact_worlds import pictures
 from ..exact_worlds.report import ranges, table
 from ..exact_worlds.statistics import total_variation, two_sample_chi_square
 from ..studio import field as studio
@@ -156,7 +157,7 @@ def _sheet(results: Results, out: Path, name: str, prompts: list[str], methods: 
     if not groups:
         return ""
     file = out / f"{name.replace(' ', '-')}.png"
-    pictures.contact_sheet(file, groups, most)
+    contact_sheet(file, groups, most)
     return f"\n![{name}: four views of each, colours not right in a red frame]({file.name})\n"
 
 
@@ -175,6 +176,6 @@ def _bars(results: Results, out: Path, prompt: str, methods: list[str]) -> str:
     if not shares:
         return ""
     file = out / f"{prompt.replace(' ', '-')}-histogram.png"
-    pictures.histograms(file, shares)
+    chart.histograms(file, shares)
     names = ", ".join([*kinds(prompt), OTHER])
     return f"\n![Shares of {names}; dark line: the model's pictures]({file.name})\n"

@@ -6,8 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ...output import chart
+from ...output.contact_sheet import contact_sheet
 from ..campaign import Results
-from . import pictures
 from .methods import Variant
 from .protocol import World
 from .runner import Task, picture_of
@@ -76,12 +77,12 @@ def _pictures(where: World, rows: dict[str, list[dict[str, Any]]], out: Path) ->
     samples = {label: [_sample(out, row) for row in group] for label, group in good.items()}
     if samples and next(iter(samples.values()))[0][0].exists():
         made.append(out / f"{where.name}-samples.png")
-        pictures.contact_sheet(made[-1], samples)
+        contact_sheet(made[-1], samples)
     shares = {label: where.histogram([row["judged"] for row in group]) for label, group in good.items()}
     drawn = {label: pair for label, pair in shares.items() if pair is not None}
     if drawn:
         made.append(out / f"{where.name}-histogram.png")
-        pictures.histograms(made[-1], drawn)
+        chart.histograms(made[-1], drawn)
     return made
 
 

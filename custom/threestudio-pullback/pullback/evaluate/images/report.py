@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...output import chart
+from ...output.contact_sheet import grid
 from ...output.pictures import save_png
 from ..campaign import write_json, write_whole
 from ..exact_worlds.report import table
-from . import chart
 from .measures import measure
 from .methods import ABLATION, METHODS
 from .results import Results
@@ -48,7 +48,7 @@ def write(results: Results, samples: int, scales: list[float], few: int, curve: 
         text += SETS + table(_sets(figures["halves"]))
     if figures["curves"]:
         text += CURVES + table(_lines(figures["curves"]))
-        chart.draw(out / "curves.png", figures["curves"], NAMES)
+        chart.lines(out / "curves.png", _panels(figures["curves"]))
         text += "\n![KID, with its interval, and diversity over guidance](curves.png)\n"
         for scale in curve:
             text += _sheet(results, out, f"curve-{scale:g}", {m: results.pictures(m, scale)[:few] for m in NAMES})
@@ -128,18 +128,23 @@ def _lines(curves: dict[str, dict[float, dict[str, float]]]) -> dict[str, dict[s
     }  # fmt: skip
 
 
-def _grid(rows: list[Tensor]) -> Tensor:
-    """Rows of pictures [N,3,H,W], N up to ACROSS, one below the other, white between."""
-    size = max(len(row) for row in rows)
-    padded = [F.pad(F.pad(row, (1, 1, 1, 1), value=1.0), (0,) * 7 + (size - len(row),), value=1.0) for row in rows]
-    return torch.cat([torch.cat([*row], -1) for row in padded], -2)
+def _panels(curves: dict[str, dict[float, dict[str, float]]]) -> list[chart.Panel]:
+    """KID with its intervals, and diversity, over guidance."""
+    panels = []
+    for title, keys in (("KID to exact pictures", ("kid", "low", "high")), ("diversity", ("diversity",))):
+        drawn = {
+            NAMES[method]: [(scale, *(v[key] for key in keys)) for scale, v in sorted(curves[method].items())]
+            for method in NAMES if method in curves
+        }  # fmt: skip
+        panels.append(chart.Panel(title, "guidance", drawn))
+    return panels
 
 
 def _sheet(results: Results, out: Path, name: str, sets: dict[str, Tensor]) -> str:
     rows = {method: pictures[:ACROSS] for method, pictures in sets.items() if len(pictures)}
     if not rows:
         return ""
-    save_png(out / f"{name}.png", _grid(list(rows.values())))
+    save_png(out / f"{name}.png", grid(list(rows.values()), 1))
     said = ", ".join(NAMES.get(method, METHOD_NAMES.get(method, method)) for method in rows)
     return f"\n![{name}; rows: {said}]({name}.png)\n"
 
@@ -150,7 +155,7 @@ def _large(results: Results, out: Path, scales: list[float]) -> str:
         if len(large):
             small = results.pictures("ours", scale)[: len(large)]
             up = F.interpolate(small, large.shape[-2:], mode="bicubic")
-            save_png(out / "large.png", _grid([up, large]))
+            save_png(out / "large.png", grid([up, large], 1))
             return (
                 f"\n## Any resolution\n\n![64 px, enlarged bicubically (above), and the same SIRENs rendered at "
                 f"{large.shape[-1]} px (below), guidance {scale:g}](large.png)\n"

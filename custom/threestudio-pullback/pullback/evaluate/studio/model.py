@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ... import models
+from ...output.contact_sheet import grid
 from ...output.pictures import psnr, save_png
 from ...sampling import schedule
 from . import captions, naming
@@ -153,8 +154,5 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
 
 def contact_sheet(model: models.DiffusionModel, objects: list[StudioObject], scale: float, seed: int) -> Tensor:
     """Four views of each object side by side, an object a row: [3, rows·H, 4·W] in [-1,1]."""
-    rows = []
-    for obj in objects:
-        prompts = [f"{obj.caption}, {d} view" for d in ("front", "side", "back", "overhead")]
-        rows.append(torch.cat(list(sample_pictures(model, prompts, scale, seed)), -1))
-    return torch.cat(rows, -2)
+    views = [[f"{obj.caption}, {d} view" for d in ("front", "side", "back", "overhead")] for obj in objects]
+    return grid([sample_pictures(model, prompts, scale, seed) for prompts in views])
