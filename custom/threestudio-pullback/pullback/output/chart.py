@@ -32,7 +32,8 @@ def lines(file: Path, panels: Sequence[Panel], log: bool = False) -> None:
     Args:
         file: the PNG.
         panels: one or more; a curve has the same style in all.
-        log: both axes are logarithmic (x and y above 0), y's the same in all panels; else the x stand at equal distances and 0 is in sight.
+        log: both axes are logarithmic (x and y above 0), and all panels have one y; else the x stand at equal
+            distances and 0 is in sight.
 
     Raises:
         ValueError: a panel has more curves than there are styles.
