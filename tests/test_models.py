@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from pullback import models
 from pullback.errors import UserError
+from pullback.models.reading import dtype_option
+from pullback.resources import TINY_MODEL
 from safetensors.torch import load_file, save_file
 from tiny_pipeline import build
 
@@ -43,6 +46,12 @@ def _refused(name: object, **options) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def _configured(name: object, **options) -> models.LatentModel:
+    key, cpu = "pretrained_model_name_or_path", torch.device("cpu")
+    block = {key: name, "half_precision_weights": True, **options}
+    return models.load_configured(block, key, f"system.guidance.{key}", cpu)
 
 
 # what it computes
@@ -121,9 +130,9 @@ def test_sizes_come_from_the_model(model: models.DiffusionModel):
     assert (model.sample_size, model.vae_scale_factor, model.image_size) == (8, 2, 16)
     assert model.latent_channels == 4
     model.check_image_size(16, 18)
-    with pytest.raises(UserError, match=r"data\.height` is 17, .* set it to 16 or 18 "):
+    with pytest.raises(UserError, match=r"^height is 17, .* set it to 16 or 18 "):
         model.check_image_size(17, 16)
-    with pytest.raises(UserError, match=r"data\.width` is 1, .* set it to 2 "):
+    with pytest.raises(UserError, match=r"^width is 1, .* set it to 2 "):
         model.encode(torch.zeros(1, 3, 16, 1))
     wide = model.predict_x0(_noise(1, 4, 9, 7), 1.0, model.encode_prompt(["a cube"]))
     assert wide.shape == (1, 4, 9, 7)
@@ -191,7 +200,7 @@ def test_fit_space_decides_about_gradients(model: models.DiffusionModel, fit_spa
     images = torch.zeros(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
     assert denoise.encode(images).requires_grad == (fit_space == "latent")
     assert denoise.decode(denoise.encode(images)).shape == images.shape
-    with pytest.raises(UserError, match=r"system\.guidance\.fit_space` is 'pixels'"):
+    with pytest.raises(UserError, match=r"^fit_space is 'pixels'"):
         models.GuidedDenoiser(model, denoise.text, 3.0, "pixels")
 
 
@@ -213,8 +222,10 @@ def test_memory_options_do_not_change_the_answer(
     found, expected = (m.predict_x0(noisy, 1.0, text) for m in (thrifty, model))
     assert torch.allclose(found, expected, atol=1e-11)
     monkeypatch.setitem(sys.modules, "tomesd", None)
-    with pytest.raises(UserError, match="pip install tomesd"):
+    with pytest.raises(UserError, match=r"^token_merging needs .* `pip install tomesd`"):
         thrifty.save_memory(token_merging=True)
+    with pytest.raises(UserError, match=r"^`system\.guidance\.token_merging` needs .* `pip install tomesd`"):
+        _configured(folder, token_merging=True)
 
 
 # what it reads
@@ -248,13 +259,44 @@ def test_loading_says_nothing_and_needs_no_diffusers_to_import(folder: Path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_config_keys_are_named_by_those_who_read_configs_only(copy: Path, tmp_path: Path):
+    shutil.rmtree(copy / "vae")
+    for name in ("nothere", tmp_path, copy):
+        message = _refused(name)
+        assert "system." not in message and repr(str(name)) in message and not message.endswith(".")
+        with pytest.raises(UserError) as configured:
+            _configured(name)
+        assert str(configured.value) == f"`system.guidance.pretrained_model_name_or_path`: {message}"
+    with pytest.raises(UserError, match=r"^`--model`: the path 'nothere' does not exist"), models.config_key("--model"):
+        models.load("nothere")
+
+
+def test_the_shipped_model_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert models.resolve("custom/threestudio-pullback/assets/tiny-sd") == TINY_MODEL
+
+
+def test_the_dtype_is_handed_over_without_a_word(folder: Path):
+    """Whichever version of diffusers is installed: its keyword of today, and no deprecated one."""
+    from diffusers import UNet2DConditionModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        options = dtype_option(torch.bfloat16)
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", **options)
+    assert unet.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", [None, "", "  ", "???"])
 def test_no_name(name: str | None):
-    assert "`system.guidance.pretrained_model_name_or_path` is not set" in _refused(name)
+    assert _refused(name).startswith("name_or_path is not set; give ")
+    with pytest.raises(UserError, match=r"^`system\.guidance\.pretrained_model_name_or_path` is not set"):
+        _configured(name)
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path):
-    message = _refused(tmp_path / "none", config_path="system.prompt_processor.x")
+    with pytest.warns(FutureWarning, match="config_key"):
+        message = _refused(tmp_path / "none", config_path="system.prompt_processor.x")
     assert message.startswith("`system.prompt_processor.x`: ")
     assert "does not exist" in message
     assert "is no diffusers folder" in _refused(tmp_path)

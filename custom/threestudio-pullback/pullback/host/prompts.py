@@ -175,18 +175,18 @@ class StableDiffusionPromptProcessor(BaseObject):
 
     def _embed(self) -> PromptUtils:
         cfg = self.cfg
-        where = _path(cfg, "pretrained_model_name_or_path")
-        folder = models.resolve(cfg.pretrained_model_name_or_path, where)
-        cache = _Cache(models.fingerprint(folder, models.TEXT_COMPONENTS)) if cfg.use_cache else None
-        encoder = models.load_text_encoder(folder, where, self.device)
-        self._warn_about_prompts(encoder)
-        table: dict[str, Tensor] = {}
-        for prompt in dict.fromkeys([self.prompt, self.negative_prompt, *self.prompts_vd]):
-            cached = cache.read(prompt) if cache else None
-            # one at a time: an embedding must not depend, even in its last bit, on what else was computed
-            table[prompt] = encoder.embed([prompt])[0].float().cpu() if cached is None else cached
-            if cache and cached is None:
-                cache.write(prompt, table[prompt])
+        with models.config_key(_path(cfg, "pretrained_model_name_or_path")):
+            folder = models.resolve(cfg.pretrained_model_name_or_path)
+            encoder = models.load_text_encoder(folder, self.device)
+            self._warn_about_prompts(encoder)
+            cache = _Cache(models.fingerprint(folder, models.TEXT_COMPONENTS)) if cfg.use_cache else None
+            table: dict[str, Tensor] = {}
+            for prompt in dict.fromkeys([self.prompt, self.negative_prompt, *self.prompts_vd]):
+                cached = cache.read(prompt) if cache else None
+                # one at a time: an embedding must not depend, even in its last bit, on what else was computed
+                table[prompt] = encoder.embed([prompt])[0].float().cpu() if cached is None else cached
+                if cache and cached is None:
+                    cache.write(prompt, table[prompt])
 
         def stacked(prompts: list[str]) -> Tensor:
             return torch.stack([table[prompt] for prompt in prompts]).to(self.device)

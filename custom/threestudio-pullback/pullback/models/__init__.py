@@ -2,30 +2,39 @@
 
 from .any_size import AnySize
 from .configured import load_configured
-from .diffusion import DiffusionModel
-from .folder import TEXT_COMPONENTS, fingerprint, resolve
+from .families import Family, register
+from .families.stable_diffusion import DiffusionModel
 from .guided import GuidedDenoiser, fixed_text
-from .load import load, load_text_encoder
+from .loading import fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
+from .protocol import Conditioning, LatentModel
+from .reading import TEXT_COMPONENTS, ModelError, ModelFolder, config_key
 from .round_trip import RoundTrip
 from .text import TextEncoder
 
 __all__ = [
     "TEXT_COMPONENTS",
     "AnySize",
+    "Conditioning",
     "DiffusionModel",
+    "Family",
     "GuidedDenoiser",
+    "LatentModel",
+    "ModelError",
+    "ModelFolder",
     "PerpNegDenoiser",
     "PerpNegText",
     "RoundTrip",
     "TextEncoder",
+    "config_key",
     "fingerprint",
     "fixed_text",
     "load",
     "load_configured",
     "load_text_encoder",
     "perp_neg_text_of",
+    "register",
     "resolve",
     "text_of",
 ]

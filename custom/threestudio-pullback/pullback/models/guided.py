@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..denoiser import Sigma, guide
 from ..errors import UserError
-from .diffusion import DiffusionModel
+from .protocol import LatentModel, Prompts, cat, expand
 
-TextOf = Callable[[Any], tuple[Tensor, Tensor]]
-"""views -> (cond, uncond) embeddings, each [V,T,D], or [1,T,D] for all views alike."""
+TextOf = Callable[[Any], tuple[Prompts, Prompts]]
+"""views -> (cond, uncond): V `Prompts` each, or one for all views alike."""
 
 FIT_SPACES = ("image", "latent")
 
@@ -30,16 +30,16 @@ class GuidedDenoiser:
 
     def __init__(
         self,
-        model: DiffusionModel,
+        model: LatentModel,
         text: TextOf,
         guidance_scale: float,
         fit_space: str = "image",
         chunk: int | None = None,
     ):
         if fit_space not in FIT_SPACES:
-            raise UserError(f"`system.guidance.fit_space` is {fit_space!r}; use {' or '.join(FIT_SPACES)}.")
+            raise UserError(f"fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}")
         if chunk is not None and chunk < 1:
-            raise UserError(f"The number of views per network call is {chunk}; use at least 1.")
+            raise UserError(f"The number of views per network call is {chunk}; use at least 1")
         self.model, self.text, self.chunk = model, text, chunk
         self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
 
@@ -50,7 +50,7 @@ class GuidedDenoiser:
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
         """noisy latents [V,c,h,w] = u + σ ε → x̂0 [V,c,h,w] on noisy's device. σ and errors as `predict_x0`."""
         count = len(noisy)
-        cond, uncond = (_per_view(part, count) for part in self.text(views))
+        cond, uncond = (expand(part, count) for part in self.text(views))
         size = self.chunk or count
         parts = (noisy.split(size), cond.split(size), uncond.split(size), split_levels(sigma, count, size))
         return torch.cat([self._guided(*batch) for batch in zip(*parts, strict=True)]).to(noisy.device)
@@ -64,16 +64,16 @@ class GuidedDenoiser:
         """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1]; no gradients."""
         return self.model.decode(latents, self.chunk).to(latents.device)
 
-    def _guided(self, noisy: Tensor, cond: Tensor, uncond: Tensor, sigma: Sigma) -> Tensor:
+    def _guided(self, noisy: Tensor, cond: Prompts, uncond: Prompts, sigma: Sigma) -> Tensor:
         if self.guidance_scale == 1:
             return self.model.predict_x0(noisy, sigma, cond)
         levels = torch.cat([sigma, sigma]) if isinstance(sigma, Tensor) else sigma
-        both = self.model.predict_x0(torch.cat([noisy, noisy]), levels, torch.cat([cond, uncond]))
+        both = self.model.predict_x0(torch.cat([noisy, noisy]), levels, cat(cond, uncond))
         x0_cond, x0_uncond = both.chunk(2)
         return guide(x0_cond, x0_uncond, self.guidance_scale)
 
 
-def fixed_text(model: DiffusionModel, prompt: str, negative_prompt: str = "") -> TextOf:
+def fixed_text(model: LatentModel, prompt: str, negative_prompt: str = "") -> TextOf:
     """The same prompt for every view, as the ``text`` of a `GuidedDenoiser`."""
     cond, uncond = model.encode_prompt([prompt, negative_prompt]).chunk(2)
     return lambda views: (cond, uncond)
@@ -82,9 +82,3 @@ def fixed_text(model: DiffusionModel, prompt: str, negative_prompt: str = "") ->
 def split_levels(sigma: Sigma, count: int, size: int) -> Sequence[Sigma]:
     """The level of each batch when so many views are split into batches of a size."""
     return sigma.split(size) if isinstance(sigma, Tensor) else [sigma] * -(-count // size)
-
-
-def _per_view(embeddings: Tensor, count: int) -> Tensor:
-    if len(embeddings) not in (1, count):
-        raise ValueError(f"{len(embeddings)} text embeddings for {count} views")
-    return embeddings.expand(count, -1, -1)

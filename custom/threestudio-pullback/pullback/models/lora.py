@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Sigma, per_view, root
+from ..denoiser import Sigma, per_view
 from ..errors import UserError
-from .diffusion import DiffusionModel
+from .protocol import LatentModel, Prompts, TrainableModel, cat
 
 
 class LowRank(nn.Module):
@@ -50,24 +50,26 @@ class LoRA(nn.Module):
     Source: Hu et al. 2021 (LoRA); the camera's embedding: Wang et al. 2023 (ProlificDreamer), threestudio.
     """
 
-    def __init__(self, model: DiffusionModel, rank: int = 4):
+    def __init__(self, model: LatentModel, rank: int = 4):
         super().__init__()
         if rank < 1:
-            raise UserError(f"rank of a LoRA must be at least 1, not {rank}.")
+            raise UserError(f"rank of a LoRA must be at least 1, not {rank}")
+        if not isinstance(model, TrainableModel):
+            raise UserError(f"a {type(model).__name__} has no attention that a LoRA could adapt; use another model")
         self.model = model  # no nn.Module, so no part of this one
-        self._linears = dict(_projections(model.unet))
+        self._linears = dict(_projections(model.network))
         if not self._linears:
-            raise UserError("The UNet has no attention whose projections could be adapted.")
+            raise UserError("The UNet has no attention whose projections could be adapted")
         # a module's name must not hold the dots of a path
         names = {path: path.replace(".", "-") for path in self._linears}
         self.layers = nn.ModuleDict({names[path]: LowRank(linear, rank) for path, linear in self._linears.items()})
         self._additions: list[tuple[nn.Module, nn.Module]] = [
             (linear, self.layers[names[path]]) for path, linear in self._linears.items()
         ]
-        time = model.unet.time_embedding
+        time = model.time_embedding
         self.camera = CameraEmbedding(time.linear_2.out_features, model.device)
 
-    def forward(self, noisy: Tensor, sigma: Sigma, text: Tensor, camera: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: Sigma, text: Prompts, camera: Tensor) -> Tensor:
         """x̂0 [V,c,h,w] of noisy = u + σε, σ a number or [V], text [V,T,D] and camera [V,4,4] (zeros: not told).
 
         With gradients with respect to this module's parameters, where they are enabled.
@@ -75,7 +77,7 @@ class LoRA(nn.Module):
         with self._attached(camera):
             return self.model.differentiable_x0(noisy, sigma, text)
 
-    def loss(self, clean: Tensor, text: Tensor, camera: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+    def loss(self, clean: Tensor, text: Prompts, camera: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """The mean square error of what the network predicts (ε, v or x0), as the model itself was trained.
 
         clean: u [V,c,h,w]. times: t [V], integers. noise: ε like clean.
@@ -83,17 +85,14 @@ class LoRA(nn.Module):
         sigma = self.model.schedule.sigmas.to(clean.device)[times]
         column = per_view(sigma, clean)
         error = self(clean + column * noise, sigma, text, camera) - clean
-        # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ
-        kind = self.model.prediction_type
-        scale = {"epsilon": 1 / column, "v_prediction": root(1 + column**2) / column, "sample": torch.ones_like(column)}
-        return (scale[kind] * error).square().mean()
+        return (self.model.output_scale(column) * error).square().mean()
 
     @contextmanager
     def _attached(self, camera: Tensor) -> Iterator[None]:
         """The changes, for as long as the context lasts."""
         told = self.camera(camera)
         hooks = [linear.register_forward_hook(partial(_add, layer)) for linear, layer in self._additions]
-        hooks.append(self.model.unet.time_embedding.register_forward_hook(lambda _, __, out: out + told.to(out)))
+        hooks.append(self.model.time_embedding.register_forward_hook(lambda _, __, out: out + told.to(out)))
         try:
             yield
         finally:
@@ -125,7 +124,7 @@ class TunedDenoiser:
 
     nfe_per_view = 1
 
-    def __init__(self, lora: LoRA, text: Callable[[Any], Tensor], camera: Callable[[Any], Tensor], lr: float = 1e-4):
+    def __init__(self, lora: LoRA, text: Callable[[Any], Prompts], camera: Callable[[Any], Tensor], lr: float = 1e-4):
         self.lora, self.text, self.camera = lora, text, camera
         self.optimizer = torch.optim.AdamW(lora.parameters(), lr=lr)
 
@@ -144,6 +143,6 @@ class TunedDenoiser:
         self.optimizer.step()
         return len(clean)
 
-    def _told(self, views: Any, count: int) -> tuple[Tensor, Tensor]:
+    def _told(self, views: Any, count: int) -> tuple[Prompts, Tensor]:
         text, camera = self.text(views), self.camera(views)
-        return text.repeat(count // len(text), 1, 1), camera.repeat(count // len(camera), 1, 1)
+        return cat(*[text] * (count // len(text))), camera.repeat(count // len(camera), 1, 1)

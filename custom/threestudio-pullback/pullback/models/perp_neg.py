@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Sigma
-from .diffusion import DiffusionModel
 from .guided import GuidedDenoiser, split_levels
+from .protocol import LatentModel, Prompts, join
 
-PerpNegText = tuple[Tensor, Tensor, Tensor, Tensor]
-"""cond, uncond [V,T,D], negatives [V,N,T,D] and their weights [V,N], below 0 to steer away."""
+PerpNegText = tuple[Prompts, Prompts, Prompts, Tensor]
+"""cond, uncond [V,...], negatives [V,N,...] and their weights [V,N], below 0 to steer away."""
 
 
 class PerpNegDenoiser(GuidedDenoiser):
@@ -26,7 +26,7 @@ class PerpNegDenoiser(GuidedDenoiser):
 
     def __init__(
         self,
-        model: DiffusionModel,
+        model: LatentModel,
         text: Callable[[Any], PerpNegText],
         guidance_scale: float,
         fit_space: str = "image",
@@ -42,15 +42,15 @@ class PerpNegDenoiser(GuidedDenoiser):
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
         cond, uncond, negatives, weights = self.perp_neg_text(views)
-        texts = torch.cat([cond[:, None], uncond[:, None], negatives.to(cond)], 1)  # [V,2+N,T,D]
+        texts = join(lambda c, u, n: torch.cat([c[:, None], u[:, None], n.to(c)], 1), cond, uncond, negatives)
         size = self.chunk or len(noisy)
         parts = (noisy.split(size), texts.split(size), weights.split(size), split_levels(sigma, len(noisy), size))
         return torch.cat([self._perp_neg(*batch) for batch in zip(*parts, strict=True)]).to(noisy.device)
 
-    def _perp_neg(self, noisy: Tensor, texts: Tensor, weights: Tensor, sigma: Sigma) -> Tensor:
-        count = texts.shape[1]
+    def _perp_neg(self, noisy: Tensor, texts: Prompts, weights: Tensor, sigma: Sigma) -> Tensor:
+        count = 2 + weights.shape[1]
         levels = sigma.repeat_interleave(count) if isinstance(sigma, Tensor) else sigma
-        x0 = self.model.predict_x0(noisy.repeat_interleave(count, 0), levels, texts.flatten(0, 1))
+        x0 = self.model.predict_x0(noisy.repeat_interleave(count, 0), levels, join(lambda t: t.flatten(0, 1), texts))
         x0 = x0.unflatten(0, (-1, count))
         toward = x0[:, 0] - x0[:, 1]
         away = perpendicular(x0[:, 2:] - x0[:, 1:2], toward[:, None])

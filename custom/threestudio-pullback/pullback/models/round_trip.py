@@ -27,7 +27,7 @@ class RoundTrip:
         if rounds < 0 or not 0 < step <= 1:
             raise UserError(
                 "The number of rounds through the autoencoder must be at least 0 and their step in (0, 1], not "
-                f"{rounds} and {step}."
+                f"{rounds} and {step}"
             )
         self.step = step
         self.denoise, self.rounds = denoise, rounds

@@ -38,8 +38,9 @@ def _held_out() -> tuple[Tensor, dict[str, Tensor]]:
 
 
 @functools.cache
-def _model(path: str) -> models.DiffusionModel:
-    return models.load(path, config_path="--model")
+def _model(path: str) -> models.LatentModel:
+    with models.config_key("--model"):
+        return models.load(path)
 
 
 def flat_samples(path: str, prompt: str, count: int) -> list[str]:

@@ -59,7 +59,7 @@ class Batch:
     denoiser of latents, fitted in the space of images; `guided` with gradients through the encoder instead.
     """
 
-    model: models.DiffusionModel
+    model: models.LatentModel
     sigmas: Tensor
     noise: Tensor
     sirens: SirenImages
@@ -80,8 +80,9 @@ def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
 
 
 @functools.cache
-def _model(path: str) -> models.DiffusionModel:
-    return models.load(path, config_path="--model")
+def _model(path: str) -> models.LatentModel:
+    with models.config_key("--model"):
+        return models.load(path)
 
 
 def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenImages:

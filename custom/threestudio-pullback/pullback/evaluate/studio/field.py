@@ -110,7 +110,7 @@ def view_words(views: Tensor) -> list[str]:
 
 
 def denoiser(
-    model: models.DiffusionModel, prompt: str, guidance: float, fit_space: str = "image"
+    model: models.LatentModel, prompt: str, guidance: float, fit_space: str = "image"
 ) -> models.GuidedDenoiser:
     """The model's denoiser for poses [V,4,4], each told "PROMPT, … view"."""
     worded = model.encode_prompt([f"{prompt}, {name} view" for name in DIRECTIONS])
@@ -166,7 +166,7 @@ def parse(text: str) -> Method:
 
 
 def make(
-    model: models.DiffusionModel, prompt: str, method: Method, generator: torch.Generator
+    model: models.LatentModel, prompt: str, method: Method, generator: torch.Generator
 ) -> tuple[StudioField, Result]:
     """One NeRF of a prompt, and what the sampler says of it."""
     fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder

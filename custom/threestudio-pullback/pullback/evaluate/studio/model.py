@@ -31,7 +31,7 @@ SHEET = [
 ]
 
 
-def reconstruction_psnr(model: models.DiffusionModel, count: int, seed: int) -> list[float]:
+def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> list[float]:
     """PSNR in dB of decode(encode(x)) for `count` exact pictures the model was not trained on."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     values = []
@@ -54,9 +54,7 @@ def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], vie
 
 
 @torch.no_grad()
-def sample_pictures(
-    model: models.DiffusionModel, prompts: list[str], scale: float, seed: int, levels: int = 30
-) -> Tensor:
+def sample_pictures(model: models.LatentModel, prompts: list[str], scale: float, seed: int, levels: int = 30) -> Tensor:
     """One picture [B,3,H,W] a prompt, by `ddim`, 32 at a time."""
     generator = torch.Generator().manual_seed(seed)
     sigmas = schedule.karras_sigmas(levels, 0.05, model.sigma_max, rho=5.0).tolist()
@@ -73,7 +71,7 @@ def sample_pictures(
 
 
 def right_share(
-    model: models.DiffusionModel, bank: naming.PictureBank, count: int, scale: float, seed: int
+    model: models.LatentModel, bank: naming.PictureBank, count: int, scale: float, seed: int
 ) -> dict[str, Any]:
     """Of `count` samples of full captions, the share named as asked for by the nearest exact picture.
 
@@ -105,7 +103,7 @@ def chi_square_p(counts: list[int]) -> float:
 
 
 def free_histogram(
-    model: models.DiffusionModel, bank: naming.PictureBank, prompt: str, free: str, count: int, seed: int
+    model: models.LatentModel, bank: naming.PictureBank, prompt: str, free: str, count: int, seed: int
 ) -> dict[str, Any]:
     """Without guidance: how often each value of the attribute a partial prompt leaves free comes up."""
     found = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
@@ -121,7 +119,8 @@ def free_histogram(
 
 def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
     """All the figures of the model card, written to out/model.json, with a sheet of samples, out/sheet.png."""
-    model = models.load(path, config_path="--model")
+    with models.config_key("--model"):
+        model = models.load(path)
     torch.manual_seed(seed)
     print("autoencoder", flush=True)
     values = sorted(reconstruction_psnr(model, 128, seed + 1))
@@ -152,7 +151,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
     return report
 
 
-def contact_sheet(model: models.DiffusionModel, objects: list[StudioObject], scale: float, seed: int) -> Tensor:
+def contact_sheet(model: models.LatentModel, objects: list[StudioObject], scale: float, seed: int) -> Tensor:
     """Four views of each object side by side, an object a row: [3, rows·H, 4·W] in [-1,1]."""
     views = [[f"{obj.caption}, {d} view" for d in ("front", "side", "back", "overhead")] for obj in objects]
     return grid([sample_pictures(model, prompts, scale, seed) for prompts in views])

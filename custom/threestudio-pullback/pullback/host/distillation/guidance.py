@@ -89,8 +89,11 @@ class Distillation:
 
     def configure(self) -> None:
         self.model = self.load("pretrained_model_name_or_path")
+        if size := self.cfg.image_size:
+            with models.config_key(config_path(self.cfg, "image_size")):
+                self.model.check_image_size(size, size)
 
-    def load(self, key: str) -> models.DiffusionModel:
+    def load(self, key: str) -> models.LatentModel:
         """The frozen model that a key of the config names."""
         info("Loading the diffusion model %s", self.cfg[key])
         return models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
@@ -198,7 +201,7 @@ class Distillation:
         return predict
 
     def denoiser(
-        self, prompt_utils: Any, scale: float | None = None, model: models.DiffusionModel | None = None
+        self, prompt_utils: Any, scale: float | None = None, model: models.LatentModel | None = None
     ) -> models.GuidedDenoiser:
         """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
 

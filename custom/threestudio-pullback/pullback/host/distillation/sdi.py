@@ -68,8 +68,9 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
         super().configure()
         self._inverting = self.model
         if self.cfg.inversion_below_zero:
-            self._inverting = copy.copy(self.model)
-            self._inverting.schedule = _EarlyStart(self.model.schedule, FIRST - self._spacing)
+            inverting: Any = copy.copy(self.model)
+            inverting.schedule = _EarlyStart(self.model.schedule, FIRST - self._spacing)
+            self._inverting = inverting
 
     @property
     def _spacing(self) -> int:
@@ -103,7 +104,7 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
 class _EarlyStart(VPSchedule):
     """A schedule whose least level has another time."""
 
-    def __init__(self, schedule: VPSchedule, time: float) -> None:
+    def __init__(self, schedule: Any, time: float) -> None:
         self.__dict__.update(vars(schedule))
         self._time = time
 

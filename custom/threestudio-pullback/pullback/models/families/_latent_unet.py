@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Sigma, VPSchedule, vp_x0
-from ..errors import UserError
-from .text import TextEncoder
+from ...denoiser import Sigma, VPSchedule, root, vp_x0
+from ..reading import ModelError
+from ..text import TextEncoder
 
 
 class DiffusionModel:
@@ -34,6 +34,14 @@ class DiffusionModel:
         self.schedule, self.prediction_type = schedule, prediction_type
         self.fingerprint = fingerprint
         """() -> 64 hex digits that change with any byte of weights or configs."""
+
+    @property
+    def network(self) -> Any:
+        return self.unet
+
+    @property
+    def time_embedding(self) -> Any:
+        return self.unet.time_embedding
 
     @property
     def device(self) -> torch.device:
@@ -75,21 +83,22 @@ class DiffusionModel:
         return self.text.embed(prompts).to(self.device, self.dtype)
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raises UserError unless both are multiples of the VAE's factor; the UNet takes any latent size."""
+        """Raises ModelError unless both are multiples of the VAE's factor; the UNet takes any latent size."""
         unit = self.vae_scale_factor
         for name, value in (("height", height), ("width", width)):
             if value < unit or value % unit:
                 below = max(unit, value // unit * unit)
                 near = dict.fromkeys((below, -(-value // unit) * unit if value > unit else unit))
-                raise UserError(
-                    f"`data.{name}` is {value}, but the model takes multiples of {unit}; set it to "
-                    f"{' or '.join(map(str, near))} (the model was trained at {self.image_size})."
+                raise ModelError(
+                    f"is {value}, but the model takes multiples of {unit}; set it to "
+                    f"{' or '.join(map(str, near))} (the model was trained at {self.image_size})",
+                    name,
                 )
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [V,3,H,W] in [-1,1] → latents [V,c,H/f,W/f]: the VAE's posterior mean × its scaling factor.
 
-        Differentiable in ``images``. Raises UserError for a size the model cannot take.
+        Differentiable in ``images``. Raises ModelError for a size the model cannot take.
         """
         self.check_image_size(images.shape[-2], images.shape[-1])
         mean = self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mean
@@ -127,6 +136,13 @@ class DiffusionModel:
         level = sigma if isinstance(sigma, Tensor) else float(sigma)
         return vp_x0(net, self.schedule, wide, level, self.prediction_type)
 
+    def output_scale(self, sigma: Any) -> Any:
+        """The change of what the network predicts per change of x̂0 at a level, a number or a tensor."""
+        # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ
+        return {"epsilon": 1 / sigma, "v_prediction": root(1 + sigma**2) / sigma, "sample": sigma / sigma}[
+            self.prediction_type
+        ]
+
     def save_memory(
         self,
         enable_attention_slicing: bool = False,
@@ -139,7 +155,7 @@ class DiffusionModel:
         """Trade speed for memory, by threestudio's names.
 
         Memory-efficient attention is PyTorch's own and always on, so its key has no further effect. Raises
-        UserError when accelerate (sequential offload) or tomesd (token merging) is missing.
+        ModelError when accelerate (sequential offload) or tomesd (token merging) is missing.
         """
         if enable_attention_slicing:
             self.unet.set_attention_slice("auto")
@@ -149,19 +165,15 @@ class DiffusionModel:
             try:
                 import tomesd  # type: ignore[import-not-found]
             except ImportError as error:
-                raise UserError(
-                    "`system.guidance.token_merging` needs the package tomesd; install it with "
-                    "`pip install tomesd` or set it to false."
-                ) from error
+                needs = "needs the package tomesd; install it with `pip install tomesd` or set it to false"
+                raise ModelError(needs, "token_merging") from error
             tomesd.apply_patch(self.unet, **(token_merging_params or {}))
         if enable_sequential_cpu_offload and self.device.type != "cpu":
             try:
                 from accelerate import cpu_offload
             except ImportError as error:
-                raise UserError(
-                    "`system.guidance.enable_sequential_cpu_offload` needs the package accelerate; install "
-                    "it with `pip install accelerate` or set it to false."
-                ) from error
+                needs = "needs the package accelerate; install it with `pip install accelerate` or set it to false"
+                raise ModelError(needs, "enable_sequential_cpu_offload") from error
             # the VAE stays: its device is the model's, and the decoder runs once a level only
             cpu_offload(self.unet, self.device)
 

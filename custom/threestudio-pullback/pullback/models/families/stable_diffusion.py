@@ -1,0 +1,90 @@
+"""Stable Diffusion 1.x and 2.x, and every model of that format: one UNet, one CLIP text encoder, a KL autoencoder."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from ...denoiser import PREDICTION_TYPES, VPSchedule
+from ...errors import UserError
+from ..reading import AGAIN, ModelError, ModelFolder
+from ..text import TextEncoder
+from . import ANY, Family, register
+from ._latent_unet import DiffusionModel
+
+NAME = "Stable Diffusion 1.x or 2.x"
+PARTS = {
+    "tokenizer": "CLIPTokenizer",
+    "text_encoder": "CLIPTextModel",
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+    "scheduler": ANY,
+}
+TEXT_CONFIG = "text_encoder/config.json"
+
+
+def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
+    """A model that predicts ε, v or x0. Raises ModelError, see `models.load`."""
+    schedule, prediction_type = _schedule(folder)
+    unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
+    vae = folder.network("vae", "diffusers.AutoencoderKL", dtype).to(device)
+    _check_fit(folder, unet.config, vae.config.latent_channels)
+    text = load_text(folder, device, dtype)
+    return DiffusionModel(unet, vae, text, schedule, prediction_type, functools.partial(folder.fingerprint, PARTS))
+
+
+def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> TextEncoder:
+    """Tokenizer and text encoder; the encoder's weights are read when first used."""
+    place = folder.path / "tokenizer"
+    has = {file.name for file in place.glob("*")}
+    if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
+        raise ModelError(f"{place} has no vocabulary (vocab.json and merges.txt); {AGAIN}")
+    with folder.reading("tokenizer"):
+        from transformers import CLIPTokenizer
+
+        tokenizer: Any = CLIPTokenizer.from_pretrained(str(folder.path), subfolder="tokenizer", local_files_only=True)
+    positions = int(folder.json(TEXT_CONFIG).get("max_position_embeddings", 77))
+
+    def load_network() -> torch.nn.Module:
+        return folder.network("text_encoder", "transformers.CLIPTextModel").to(device, dtype)
+
+    return TextEncoder(tokenizer, min(int(tokenizer.model_max_length), positions), load_network)
+
+
+def _check_fit(folder: ModelFolder, config: Any, latent: int) -> None:
+    width = folder.json(TEXT_CONFIG).get("hidden_size")
+    if not config.in_channels == config.out_channels == latent:
+        raise ModelError(
+            f"the UNet of {folder.path} takes {config.in_channels} channels and returns {config.out_channels}, while "
+            f"its VAE has {latent}, as inpainting and upscaling models do; use a text-to-image model"
+        )
+    if config.cross_attention_dim != width or config.class_embed_type or config.addition_embed_type:
+        raise ModelError(
+            f"the UNet of {folder.path} asks for another conditioning than its text encoder's {width}-wide "
+            f"embeddings; use a {NAME} model"
+        )
+
+
+def _schedule(folder: ModelFolder) -> tuple[VPSchedule, str]:
+    name = "scheduler/scheduler_config.json"
+    config, file = folder.json(name), folder.path / name
+    prediction_type = config.get("prediction_type", "epsilon")
+    if prediction_type not in PREDICTION_TYPES:
+        raise ModelError(
+            f"{file} has prediction_type {prediction_type!r}, which is not supported; use a model that predicts one "
+            f"of {', '.join(PREDICTION_TYPES)}"
+        )
+    with folder.reading(name):
+        from diffusers import DDIMScheduler
+
+        scheduler: Any = DDIMScheduler.from_config(config)
+    try:
+        # zero terminal SNR: the last level has an infinite sigma and cannot be visited
+        return VPSchedule(scheduler.alphas_cumprod[scheduler.alphas_cumprod > 0]), prediction_type
+    except UserError as error:
+        raise ModelError(f"{file} describes no noise schedule ({error}); {AGAIN}") from error
+
+
+register(Family(NAME, PARTS, load, load_text))
