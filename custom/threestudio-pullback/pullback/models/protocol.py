@@ -149,7 +149,7 @@ class LatentModel(Protocol):
 
     @property
     def save_memory(self) -> Callable[..., None]:
-        """(**options) trades speed for memory, by threestudio's names; raises ModelError, naming the option, where it cannot."""
+        """Trades speed for memory, by threestudio's names; raises ModelError, naming the option that it cannot take."""
         ...
 
 
