@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -19,8 +18,8 @@ from torch import Tensor
 
 from ..errors import UserError, check_finite
 from ..views import crops
-from . import webpage
-from .pictures import check_frames, to_image
+from . import video, webpage
+from .pictures import to_image
 
 HERE = Path(__file__).parent
 # name: azimuth and elevation in degrees; the order of the files' documentation
@@ -38,8 +37,17 @@ CROSS = [[None, "up", None, None], ["left", "front", "right", "back"], [None, "d
 def save_all(folder: Path | str, equirect: Tensor, title: str = "Panorama") -> list[Path]:
     """Every file of this module in the folder, which is made: panorama.png, .mp4 and .html, cubemap.png and cubemap/.
 
-    title: of the page. Returns the four files' paths. Raises UserError where equirect is not [3,H,2H] or a file cannot
-    be written whole, NonFiniteError where it has a NaN.
+    Args:
+        folder: of the files.
+        equirect: the panorama.
+        title: of the page.
+
+    Returns:
+        The four files' paths.
+
+    Raises:
+        UserError: equirect is not [3,H,2H], or a file cannot be written whole.
+        NonFiniteError: it has a NaN.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,28 +92,32 @@ def save_video(
 ) -> Path:
     """One turn to the right from the front, at eye level, 90° wide and 16:9; the last frame joins up with the first.
 
-    width: in pixels; by default H, which shows what the picture holds, but 320 to 1280. Raises UserError for no frames
-    or a width below 4, and where the video could not be written whole.
-    """
-    import imageio.v2 as imageio
+    Args:
+        path: of the mp4.
+        equirect: the panorama.
+        seconds: of the turn.
+        fps: frames a second.
+        width: in pixels; by default H, which shows what the picture holds, but 320 to 1280.
 
+    Raises:
+        UserError: no frames, a width below 4, or the video could not be written whole.
+    """
     width = width or min(max(_check(equirect).shape[1], 320), 1280)
     path, count = Path(path), round(seconds * fps)
     if count < 1 or width < 4:
-        raise UserError(f"A video takes one frame and 4 pixels at least, not {count} frames {width} pixels wide.")
+        raise UserError(f"A video takes one frame and 4 pixels at least, not {count} frames {width} pixels wide")
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
     fovy = math.degrees(2 * math.atan(height / width))
     views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
-    frames: Any = [np.asarray(to_image(view)) for view in views]
-    imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore[call-arg]
-    check_frames(path, count)
+    video.save_video(path, [np.asarray(to_image(view)) for view in views], fps)
     return path
 
 
 def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> Path:
     """One page that shows the panorama from its middle, turned by mouse, touch and keys; needs no network.
 
-    Raises UserError where Jinja is not installed.
+    Raises:
+        UserError: Jinja is not installed.
     """
     picture = webpage.picture(_png(equirect), "png")
     text = webpage.render(HERE, "panorama_files", "the panorama's page", {}, title=title, picture=picture)
@@ -117,7 +129,10 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
 def look(equirect: Tensor, azimuth: float, elevation: float, fovy: float, height: int, width: int) -> Tensor:
     """The crop [3,height,width] toward azimuth and elevation in degrees, fovy degrees high; see crops.look.
 
-    Looks up bilinearly, across ±180° and the poles. Raises UserError for a fovy outside (0, 180).
+    Looks up bilinearly, across ±180° and the poles.
+
+    Raises:
+        UserError: fovy is outside (0, 180).
     """
     up, round_ = _check(equirect).new_tensor([[elevation], [azimuth]])
     towards = crops.directions(crops.look(up, round_, fovy), height, width)[0]
@@ -162,5 +177,5 @@ def _png(equirect: Tensor) -> bytes:
 
 def _check(equirect: Tensor) -> Tensor:
     if equirect.ndim != 3 or equirect.shape[0] != 3 or equirect.shape[2] != 2 * equirect.shape[1]:
-        raise UserError(f"A panorama is a picture [3,H,2H], twice as wide as high, not {list(equirect.shape)}.")
+        raise UserError(f"A panorama is a picture [3,H,2H], twice as wide as high, not {list(equirect.shape)}")
     return check_finite(equirect[None], "The panorama")[0]

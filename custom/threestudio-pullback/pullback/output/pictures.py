@@ -1,4 +1,4 @@
-"""Pictures in [-1,1]: how far apart two are, as bytes and as files; and whether a video came out whole."""
+"""Pictures in [-1,1]: how far apart two are, as bytes and as files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-
-from ..errors import UserError
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -31,20 +29,3 @@ def to_image(picture: Tensor) -> Any:
 def save_png(path: Path, picture: Tensor) -> None:
     """Writes a picture [3,H,W] in [-1,1]."""
     to_image(picture).save(path)
-
-
-def check_frames(path: Path | str, count: int) -> None:
-    """UserError where the video at path holds another number of frames than `count`.
-
-    The encoder is a process of its own and says nothing when the disk is full.
-    """
-    import imageio.v2 as imageio
-
-    try:
-        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
-        with video:
-            written = video.count_frames()
-    except (OSError, RuntimeError):
-        written = 0
-    if written != count:
-        raise UserError(f"the video {path} holds {written} of {count} frames; free space on its disk and save it again")

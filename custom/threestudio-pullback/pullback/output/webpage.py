@@ -12,12 +12,20 @@ from ..errors import UserError
 
 
 def render(folder: Path, name: str, what: str, filters: Mapping[str, Callable[..., Any]], **data: Any) -> str:
-    """The text of the page made of folder/name.html, .css and .js.
+    """Returns the text of a page; its template is folder/name.html, which extends webpage.html.
 
-    The template gets `data`, `style`, `script` and `script_hash`, the script's SHA-256 for the page's content security
-    policy: it runs this script and no other, even if a text of the data should come to be read as HTML.
+    The template gets `data`, `style` (name.css), `script` (name.js) and `script_hash`, the script's SHA-256 for the
+    content security policy: the page runs this script and no other, even if a text of the data were read as HTML.
 
-    what: names the page in the UserError that is raised where Jinja is not installed. filters: for the template.
+    Args:
+        folder: of the template, the style and the script.
+        name: of these three, without the ending.
+        what: names the page in the error.
+        filters: for the template.
+        data: for the template.
+
+    Raises:
+        UserError: Jinja is not installed.
     """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,7 +34,7 @@ def render(folder: Path, name: str, what: str, filters: Mapping[str, Callable[..
         raise UserError(f"{what} needs Jinja: pip install jinja2") from None
     style, script = (Markup((folder / f"{name}.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader([folder, Path(__file__).parent]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= filters

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ...errors import UserError
-from ...output.pictures import check_frames
+from ...output import arrays
+from ...output.video import save_video
 
 _RGB = {"data_format": "HWC", "data_range": (0, 1)}
 _GRAYSCALE = {"data_range": None, "cmap": "jet"}
@@ -57,30 +58,10 @@ class SaverMixin:
     # ---- pictures
 
     def get_rgb_image_(self, img: Any, data_format: str, data_range: tuple[float, float]) -> np.ndarray:
-        """[H,W,C] or [C,H,W] to uint8 [H,W,3]; more than three channels become tiles side by side."""
-        img = self.convert_data(img)
-        if data_format == "CHW":
-            img = img.transpose(1, 2, 0)
-        elif data_format != "HWC":
-            raise ValueError(f"data_format is 'HWC' or 'CHW', not {data_format!r}")
-        if img.dtype != np.uint8:
-            img = _to_bytes(img, data_range)
-        img = np.pad(img, ((0, 0), (0, 0), (0, -img.shape[-1] % 3)))
-        return np.concatenate([img[..., i : i + 3] for i in range(0, img.shape[-1], 3)], axis=1)
+        return arrays.rgb(self.convert_data(img), data_format, data_range)
 
     def get_grayscale_image_(self, img: Any, data_range: tuple[float, float] | None, cmap: str | None) -> np.ndarray:
-        """[H,W] to uint8 [H,W,3]; `data_range` None spans the values, `cmap` is "jet" or None for grey."""
-        img = self.convert_data(img)
-        if data_range is None:
-            data_range = (img.min(), img.max())
-        grey = np.repeat(_to_bytes(img, data_range)[..., None], 3, axis=2)
-        if cmap is None:
-            return grey
-        if cmap != "jet":
-            raise ValueError(f"cmap is 'jet' or None, not {cmap!r}")
-        # red, green and blue are the same trapezium, centred at 3/4, 1/2 and 1/4
-        height = 1.5 - np.abs(4.0 * grey / 255.0 - np.array([3.0, 2.0, 1.0]))
-        return _to_bytes(height, (0, 1))
+        return arrays.grayscale(self.convert_data(img), data_range, cmap)
 
     def get_image_grid_(self, imgs: list[Any], align: Any) -> np.ndarray:
         """One row of pictures, or a list of rows, as uint8 [H,W,3]; see `save_image_grid`."""
@@ -94,7 +75,7 @@ class SaverMixin:
             size = (pick(c.shape[0] for c in cells), pick(c.shape[1] for c in cells))
         else:
             size = (align, align) if isinstance(align, int) else tuple(align)
-        return np.concatenate([_resize(c, size) for c in cells], axis=1)
+        return np.concatenate([arrays.resize(c, size) for c in cells], axis=1)
 
     def _cell(self, cell: dict[str, Any]) -> np.ndarray:
         kwargs = cell.get("kwargs", {})
@@ -181,22 +162,16 @@ class SaverMixin:
         Raises:
             UserError: no picture matches, or the video could not be written whole.
         """
-        import imageio.v2 as imageio
-
         if save_format not in ("mp4", "gif"):
             raise ValueError(f"save_format is 'mp4' or 'gif', not {save_format!r}")
+        import imageio.v2 as imageio
+
         path = self.get_save_path(filename if filename.endswith(save_format) else f"{filename}.{save_format}")
         folder = os.path.join(self.get_save_dir(), img_dir)
         found = [(int(m.group(1)), f) for f in os.listdir(folder) if (m := re.search(matcher, f))]
         if not found:
             raise UserError(f"there are no pictures in {folder} to make a video of")
-        frames = [imageio.imread(os.path.join(folder, f)) for _, f in sorted(found)]
-        if save_format == "gif":
-            imageio.mimsave(path, frames, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
-        else:
-            # players want even sizes; the default, multiples of 16, would resize most pictures
-            imageio.mimsave(path, frames, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore
-            check_frames(path, len(frames))
+        save_video(path, [imageio.imread(os.path.join(folder, f)) for _, f in sorted(found)], fps)
         return path
 
     # ---- the rest
@@ -207,14 +182,8 @@ class SaverMixin:
         Args:
             v_pos: [N,3] vertices. t_pos_idx: [M,3] indices. v_rgb: [N,3] colours in [0,1], or None.
         """
-        import trimesh
-
         path = self.get_save_path(filename)
-        colours = None if v_rgb is None else _to_bytes(self.convert_data(v_rgb), (0, 1))
-        mesh = trimesh.Trimesh(
-            self.convert_data(v_pos), self.convert_data(t_pos_idx), vertex_colors=colours, process=False
-        )
-        mesh.export(path)
+        arrays.save_mesh(path, *(self.convert_data(part) for part in (v_pos, t_pos_idx, v_rgb)))
         return path
 
     def save_data(self, filename: str, data: Any) -> str:
@@ -241,18 +210,3 @@ class SaverMixin:
         with open(path, "w") as f:
             json.dump(payload, f)
         return path
-
-
-def _to_bytes(values: np.ndarray, data_range: tuple[float, float]) -> np.ndarray:
-    low, high = (float(v) for v in data_range)
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    return ((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
-
-
-def _resize(img: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    if img.shape[:2] == size:
-        return img
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(img).resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -13,8 +13,8 @@ MOST_POINTS = 40
 
 
 def curves(data: dict[str, Any]) -> dict[str, dict[str, dict[str, list[list[float]]]]]:
-    """axis -> measure -> method -> points [x, mean, low, high, runs]; measures without points are left out."""
-    found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
+    """Returns axis -> measure -> method -> points [x, mean, low, high, runs]; measures without points are left out."""
+    result: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
     for axis in AXES:
         for measure in data["measures"]:
             for method in data["methods"]:
@@ -23,15 +23,20 @@ def curves(data: dict[str, Any]) -> dict[str, dict[str, dict[str, list[list[floa
                 if lines:
                     bounds = (0.0, 1.0) if measure["unit"] == "share" else (-math.inf, math.inf)
                     points = mean_line(lines, *bounds)
-                    found.setdefault(axis, {}).setdefault(measure["name"], {})[method["name"]] = points
-    return found
+                    result.setdefault(axis, {}).setdefault(measure["name"], {})[method["name"]] = points
+    return result
 
 
 def mean_line(lines: list[np.ndarray], least: float = -math.inf, most: float = math.inf) -> list[list[float]]:
-    """Points [x, mean, low, high, runs] of lines [N,2] of x (ascending) and value, interpolated linearly.
+    """Averages lines, interpolated linearly, at those of their x that at least half of them reach.
 
-    At those x of the lines that at least half of the lines reach, thinned to MOST_POINTS. The interval is Student's t
-    over the lines, taken as independent, cut to least … most; of one line it is the mean itself.
+    Args:
+        lines: each [N,2] of x (ascending) and value.
+        least, most: the interval is cut to these.
+
+    Returns:
+        Points [x, mean, low, high, lines], at most MOST_POINTS. The interval is Student's t at 95 %, the lines taken
+        as independent; of one line it is the mean itself.
     """
     at = np.unique(np.concatenate([line[:, 0] for line in lines]))
     values = np.array([np.interp(at, *line.T, left=np.nan, right=np.nan) for line in lines])

@@ -21,10 +21,10 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The comparison in folder/compare.json.
+    """Reads the comparison in folder/compare.json; what may be left out is filled in, see `check`.
 
-    Where something that may be left out is (curve, turntable, reason), it is there afterwards: [] or None.
-    UserError: the file is missing, no JSON, or not of the format; says what is wrong and where.
+    Raises:
+        UserError: the file is missing, no JSON, or not of the format; says what is wrong and where.
     """
     file = folder / FILE
     if not file.is_file():
@@ -41,7 +41,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write_tables(data: dict[str, Any], folder: Path) -> None:
-    """folder/runs.csv, a line a run, and folder/summary.csv, a line a method and measure."""
+    """Writes folder/runs.csv, a line a run, and folder/summary.csv, a line a method and measure."""
     names = [measure["name"] for measure in data["measures"]]
     lines = [["method", "prompt", "seed", "status", "reason", *names]]
     for run in data["runs"]:
@@ -51,13 +51,13 @@ def write_tables(data: dict[str, Any], folder: Path) -> None:
     measures = {measure["name"]: measure for measure in data["measures"]}
     lines = [["method", "measure", "group", "unit", "better", "mean", "low", "high", "count"]]
     for row in data["summary"]:
-        told = [measures[row["measure"]][key] for key in ("group", "unit", "better")]
-        lines.append([row["method"], row["measure"], *told, *(row[key] for key in ("mean", "low", "high", "count"))])
+        about = [measures[row["measure"]][key] for key in ("group", "unit", "better")]
+        lines.append([row["method"], row["measure"], *about, *(row[key] for key in ("mean", "low", "high", "count"))])
     _write_csv(folder / "summary.csv", lines)
 
 
 def spreadsheet_text(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a ' in front, as do those that begin so already."""
+    """Puts a ' before a text that a spreadsheet would run as a formula, and before one that begins with ' and such."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 

@@ -16,9 +16,12 @@ TITLE = 14
 
 
 def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]]) -> None:
-    """Terms, and a line per measure with every method's mean and 95 % interval; the best is bold.
+    """Writes the terms, and a line per measure with every method's mean and 95 % interval; the best is bold.
 
-    columns: of `page_table.table`.
+    Args:
+        file: the Markdown file.
+        data: the comparison.
+        columns: from `table.table`.
     """
     terms = data["terms"]
     lines = [
@@ -39,8 +42,10 @@ def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]])
 
 
 def write_sheet(file: Path, data: dict[str, Any]) -> None:
-    """PNG with a row per prompt and a column per method, in it the first picture of every seed; a run that diverged or
-    failed has a red frame."""
+    """Writes a PNG with a row per prompt and a column per method, in it the first picture of every seed's turntable.
+
+    A run that diverged or failed has a red frame.
+    """
     from PIL import Image, ImageDraw
 
     wide = len(data["seeds"]) * CELL + GAP

@@ -20,9 +20,13 @@ RUN = ("method", "prompt", "seed", "status", "reason", "measures", "frames", "co
 
 
 def build(folder: Path) -> Path:
-    """folder/report.html and extracts (CSV, table.md, sheet.png) from compare.json and its turntables; the page's path.
+    """Makes report.html, CSV files, table.md and sheet.png from a folder's compare.json and turntables.
 
-    UserError where compare.json or a turntable is not what the format says, or Jinja is not there.
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UserError: compare.json or a turntable is not what the format says, or Jinja is not installed.
     """
     from .curves import curves
 
@@ -58,7 +62,7 @@ def build(folder: Path) -> Path:
 
 
 def lead(data: dict[str, Any]) -> str:
-    """What was compared, in a sentence of plain words."""
+    """Says what was compared, in one plain sentence."""
     given = re.fullmatch(r"(\w+)=([\d.]+)", data["terms"]["budget"])
     plain = f"{given[2]} {BUDGETS[given[1]]}" if given and given[1] in BUDGETS else data["terms"]["budget"]
     methods, prompts, seeds = (len(data[key]) for key in ("methods", "prompts", "seeds"))
@@ -69,15 +73,15 @@ def lead(data: dict[str, Any]) -> str:
 
 
 def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For the first measure of each group that tells better from worse: the best method, and the next."""
-    titles, found = {method["name"]: method["title"] for method in data["methods"]}, {}
+    """Returns the best method and the next, by the first measure of each group that tells methods apart."""
+    titles, cards = {method["name"]: method["title"] for method in data["methods"]}, {}
     for column in columns:
-        told_apart = len({cell["mean"] for cell in column["cells"].values()}) > 1
-        if column["group"] in found or not column["better"] or not told_apart:
+        differ = len({cell["mean"] for cell in column["cells"].values()}) > 1
+        if column["group"] in cards or not column["better"] or not differ:
             continue
         sign = -1 if column["better"] == "higher" else 1
         first, second, *_ = sorted(column["cells"].items(), key=lambda cell: sign * cell[1]["mean"])
-        found[column["group"]] = {
+        cards[column["group"]] = {
             "group": TITLES[column["group"]],
             "column": column,
             "best": first[1],
@@ -86,7 +90,7 @@ def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str
             "next_title": titles[second[0]],
             "apart": None if not (first[1]["sure"] and second[1]["sure"]) else not overlap(first[1], second[1]),
         }
-    return list(found.values())
+    return list(cards.values())
 
 
 def _picture(folder: Path, name: str | None) -> str | None:

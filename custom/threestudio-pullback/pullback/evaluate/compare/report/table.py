@@ -24,7 +24,7 @@ THIN = "\u202f"  # a narrow space that no line breaks at
 
 
 def table(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The columns in the order of TITLES: each measure with `cells`, method -> what is shown; see `_cells`."""
+    """Returns the columns in the order of TITLES: each measure with `cells`, method -> what is shown; see `_cells`."""
     rows: dict[str, dict[str, dict[str, float]]] = {measure["name"]: {} for measure in data["measures"]}
     for row in data["summary"]:
         rows[row["measure"]][row["method"]] = row
@@ -34,7 +34,7 @@ def table(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927); count ≥ 1."""
+    """Returns the 95 % interval of a proportion (Wilson 1927); count ≥ 1."""
     z = 1.959964
     middle = (hits + z * z / 2) / (count + z * z)
     half = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)
@@ -42,7 +42,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def compact(value: float, unit: str = "") -> str:
-    """Three significant digits with the unit; a share in per cent."""
+    """Writes three significant digits with the unit; a share in per cent."""
     if unit == "share":
         percent = 100 * value
         return f"{f'{percent:.0f}' if abs(percent) >= 9.95 or percent == 0 else f'{percent:.2g}'}{THIN}%"
