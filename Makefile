@@ -1,5 +1,5 @@
 # `make demo` samples a NeRF from a text prompt; `make test` runs the tests. Both set up .venv first.
-.PHONY: demo test test-slow test-threestudio check setup
+.PHONY: demo test test-slow test-threestudio coverage check docs setup
 .DEFAULT_GOAL := demo
 
 PROMPT ?= a cube with a red front and a blue back
@@ -13,6 +13,9 @@ demo: setup
 
 test: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2  # two workers, a thread each
+
+coverage: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-report=html --cov-report=term:skip-covered
 
 test-slow: setup
 	@.venv/bin/python -m pytest -m slow
@@ -41,3 +44,7 @@ check: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/pyright
+
+docs: setup
+	@.venv/bin/mkdocs build --strict --quiet
+	@echo "The documentation is site/index.html"

@@ -34,7 +34,7 @@ SUFFIXES = (".md", ".py", ".sh", ".toml", ".txt", ".yaml")
 
 def documents() -> list[Path]:
     beside = [ROOT / folder / "README.md" for folder in ("benchmarks", "experiments")]
-    return [README, *beside, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [README, ROOT / "CONTRIBUTING.md", *beside, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def lines_of_code(markdown: str) -> Iterator[str]:
@@ -204,10 +204,14 @@ def test_a_config_begins_with_a_command_that_runs_it(path: Path):
     assert shown and all(f"configs/{path.name}" in command for command in shown)
 
 
-@pytest.mark.parametrize("path", [README, *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda p: p.name)
+PROSE = [README, ROOT / "docs" / "running.md", *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.name)
 def test_config_keys_in_prose_are_known(path: Path):
-    prose = "\n".join(line for line in path.read_text().splitlines() if path == README or line.startswith("#"))
-    assert keys_in(prose) and unknown_keys(prose, DEMO if path == README else str(path)) == []
+    page = path.suffix == ".md"
+    prose = "\n".join(line for line in path.read_text().splitlines() if page or line.startswith("#"))
+    assert keys_in(prose) and unknown_keys(prose, DEMO if page else str(path)) == []
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]):

@@ -113,8 +113,7 @@ def test_the_demo_runs_in_an_empty_folder_and_the_commands_it_leaves_run(wheel: 
     run("bash", "-c", test, cwd=empty)
 
     config = ["--config", "configs/pullback-nerf-tiny.yaml", "--train", "system.prompt_processor.prompt=a red cube"]
-    model = f"system.prompt_processor.pretrained_model_name_or_path={resources.TINY_MODEL}"
-    run(programs / "pullback", "launch", *config, model, *SMALL, "tag=again", "use_timestamp=false", cwd=empty)
+    run(programs / "pullback", "launch", *config, *SMALL, "tag=again", "use_timestamp=false", cwd=empty)
     again = empty / "outputs" / "pullback-nerf-tiny" / "again"
     assert (again / "configs" / "raw.yaml").read_bytes() == resources.TINY_CONFIG.read_bytes()
 

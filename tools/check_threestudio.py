@@ -56,7 +56,7 @@ PACKAGES = (
     Package("imageio", ("imageio",), ">=2.28"),
     Package("imageio_ffmpeg", ("imageio-ffmpeg",), ">=0.4"),
     Package("jaxtyping", ("jaxtyping",)),
-    Package("matplotlib", ("matplotlib",)),
+    Package("matplotlib", ("matplotlib",), ">=3.8"),
     Package("requests", ("requests",)),
     Package("scipy", ("scipy",), ">=1.10"),
     Package("tensorboard", ("tensorboard",), ">=2.11"),

@@ -85,7 +85,8 @@ def histograms(
     Args:
         file: the PNG.
         shares: label -> shares found [K] and wanted [K]. All rows have one scale.
-        width, height: of a row's bars, in pixels.
+        width: of a row's bars, in pixels.
+        height: of a row's bars, in pixels.
         icons: what the modes look like [K,3,H,W] in [-1,1], drawn below the bars.
         blended: label -> the part of the share found that are blends [K], drawn in red.
     """

@@ -86,7 +86,7 @@ class GaussWorld:
         return batch
 
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """Mean [n] and covariance [n][n] of the samples in one diffrep, and their errors (see `errors`)."""
+        """Mean [n] and covariance [n, n] of the samples in one diffrep, and their errors (see `errors`)."""
         theta = diffrep.theta.detach()
         mean, cov = theta.mean(0), torch.cov(theta.T).reshape(theta.shape[1], -1)
         return {"mean": mean.tolist(), "cov": cov.tolist(), **self.errors(mean, cov)}

@@ -23,7 +23,8 @@ def C(value: Any, epoch: int, global_step: int, interpolation: str = "linear") -
     Args:
         value: a number, or [start, v0, v1, end] (start may be left out: 0), or
             [start, v0, v1, s1, v2, s2, …] in several pieces. An integer end counts steps, a float end epochs.
-        epoch, global_step: the present time.
+        epoch: the present epoch.
+        global_step: the present step.
         interpolation: "linear" or "exp" (linear in the logarithm).
     """
     if isinstance(value, (int, float)):

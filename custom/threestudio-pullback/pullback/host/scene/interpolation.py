@@ -111,7 +111,8 @@ def corner_weights(low: list[Tensor], high: list[Tensor]) -> Tensor:
     """Products over all choices of one entry per axis, the first axis changing fastest.
 
     Args:
-        low, high: per axis [N], the weights of the lower and the upper neighbour.
+        low: per axis [N], the weights of the lower neighbour.
+        high: per axis [N], the weights of the upper neighbour.
 
     Returns:
         [N, 2^D] for D axes.

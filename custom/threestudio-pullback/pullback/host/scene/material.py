@@ -121,7 +121,9 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
 
         Args:
             features: [N, ≥3], the first three make the albedo.
-            positions, shading_normal, light_positions: [N, 3], world units.
+            positions: [N, 3], world units.
+            shading_normal: [N, 3], unit vectors.
+            light_positions: [N, 3], world units.
             ambient_ratio: ambient light of this strength and point light of 1 minus it, instead of the
                 config's.
             shading: "albedo", "textureless" or "diffuse", instead of what training or evaluation chooses.

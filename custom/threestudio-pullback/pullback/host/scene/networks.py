@@ -104,7 +104,8 @@ def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], pa
     """The network a config block describes.
 
     Args:
-        n_input_dims, n_output_dims: [N, n_input_dims] → [N, n_output_dims].
+        n_input_dims: its input is [N, n_input_dims].
+        n_output_dims: its output is [N, n_output_dims].
         config: otype (VanillaMLP; FullyFusedMLP and CutlassMLP are the same function), n_neurons,
             n_hidden_layers, activation, output_activation.
         path: where the block is, for errors.

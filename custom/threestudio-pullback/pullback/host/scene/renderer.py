@@ -105,8 +105,8 @@ class NeRFVolumeRenderer(Renderer):
         """Renders rays.
 
         Args:
-            rays_o, rays_d: [B, H, W, 3] origins and unit directions, world units; any B, H, W, so that N
-                single rays are [1, 1, N, 3].
+            rays_o: [B, H, W, 3] origins, world units; any B, H, W, so that N single rays are [1, 1, N, 3].
+            rays_d: unit directions, of the same shape.
             light_positions: [B, 3] or [1, 3], one per image, or anything that broadcasts to [B, H, W, 3].
             bg_color: colours behind instead of the background's, [B, C] or [B, H, W, C].
             kwargs: passed on to the material.

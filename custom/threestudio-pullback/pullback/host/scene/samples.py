@@ -12,9 +12,11 @@ def ray_box(origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far:
     """Where rays enter and leave a box, in units of the direction's length.
 
     Args:
-        origins, directions: [R, 3].
+        origins: [R, 3].
+        directions: [R, 3].
         bbox: [2, 3], lower and upper corner.
-        near, far: the part of a ray that counts.
+        near: where the part of a ray that counts begins.
+        far: where it ends.
 
     Returns:
         Entry and exit [R]; a ray that misses the box has its exit at or before its entry.
