@@ -93,11 +93,11 @@ def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
         keep_freed_memory()
     import torch
     from pullback.adapters.rendered_field import RenderedField
-    from pullback.host import config, launch, registry
+    from pullback.host import config, parts, registry
     from pullback.host.data.cameras import RandomCameras
     from pullback.host.training.systems import parse_optimizer
 
-    launch.load_parts()
+    parts.load_parts()
     torch.manual_seed(0)
     prompt = ["system.prompt_processor.prompt=a red cube"]
     cfg = config.load_config(str(GEOMETRY_FROM["volume-grid"]), cli_args=prompt)

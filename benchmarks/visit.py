@@ -62,7 +62,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     import torch
     from pullback.adapters.rendered_field import RenderedField
     from pullback.fitting.solvers import Fit
-    from pullback.host import config, launch, registry
+    from pullback.host import config, parts, registry
     from pullback.host.data.cameras import RandomCameras
     from pullback.host.training.systems import parse_optimizer
 
@@ -71,7 +71,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
         f"system.prompt_processor.pretrained_model_name_or_path={model}",
         f"system.guidance.fit_space={space}", f"system.guidance.fit_steps={fit_steps}",
     ]  # fmt: skip
-    launch.load_parts()
+    parts.load_parts()
     cfg = config.load_config(str(CONFIG), cli_args=overrides)
     torch.manual_seed(0)
     system: Any = registry.find(cfg.system_type)(cfg.system)

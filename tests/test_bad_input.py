@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from pullback.adapters.systems.sampling import PullbackSystem
-from pullback.host import launch
+from pullback.host import explain, launch, quiet
 from test_system import arguments, checkpoint, folder, same
 from tiny_pipeline import build
 
@@ -212,7 +212,7 @@ def test_a_writer_thread_on_a_full_disk_is_quiet_but_other_faults_are_not(capsys
     before = threading.excepthook
     threading.excepthook = threading.__excepthook__
     try:
-        with launch.quiet_threads():
+        with quiet.quiet_threads():
             assert fail(OSError(28, "No space left on device")) == ""
             assert "KeyError" in fail(KeyError("x"))
         assert threading.excepthook is threading.__excepthook__
@@ -221,7 +221,7 @@ def test_a_writer_thread_on_a_full_disk_is_quiet_but_other_faults_are_not(capsys
 
 
 def test_a_full_disk_names_the_file_that_was_written() -> None:
-    told = launch.explain(OSError(28, "No space left on device", "source.yaml", None, "target.yaml"))
+    told = explain.explain(OSError(28, "No space left on device", "source.yaml", None, "target.yaml"))
     assert told is not None and "cannot write target.yaml" in told[0] and told[1] == 2
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from pullback.host import launch
+from pullback.host import parts
 from pullback.host.config import ExperimentConfig, check_parts, load_config
 from pullback.host.registry import find
+from pullback.host.run import Run
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PROMPT = ["system.prompt_processor.prompt=a red cube"]
@@ -22,8 +23,8 @@ def written(name: str) -> dict[str, Any]:
 
 @every_config
 def test_every_key_is_known(path: Path):
-    launch.load_parts()
-    run = launch.Run([])
+    parts.load_parts()
+    run = Run([])
     cfg = run.cfg = load_config(str(path), cli_args=PROMPT)
     blocks = check_parts(ExperimentConfig, cfg)
     run._check_keywords()
@@ -35,7 +36,7 @@ def test_every_key_is_known(path: Path):
 
 @every_config
 def test_the_optimizer_names_parameters_there_are_and_leaves_none_out(path: Path):
-    launch.load_parts()
+    parts.load_parts()
     cfg = load_config(str(path), cli_args=PROMPT)
     system = find(cfg.system_type)(cfg.system)
     groups = system.configure_optimizers()["optimizer"].param_groups

@@ -14,7 +14,7 @@ from pullback.adapters.data import images as image_data
 from pullback.adapters.flat import names as image
 from pullback.adapters.flat import renderer as flat
 from pullback.errors import UserError
-from pullback.host import launch
+from pullback.host import launch, parts
 from pullback.host.data import cameras
 from pullback.host.registry import find
 from tiny_pipeline import build
@@ -28,7 +28,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 
 
 def renderer(geometry: Any, **options: Any) -> Any:
-    launch.load_parts()
+    parts.load_parts()
     background = find("solid-color-background")({"color": [0.1, 0.2, 0.3]})
     return find("pullback-flat-renderer")(options, geometry=geometry, material=None, background=background)
 
@@ -58,7 +58,7 @@ def test_the_camera_sees_the_square_as_the_rays_do():
 
 
 def test_the_datamodule_gives_one_view_to_train_and_its_pictures_with_an_index():
-    launch.load_parts()
+    parts.load_parts()
     data = find("pullback-image-datamodule")({"height": 4, "width": 6, "eval_height": 8, "eval_width": 10})
     data.setup()
     first, second = (batch for _, batch in zip(range(2), data.train_dataloader(), strict=False))
@@ -113,7 +113,7 @@ def test_config_and_checkpoint_follow_the_representation(monkeypatch: pytest.Mon
         def render_at(self, coordinates: torch.Tensor) -> torch.Tensor:
             return (coordinates[..., :1] * self.pitches).sin() @ self.heights
 
-    launch.load_parts()
+    parts.load_parts()
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     register_flat("my-waves", Waves, pitch=3.0)
     with pytest.raises(UserError, match="count"):
@@ -127,7 +127,7 @@ def test_config_and_checkpoint_follow_the_representation(monkeypatch: pytest.Mon
 
 
 def test_a_volume_is_refused_by_name():
-    launch.load_parts()
+    parts.load_parts()
     with pytest.raises(UserError, match="pullback-siren-image"):
         renderer(find("volume-grid")({"grid_size": [4, 4, 4]}))
     with pytest.raises(ValueError, match="eval_chunk_size"):
@@ -172,7 +172,7 @@ def test_the_two_configs_differ_in_values_not_in_structure():
 
 
 def test_the_rounds_are_checked_and_reach_the_denoiser(model: Path, tmp_path: Path, capsys):
-    launch.load_parts()
+    parts.load_parts()
     guidance = find("pullback-image-guidance")
     with pytest.raises(ValueError, match="decode_rounds"):
         guidance.Config(decode_rounds=-1)

@@ -13,7 +13,7 @@ from typing import Any
 import host_toy
 import pytest
 import torch
-from pullback.host import launch
+from pullback.host import launch, run
 
 
 def refused(capsys: Any, *args: str) -> str:
@@ -103,7 +103,7 @@ def test_output_folder_that_cannot_be_made(config: str, capsys: Any, tmp_path: P
 def test_files_that_are_no_checkpoint(config: str, capsys: Any, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
     torch.save({"weights": torch.ones(1)}, tmp_path / "other.ckpt")
-    torch.save({"code": launch.Run}, tmp_path / "pickle.ckpt")
+    torch.save({"code": run.Run}, tmp_path / "pickle.ckpt")
     for name in ("text", "other", "pickle"):
         path = f"{tmp_path}/{name}.ckpt"
         sentence = refused(capsys, "--config", config, "--train", "system.prompt=x", f"resume={path}")

@@ -23,7 +23,7 @@ from pullback.host.config import (
     load_config,
     parse_structured,
 )
-from pullback.host.launch import load_parts
+from pullback.host.parts import load_parts
 from pullback.host.registry import is_registered
 from pullback.seeding import derive_seed
 

@@ -11,7 +11,7 @@ import yaml
 from checkpoints import same
 from PIL import Image
 from pullback.adapters.data import panoramas as panorama_data
-from pullback.host import launch
+from pullback.host import launch, parts
 from pullback.host.data import cameras
 from pullback.host.registry import find
 from pullback.views import crops
@@ -88,7 +88,7 @@ def test_impossible_values_are_refused_by_their_key(options: dict[str, Any]):
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_the_renderer_shows_what_the_representation_renders(name: str):
-    launch.load_parts()
+    parts.load_parts()
     torch.manual_seed(0)
     geometry = find(name)(GEOMETRIES[name])
     for p in geometry.parameters():

@@ -14,9 +14,10 @@ import pytest
 from omegaconf import OmegaConf
 from pullback import cli
 from pullback.errors import UserError
-from pullback.host import launch
+from pullback.host import arguments, parts
 from pullback.host.config import ExperimentConfig, check_parts, load_config
 from pullback.host.registry import find
+from pullback.host.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -86,7 +87,7 @@ def keys_in(text: str) -> list[str]:
 
 
 def unknown_keys(text: str, config: str = DEMO) -> list[str]:
-    launch.load_parts()
+    parts.load_parts()
     cfg = load_config(config, cli_args=[PROMPT], n_gpus=1)
     filled = check_parts(ExperimentConfig, cfg)
     keys = [key for key in keys_in(text) if key != DROPIN_KEY]
@@ -113,7 +114,7 @@ def fault_of_launch(argv: list[str]) -> None:
     """The checks of a run up to the point where it would make folders and load models."""
     if "--threestudio" in argv:
         argv = [word for i, word in enumerate(argv) if "--threestudio" not in argv[max(0, i - 1) : i + 1]]
-    args, overrides = launch.parse_args(argv)
+    args, overrides = arguments.parse_args(argv)
     config = args.config
     if Path(config).stem in THREESTUDIOS:
         keys = [key for key, _, _ in (o.partition("=") for o in overrides) if key != DROPIN_KEY]
@@ -123,8 +124,8 @@ def fault_of_launch(argv: list[str]) -> None:
         return
     if config.startswith(RUN_FOLDERS):
         config, overrides = DEMO, [PROMPT, *overrides]
-    launch.load_parts()
-    run = launch.Run(argv)
+    parts.load_parts()
+    run = Run(argv)
     cfg = run.cfg = load_config(config, cli_args=overrides, n_gpus=1)
     for part in ("data", "system"):
         find(cfg[f"{part}_type"], f"{part}_type")

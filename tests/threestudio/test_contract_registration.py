@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import EXTENSION, Run, Threestudio
 from pullback.host import only_threestudio
-from pullback.host.launch import load_parts
+from pullback.host.parts import load_parts
 from pullback.host.registry import is_registered
 
 # as threestudio's launch.py: the folder's __init__.py, under the folder's name

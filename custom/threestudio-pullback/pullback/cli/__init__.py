@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..host.arguments import Parser
 from ..version import __version__
-from .arguments import Parser
 from .compare import add_compare
 from .demo import add_demo
 from .evaluate import add_evaluate

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
-
-from ..errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..host.arguments import add_import
 from ..resources import TINY_CONFIG
 from .arguments import parse_seeds
 
@@ -31,6 +32,7 @@ def add_compare(commands: Any) -> None:
     compare.add_argument("--dry-run", action="store_true", help="print what it would cost, and end")
     compare.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
     compare.add_argument("--out", type=Path, default=Path("outputs/compare"))
+    add_import(compare)
     compare.add_argument("overrides", nargs="*", help="config overrides for every run, key=value")
     compare.set_defaults(run=run_compare)
     report = commands.add_parser("report", help="make the page of a comparison again from its data")
@@ -46,6 +48,8 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, not {args.workers}")
     if args.world is not None:
+        if args.imports:
+            raise UserError("--import has no use with --world, whose parts are given; leave one of them out")
         names = args.methods.split(",") if args.methods else exact.usual()
         page = exact.compare(
             args.world, names, args.seeds, args.out, args.budget, args.workers, args.overrides, command

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..host.arguments import add_import
 from ..resources import TINY_CONFIG, TINY_MODEL
 
 
@@ -17,6 +18,7 @@ def add_demo(commands: Any) -> None:
     demo.add_argument("--prompt", default="a cube with a red front and a blue back")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--out", type=Path, default=Path("outputs"))
+    add_import(demo)
     demo.add_argument("overrides", nargs="*", help="config overrides, key=value")
     demo.set_defaults(run=run_demo)
 
@@ -29,15 +31,16 @@ def run_demo(args: argparse.Namespace) -> int:
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
     common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]
+    options = [word for name in args.imports for word in ("--import", name)]
     start = time.time()
-    status = launch(["--config", str(TINY_CONFIG), "--train", *common])
+    status = launch(["--config", str(TINY_CONFIG), *options, "--train", *common])
     if status:
         return status
     folder = args.out / "demo" / tag
     checkpoint = folder / "ckpts" / "last.ckpt"
     parsed = str(folder / "configs" / "parsed.yaml")
     export = ["--export", f"resume={checkpoint}", "use_timestamp=false", "system.exporter.fmt=glb"]
-    status = launch(["--config", parsed, *export])
+    status = launch(["--config", parsed, *options, *export])
     if status:
         return status
     print(f"\n{args.prompt!r}, made in {time.time() - start:.0f} s. Look at:")

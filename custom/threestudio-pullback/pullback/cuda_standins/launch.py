@@ -14,13 +14,15 @@ import warnings
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..host.arguments import add_import
+from ..host.parts import load_own
 
 EXTENSION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 _REQUIREMENTS = "pip install -r requirements/threestudio-today.txt"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs DIR/launch.py with the arguments other than --threestudio DIR, with stand-ins for what needs CUDA.
+    """Runs DIR/launch.py with the arguments other than --threestudio and --import, with stand-ins for what needs CUDA.
 
     Relative paths are threestudio's, that is, relative to DIR; of --config and resume=, one that exists relative to
     the caller's working directory is taken as that.
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--threestudio", required=True)
+    add_import(parser)
     own, rest = parser.parse_known_args(argv)
     try:
         root = check(own.threestudio)
@@ -38,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--verbose" not in rest:
             _quieten()
         rest = absolute(rest)
+        if own.imports:
+            sys.path.append(os.getcwd())  # they may lie there
         os.chdir(root)
         sys.path.insert(0, root)
         said = _install()
@@ -46,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threestudio.info(f"threestudio {threestudio.__version__} of {root}, on the CPU")
         for line in said:
             threestudio.info(f"stand-in for {line}")
+        load_own(own.imports)
         script = os.path.join(root, "launch.py")  # a relative path would not do for child processes
         sys.argv = [script, *rest]
         runpy.run_path(script, run_name="__main__")

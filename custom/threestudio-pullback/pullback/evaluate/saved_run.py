@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +18,14 @@ class SavedRun:
     """The scene of a run's folder: geometry, material, background, renderer, built by the bundled host.
 
     distance: of the cameras from the origin; fovy_deg: vertical field of view; elevation_deg: those of the config's
-    evaluation cameras.
+    evaluation cameras. imports: the modules of the run's `--import`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from ..host import config, launch
+    def __init__(self, folder: Path, imports: Sequence[str] = ()) -> None:
+        from ..host import config, parts
         from ..host.training import systems
 
-        launch.load_parts()
+        parts.load_parts(imports)
         self.folder = folder
         cfg = config.load_config(str(folder / "configs" / "parsed.yaml"))
         keys = {field.name for field in dataclasses.fields(systems.BaseLift3DSystem.Config)}

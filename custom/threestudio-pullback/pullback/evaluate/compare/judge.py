@@ -51,7 +51,7 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     }  # fmt: skip
     if not trial.checkpoint.exists():
         return row | {"reason": f"no output: {reason or 'no checkpoint'}"}
-    run = SavedRun(trial.folder)
+    run = SavedRun(trial.folder, trial.imports)
     views = torch.empty(0)
     for file in [*run.checkpoints(), trial.checkpoint]:
         if run.load(file) in (point["step"] for point in row["curve"]):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...host.parts import load_own
 from ...resources import TINY_MODEL, find
 from ..campaign import Results
 from . import estimate, plan, runner, summary, tune
@@ -17,13 +18,15 @@ from .report import page
 def compare(
     config: Path, methods: list[str], prompts: str, seeds: list[int], out: Path, budget: str, settings: Path | None,
     clip: Path | None, threestudio: Path | None, workers: int, tuned: list[str], dry_run: bool,
-    overrides: list[str], command: str,
+    imports: list[str], overrides: list[str], command: str,
 ) -> Path | None:  # fmt: skip
     """Runs what OUT lacks and writes the report; returns the page. dry_run: prints what it would cost, and no more.
 
     The arguments are those of the command line. Raises UserError for what is wrong with them.
     """
-    comparison = prepare(config, methods, prompts, seeds, out, budget, settings, clip, threestudio, workers, overrides)
+    comparison = prepare(
+        config, methods, prompts, seeds, out, budget, settings, clip, threestudio, workers, imports, overrides
+    )  # fmt: skip
     if dry_run:
         print(estimate.table(comparison))
         return None
@@ -48,9 +51,11 @@ def report(comparison: runner.Comparison, results: Results, command: str) -> Pat
 
 def prepare(
     config: Path, names: list[str], prompts: str, seeds: list[int], out: Path, budget: str, settings: Path | None,
-    clip: Path | None, threestudio: Path | None, workers: int, overrides: list[str],
+    clip: Path | None, threestudio: Path | None, workers: int, imports: list[str],
+    overrides: list[str],
 ) -> runner.Comparison:  # fmt: skip
     """What the command line describes, checked."""
+    load_own(imports)  # what cannot be imported is refused here, before any run
     methods = [plan.overridden(method, overrides) for method in plan.load_methods(config, names, settings)]
     if threestudio is not None:
         methods = [plan.for_threestudio(method) for method in methods]
@@ -61,7 +66,7 @@ def prepare(
     judging = Judging(studio, clip, tuple(texts))
     return runner.Comparison(
         out.resolve(), config, methods, texts, seeds, Budget.parse(budget), judging, workers,
-        threestudio=None if threestudio is None else threestudio.resolve(),
+        threestudio=None if threestudio is None else threestudio.resolve(), imports=tuple(imports),
     )  # fmt: skip
 
 

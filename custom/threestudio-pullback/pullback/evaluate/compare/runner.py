@@ -35,6 +35,7 @@ class Comparison:
     workers: int = 2
     threads: int = 1
     threestudio: Path | None = None
+    imports: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """Prompt -> folder name, no two alike."""
@@ -125,7 +126,10 @@ def run(comparison: Comparison) -> Results:
 
 def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed: int) -> dict[str, Any]:
     """One run and its measures."""
-    one = trial.Trial(comparison.out, method.name, prompt, seed, f"{tag}-{seed}", threestudio=comparison.threestudio)
+    one = trial.Trial(
+        comparison.out, method.name, prompt, seed, f"{tag}-{seed}", threestudio=comparison.threestudio,
+        imports=comparison.imports,
+    )  # fmt: skip
     command = one.command()
     reason, memory = one.run(comparison.threads)
     row = {
@@ -140,6 +144,7 @@ def _calibrate(comparison: Comparison, method: Method, length: int) -> tuple[str
     one = trial.Trial(
         comparison.out, "calibration", comparison.prompts[0], comparison.seeds[0], tag, tuple(method.overrides(length)),
         comparison.threestudio, config=comparison.out / "configs" / f"calibration-{method.name}.yaml",
+        imports=comparison.imports,
     )  # fmt: skip
     reason, _ = one.run(comparison.threads)
     if reason is not None:

@@ -19,7 +19,7 @@ from ..process import run_logged
 @dataclass(frozen=True)
 class Trial:
     """Where and how one run is made. overrides: key=value beyond prompt, seed and folder. threestudio: None for the
-    bundled host. config: None for OUT/configs/METHOD.yaml."""
+    bundled host. config: None for OUT/configs/METHOD.yaml. imports: modules of users' parts."""
 
     out: Path
     method: str
@@ -29,6 +29,7 @@ class Trial:
     overrides: tuple[str, ...] = ()
     threestudio: Path | None = None
     config: Path | None = None
+    imports: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -48,6 +49,7 @@ class Trial:
         if self.threestudio is not None:
             command += ["--threestudio", str(self.threestudio)]
         config = self.config or self.out / "configs" / f"{self.method}.yaml"
+        command += [word for name in self.imports for word in ("--import", name)]
         command += ["--config", str(config), "--train"]
         command += [
             f"system.prompt_processor.prompt={self.prompt}", f"seed={self.seed}", "use_timestamp=false",

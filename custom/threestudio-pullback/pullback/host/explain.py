@@ -1,0 +1,66 @@
+"""What ends a run as one sentence and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import signal
+
+import torch
+
+from ..errors import NonFiniteError, UserError, first_line
+
+_PIP_NAMES = {
+    "PIL": "pillow",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+    "pytorch_lightning": "pytorch-lightning",
+}
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """A sentence and an exit status; None for a fault of the program."""
+    # the class lives in a module that needs Lightning
+    signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    if signum is not None:
+        return f"stopped by {signal.Signals(signum).name}", 128 + signum
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, NonFiniteError):
+        return str(error), 1
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return (
+            f"out of GPU memory ({first_line(error)}); lower `data.batch_size`, `data.width`, `data.height`",
+            1,
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return (
+            "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`",
+            1,
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pullback"):
+        package = error.name.partition(".")[0]
+        return (
+            f"the package '{package}' is missing; install it: pip install {_PIP_NAMES.get(package, package)}",
+            2,
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        path = error.filename2 or error.filename  # of a copy, the second
+        what = f"cannot write {path}" if path else "cannot write a file of the run"
+        return (
+            f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole",
+            2,
+        )
+    if type(error).__name__ == "MisconfigurationException":
+        return f"`trainer`: {first_line(error)}", 2
+    if type(error).__name__ == "MissingMandatoryValue":
+        key = getattr(error, "full_key", "") or "a value"
+        return f"`{key}` must be given: set it in the config file or on the command line as {key}=…", 2
+    return None
+
+
+def need(package: str) -> None:
+    """Raises ModuleNotFoundError now rather than after hours of training."""
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(package, name=package)

@@ -1,0 +1,190 @@
+"""One run: the config checked, the parts built, Lightning's trainer started."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import tempfile
+from typing import Any, get_type_hints
+
+from ..errors import UserError, first_line
+from ..version import __version__, describe
+from .arguments import parse_args
+from .base import get_rank, read_checkpoint
+from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
+from .explain import need
+from .invocation import command_line
+from .parts import load_parts
+from .quiet import quiet_threads, quieten
+from .registry import find, info, suggest
+
+
+class Run:
+    """One run of the command line, step by step, cheap checks first."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+        self.imports: list[str] = []
+        self.cfg: Any = None
+        self.io: Any = None
+        self.training = False
+
+    def __call__(self) -> None:
+        args, extras = parse_args(self.argv)
+        self.training, self.imports = args.train, args.imports
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+            os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
+        load_parts(self.imports)
+        quieten(args.verbose)
+        cfg = self.cfg = load_config(args.config, cli_args=extras, n_gpus=1)
+        if cfg.trainer.get("accelerator") == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parts are built on the GPU where one is seen
+        for part in ("data", "system"):
+            find(cfg[f"{part}_type"], f"{part}_type")
+        blocks = check_parts(ExperimentConfig, cfg)
+        if not cfg.trial_name:
+            raise UserError("`tag` must be given where `use_timestamp` is false")
+        seal = self._check_resume(blocks)
+        self._check_keywords()
+        make_writable(cfg.trial_dir)
+        self._execute(args, seal)
+
+    def resume_line(self) -> str | None:
+        """The command that goes on from the newest checkpoint, or None where there is none."""
+        if not self.training or self.io is None or self.io.newest is None:
+            return None
+        config = os.path.join(self.cfg.trial_dir, "configs", "parsed.yaml")
+        options = [word for name in self.imports for word in ("--import", name)]
+        return command_line(["--config", config, *options, "--train", f"resume={self.io.newest}"])
+
+    def _check_resume(self, blocks: dict[str, Any]) -> dict[str, Any]:
+        from .training.checkpoint import check_belongs, signature
+
+        mine = signature(self.cfg.system_type, blocks["system"])
+        if self.cfg.resume is not None:
+            content = read_checkpoint(self.cfg.resume, "resume")
+            if self.training and not {"optimizer_states", "loops"} <= content.keys():
+                raise UserError(
+                    f"`resume`: {self.cfg.resume} holds parameters only and cannot be resumed; "
+                    f"start from it with system.weights={self.cfg.resume}"
+                )
+            check_belongs(content, self.cfg.resume, mine, self.training)
+        return {"version": __version__, "config": mine}
+
+    def _check_keywords(self) -> None:
+        import pytorch_lightning as pl
+        from pytorch_lightning.callbacks import ModelCheckpoint
+
+        taken = {"self", "callbacks", "logger", "plugins", "inference_mode", "default_root_dir", "dirpath"}
+        for block, cls in (("trainer", pl.Trainer), ("checkpoint", ModelCheckpoint)):
+            known = [k for k in inspect.signature(cls.__init__).parameters if k not in taken]
+            types = get_type_hints(cls.__init__)
+            for key, value in self.cfg[block].items():
+                if key not in known:
+                    raise UserError(f"unknown key `{block}.{key}`; {suggest(str(key), known)}")
+                check_type(f"{block}.{key}", types[key], value)
+        trainer = self.cfg.trainer
+        for key in ("devices", "num_nodes"):
+            if trainer.get(key, 1) != 1:
+                raise UserError(
+                    f"`trainer.{key}` must be 1, not {trainer[key]!r}: a run samples on one device; see --gpu"
+                )
+        for key in ("val_check_interval", "check_val_every_n_epoch"):
+            if trainer.get(key, 1) == 0:
+                raise UserError(f"`trainer.{key}` must be above 0; trainer.limit_val_batches=0 turns validation off")
+
+    def _execute(self, args: argparse.Namespace, seal: dict[str, Any]) -> None:
+        import pytorch_lightning as pl
+
+        from .training.callbacks import SafeStop
+        from .training.checkpoint import AtomicCheckpointIO
+
+        cfg = self.cfg
+        self.io = AtomicCheckpointIO()
+        if cfg.resume is not None:
+            self.io.newest = cfg.resume
+        info(f"{describe()}; files go to {cfg.trial_dir}")
+        with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
+            pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
+            data = find(cfg.data_type)(cfg.data)
+            system = find(cfg.system_type)(cfg.system, resumed=cfg.resume is not None)
+            system.set_save_dir(os.path.join(cfg.trial_dir, "save"))
+            trainer = self._trainer(args, system, stop)
+            try:
+                if args.train:
+                    trainer.fit(system, datamodule=data, ckpt_path=cfg.resume)
+                    trainer.test(system, datamodule=data)
+                    return
+                if cfg.resume is not None:
+                    content = read_checkpoint(cfg.resume, "resume")
+                    system.set_resume_status(content["epoch"], content["global_step"])
+                act = trainer.validate if args.validate else trainer.test if args.test else trainer.predict
+                act(system, datamodule=data, ckpt_path=cfg.resume)
+            except RuntimeError as e:
+                if "Error(s) in loading state_dict" not in str(e):
+                    raise
+                detail = " ".join(line.strip() for line in str(e).splitlines()[1:2])
+                raise UserError(f"`resume`: {cfg.resume} does not fit this config: {detail}") from e
+
+    def _trainer(self, args: argparse.Namespace, system: Any, stop: Any) -> Any:
+        import pytorch_lightning as pl
+        from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+        from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+        from .training.callbacks import ConfigSnapshot, ProgressLine, StepSeed
+
+        cfg = self.cfg
+        if args.train or args.test:
+            need("imageio_ffmpeg")  # its turntable is written last
+        callbacks: list[Any] = []
+        loggers: list[Any] = []
+        settings = {"accelerator": "auto", "devices": 1, "enable_model_summary": False}
+        settings |= config_to_primitive(cfg.trainer)
+        try:
+            if args.train:
+                keep = {
+                    "save_last": True,
+                    "enable_version_counter": False,
+                    **config_to_primitive(cfg.checkpoint),
+                }
+                folder = os.path.join(cfg.trial_dir, "configs")
+                callbacks = [
+                    ConfigSnapshot(args.config, cfg, folder),
+                    StepSeed(cfg.seed + get_rank()),
+                    LearningRateMonitor(logging_interval="step"),
+                    stop,
+                    ModelCheckpoint(dirpath=os.path.join(cfg.trial_dir, "ckpts"), **keep),
+                ]
+                if settings.get("enable_progress_bar", True):
+                    callbacks.append(ProgressLine())
+                need("tensorboard")
+                loggers = [
+                    TensorBoardLogger(cfg.trial_dir, name="tb_logs"),
+                    CSVLogger(cfg.trial_dir, name="csv_logs"),
+                    *system.get_loggers(),
+                ]
+                with open(os.path.join(cfg.trial_dir, "cmd.txt"), "w") as f:
+                    f.write(f"{command_line(self.argv)}\n{describe()}\n")
+            else:
+                settings["enable_progress_bar"] = False
+            return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)
+        except (TypeError, ValueError) as e:
+            raise UserError(f"`trainer` or `checkpoint`: {first_line(e)}") from e
+
+
+def make_writable(folder: str) -> None:
+    """Makes the run's folder and tries it out.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as f:
+            f.write(b"\0")
+    except OSError as e:
+        raise UserError(
+            f"cannot write to the output folder {folder}: {e.strerror}; set another `exp_root_dir` or `tag`"
+        ) from e
