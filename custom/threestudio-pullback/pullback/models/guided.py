@@ -21,11 +21,19 @@ FIT_SPACES = ("image", "latent")
 class GuidedDenoiser:
     """x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond), diffusers' convention of the scale s; s = 1 skips uncond.
 
-    model: from `models.load`. text: see `TextOf`. fit_space: "image" (a level's target is decoded once, and
-    the fit never touches a network) or "latent" (the fit goes backward through the VAE's encoder). chunk: how
-    many views share one network call, all by default.
     nfe_per_view: network evaluations one view costs, 1 or 2. A NaN of the model is passed on.
-    Source: Ho & Salimans 2022. Raises UserError for an unknown fit_space or a chunk below 1.
+    Source: Ho & Salimans 2022.
+
+    Args:
+        model: from `models.load`.
+        text: see `TextOf`.
+        guidance_scale: s.
+        fit_space: "image" (a level's target is decoded once, and the fit never touches a network) or "latent" (the fit
+            goes backward through the encoder).
+        chunk: number of views that share one network call; by default all.
+
+    Raises:
+        UserError: an unknown fit_space, or a chunk below 1.
     """
 
     def __init__(
@@ -48,7 +56,7 @@ class GuidedDenoiser:
         return 1 if self.guidance_scale == 1 else 2
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
-        """noisy latents [V,c,h,w] = u + σ ε → x̂0 [V,c,h,w] on noisy's device. σ and errors as `predict_x0`."""
+        """Noisy latents [V,c,h,w] = u + σ ε → x̂0 [V,c,h,w] on noisy's device; σ and errors as for `predict_x0`."""
         count = len(noisy)
         cond, uncond = (expand(part, count) for part in self.text(views))
         size = self.chunk or count

@@ -41,13 +41,19 @@ class CameraEmbedding(nn.Module):
 
 
 class LoRA(nn.Module):
-    """x̂0 of a model whose attention projections W become W + up·down, told the camera beside the time.
+    """x̂0 of a model whose attention projections W become W + up·down, and which sees the camera beside the time.
 
     It owns its additions (float32) and nothing of the model, which is the same object, and gives the same answers, as
     without it: hooks change the UNet's projections to_q, to_k, to_v and to_out[0] and its embedding of the time during
     a call of this module only, in this thread. A fresh one differs from the model by the camera's embedding.
-    model: from `models.load`. rank: of the changes, at least 1. Raises UserError for a UNet without attention.
     Source: Hu et al. 2021 (LoRA); the camera's embedding: Wang et al. 2023 (ProlificDreamer), threestudio.
+
+    Args:
+        model: from `models.load`.
+        rank: of the changes, at least 1.
+
+    Raises:
+        UserError: a rank below 1, or a model without such attention.
     """
 
     def __init__(self, model: LatentModel, rank: int = 4):
@@ -59,7 +65,7 @@ class LoRA(nn.Module):
         self.model = model  # no nn.Module, so no part of this one
         self._linears = dict(_projections(model.network))
         if not self._linears:
-            raise UserError("The UNet has no attention whose projections could be adapted")
+            raise UserError("the network has no attention whose projections could be adapted")
         # a module's name must not hold the dots of a path
         names = {path: path.replace(".", "-") for path in self._linears}
         self.layers = nn.ModuleDict({names[path]: LowRank(linear, rank) for path, linear in self._linears.items()})
@@ -70,7 +76,7 @@ class LoRA(nn.Module):
         self.camera = CameraEmbedding(time.linear_2.out_features, model.device)
 
     def forward(self, noisy: Tensor, sigma: Sigma, text: Prompts, camera: Tensor) -> Tensor:
-        """x̂0 [V,c,h,w] of noisy = u + σε, σ a number or [V], text [V,T,D] and camera [V,4,4] (zeros: not told).
+        """x̂0 [V,c,h,w] of noisy = u + σε, σ a number or [V], V `Prompts` and camera [V,4,4] (zeros: none).
 
         With gradients with respect to this module's parameters, where they are enabled.
         """
@@ -80,7 +86,12 @@ class LoRA(nn.Module):
     def loss(self, clean: Tensor, text: Prompts, camera: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """The mean square error of what the network predicts (ε, v or x0), as the model itself was trained.
 
-        clean: u [V,c,h,w]. times: t [V], integers. noise: ε like clean.
+        Args:
+            clean: u [V,c,h,w].
+            text: V `Prompts`.
+            camera: [V,4,4].
+            times: t [V], integers.
+            noise: ε like clean.
         """
         sigma = self.model.schedule.sigmas.to(clean.device)[times]
         column = per_view(sigma, clean)
@@ -90,9 +101,9 @@ class LoRA(nn.Module):
     @contextmanager
     def _attached(self, camera: Tensor) -> Iterator[None]:
         """The changes, for as long as the context lasts."""
-        told = self.camera(camera)
+        pose = self.camera(camera)
         hooks = [linear.register_forward_hook(partial(_add, layer)) for linear, layer in self._additions]
-        hooks.append(self.model.time_embedding.register_forward_hook(lambda _, __, out: out + told.to(out)))
+        hooks.append(self.model.time_embedding.register_forward_hook(lambda _, __, out: out + pose.to(out)))
         try:
             yield
         finally:
@@ -118,8 +129,13 @@ def _projections(unet: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 class TunedDenoiser:
     """A `LoRA` as the second model of VSD in the core (`baselines.vsd.Second`), trained by an optimiser of its own.
 
-    text: views -> embeddings [V,T,D], or [1,T,D] for all. camera: views -> [V,4,4]. With several particles, whose
-    views these are one after the other, both are repeated. lr: of AdamW.
+    With several particles, whose views these are one after the other, text and camera are repeated.
+
+    Args:
+        lora: what is trained.
+        text: views -> V `Prompts`, or one for all.
+        camera: views -> [V,4,4].
+        lr: of AdamW.
     """
 
     nfe_per_view = 1
@@ -130,7 +146,7 @@ class TunedDenoiser:
 
     @torch.no_grad()
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
-        return self.lora(noisy, sigma, *self._told(views, len(noisy)))
+        return self.lora(noisy, sigma, *self._inputs(views, len(noisy)))
 
     @torch.enable_grad()
     def learn(self, clean: Tensor, views: Any, generator: torch.Generator) -> int:
@@ -139,10 +155,10 @@ class TunedDenoiser:
         times = torch.randint(len(self.lora.model.schedule.sigmas), (len(clean),), **at).to(clean.device)
         noise = torch.randn(clean.shape, dtype=clean.dtype, **at).to(clean.device)
         self.optimizer.zero_grad()
-        self.lora.loss(clean, *self._told(views, len(clean)), times, noise).backward()
+        self.lora.loss(clean, *self._inputs(views, len(clean)), times, noise).backward()
         self.optimizer.step()
         return len(clean)
 
-    def _told(self, views: Any, count: int) -> tuple[Prompts, Tensor]:
+    def _inputs(self, views: Any, count: int) -> tuple[Prompts, Tensor]:
         text, camera = self.text(views), self.camera(views)
         return cat(*[text] * (count // len(text))), camera.repeat(count // len(camera), 1, 1)

@@ -19,9 +19,15 @@ PerpNegText = tuple[Prompts, Prompts, Prompts, Tensor]
 class PerpNegDenoiser(GuidedDenoiser):
     """x̂0 = x̂0_uncond + s (Δ + Σ_i w_i Δ_i^⊥), Δ = x̂0_cond − x̂0_uncond, Δ_i = x̂0_neg,i − x̂0_uncond.
 
-    Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. text: views -> `PerpNegText`; with every w 0, or every
-    negative equal to the prompt, this is classifier-free guidance. Other arguments as for `GuidedDenoiser`.
+    Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. With every w 0, or every negative equal to the prompt, this
+    is classifier-free guidance.
     Source: Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm" (arXiv 2304.04968).
+
+    Args:
+        text: views -> `PerpNegText`.
+        negatives: number of negatives of a view, for `nfe_per_view`.
+
+    The others are those of `GuidedDenoiser`.
     """
 
     def __init__(

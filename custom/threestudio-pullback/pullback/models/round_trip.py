@@ -17,16 +17,22 @@ class RoundTrip:
 
     An autoencoder is no projection, E(D(z)) ≠ z, least of all for the blurred means of high noise levels. A fit in
     image space takes every level's target through both, so that what the two of them change adds up along the path; a
-    few rounds take most of it out, at the price of a decoder and an encoder call each and of no gradient. With rounds=0
-    it is the denoiser itself. step: in (0, 1]; with 1 the rounds may lead away from z where D and E are far from
-    inverse (the shipped model's at σ > 3, where with 1/2 less than half of the error is left after four). Raises
-    UserError for rounds below 0 and another step.
+    few rounds take most of it out, at the price of a decoder and an encoder call each and of no gradient.
+
+    Args:
+        denoise: a `GuidedDenoiser`.
+        rounds: at least 0, which is the denoiser itself.
+        step: in (0, 1]; with 1 the rounds may lead away from z where D and E are far from inverse (the shipped model's
+            at σ > 3, where with 1/2 less than half of the error is left after four).
+
+    Raises:
+        UserError: rounds below 0, or another step.
     """
 
     def __init__(self, denoise: GuidedDenoiser, rounds: int = 4, step: float = 0.5):
         if rounds < 0 or not 0 < step <= 1:
             raise UserError(
-                "The number of rounds through the autoencoder must be at least 0 and their step in (0, 1], not "
+                "the number of rounds through the autoencoder must be at least 0 and their step in (0, 1], not "
                 f"{rounds} and {step}"
             )
         self.step = step
@@ -42,8 +48,8 @@ class RoundTrip:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Images [V,3,H,W] whose latents are nearly `latents` [V,c,h,w]."""
-        asked, images = latents, self.denoise.decode(latents)
+        guess, images = latents, self.denoise.decode(latents)
         for _ in range(self.rounds):
-            asked = asked + self.step * (latents - self.denoise.encode(images))
-            images = self.denoise.decode(asked)
+            guess = guess + self.step * (latents - self.denoise.encode(images))
+            images = self.denoise.decode(guess)
         return images

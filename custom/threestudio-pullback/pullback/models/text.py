@@ -17,7 +17,11 @@ class TextEncoder:
     """A tokenizer and a frozen text encoder, which is read when first used.
 
     No nn.Module, so that no owner's checkpoint holds the weights.
-    max_tokens: length T of every embedding, start and end mark included.
+
+    Args:
+        tokenizer: of transformers.
+        max_tokens: length T of every embedding, start and end mark included.
+        load_network: () -> the encoder.
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int, load_network: Callable[[], nn.Module]):

@@ -14,11 +14,13 @@ from ..text import TextEncoder
 
 
 class DiffusionModel:
-    """Frozen UNet, VAE and text encoder of one Stable Diffusion model; `models.load` makes one.
+    """Frozen UNet, VAE and text encoder of one Stable Diffusion model as a `LatentModel`; `models.load` makes one.
 
-    No nn.Module: a module that owns it neither trains nor checkpoints its weights.
-    prediction_type: "epsilon", "v_prediction" or "sample". dtype and device: of the networks; every tensor
-    that comes in is cast, and what goes out has at least float32.
+    dtype and device are the networks'; every tensor that comes in is cast, and what goes out has at least float32.
+
+    Args:
+        prediction_type: "epsilon", "v_prediction" or "sample".
+        fingerprint: see `LatentModel`.
     """
 
     def __init__(
@@ -33,7 +35,6 @@ class DiffusionModel:
         self.unet, self.vae, self.text = unet, vae, text
         self.schedule, self.prediction_type = schedule, prediction_type
         self.fingerprint = fingerprint
-        """() -> 64 hex digits that change with any byte of weights or configs."""
 
     @property
     def network(self) -> Any:
@@ -61,17 +62,14 @@ class DiffusionModel:
 
     @property
     def sample_size(self) -> int:
-        """Latent height and width the UNet was trained at."""
         return int(self.unet.config.sample_size)
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels per latent, along each side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def image_size(self) -> int:
-        """Image height and width the model was trained at, in pixels."""
         return self.sample_size * self.vae_scale_factor
 
     @property
@@ -137,7 +135,6 @@ class DiffusionModel:
         return vp_x0(net, self.schedule, wide, level, self.prediction_type)
 
     def output_scale(self, sigma: Any) -> Any:
-        """The change of what the network predicts per change of x̂0 at a level, a number or a tensor."""
         # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ
         return {"epsilon": 1 / sigma, "v_prediction": root(1 + sigma**2) / sigma, "sample": sigma / sigma}[
             self.prediction_type
