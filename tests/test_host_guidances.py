@@ -204,3 +204,8 @@ def test_the_inversion_goes_through_evenly_spaced_times_to_one_a_little_above(fo
     assert made.path(250, 0.999) == [0, 1, 101, 201, 349]
     assert made.path(980, 0.999) == [0, *range(1, 902, 100), 999]
     assert made.path(1, 0.0) == [0, 1]
+
+
+def test_a_size_the_model_cannot_take_is_refused_by_its_key(folder: Path):
+    with pytest.raises(UserError, match=r"^`image_size` is 17, but the model takes multiples of 2; set it to 16 or 18"):
+        guidance("sds", folder, image_size=17)

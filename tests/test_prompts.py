@@ -98,6 +98,13 @@ def test_new_weights_under_the_old_path_are_embedded_anew(folder: Path):
     assert torch.allclose(after, before + 1, atol=1e-5)
 
 
+def test_an_encoder_that_cannot_be_read_is_refused_by_its_key(folder: Path):
+    (folder / "text_encoder" / "model.safetensors").write_bytes(b"nonsense")
+    words = r"^`system\.prompt_processor\.pretrained_model_name_or_path`: .*text_encoder cannot be loaded"
+    with pytest.raises(UserError, match=words):
+        _processor(use_cache=False)
+
+
 def test_other_weights_of_the_unet_leave_the_cache_valid(folder: Path, monkeypatch: pytest.MonkeyPatch):
     before = _processor()().text_embeddings
     shutil.rmtree(folder / "unet")

@@ -90,8 +90,10 @@ class Distillation:
     def configure(self) -> None:
         self.model = self.load("pretrained_model_name_or_path")
         if size := self.cfg.image_size:
-            with models.config_key(config_path(self.cfg, "image_size")):
+            try:
                 self.model.check_image_size(size, size)
+            except models.ModelError as error:
+                raise UserError(f"`{config_path(self.cfg, 'image_size')}` {error.message}") from error
 
     def load(self, key: str) -> models.LatentModel:
         """The frozen model that a key of the config names."""
