@@ -10,42 +10,66 @@ from torch import Tensor, nn
 from ..errors import UserError
 
 
+def check_sizes(who: str, **sizes: int) -> None:
+    """Refuses sizes below 1.
+
+    Args:
+        who: What has them, for the error.
+        sizes: By the names of the constructor's arguments.
+
+    Raises:
+        UserError: One of them is below 1.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{who} needs {name} of at least 1, not {size}")
+
+
 def pixel_centres(height: int, width: int, at: Tensor | None = None) -> Tensor:
     """(x, y) [H,W,2] of the pixels' centres: x from left to right and y from top to bottom, both in (−1, 1).
 
-    at: a tensor whose dtype and device they take; torch's defaults without.
+    Args:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        at: A tensor whose dtype and device the result takes; torch's defaults without.
     """
-    kind = {} if at is None else {"dtype": at.dtype, "device": at.device}
-    rows = (2 * torch.arange(height, **kind) + 1) / height - 1
-    columns = (2 * torch.arange(width, **kind) + 1) / width - 1
+    dtype, device = (None, None) if at is None else (at.dtype, at.device)
+    rows = (2 * torch.arange(height, dtype=dtype, device=device) + 1) / height - 1
+    columns = (2 * torch.arange(width, dtype=dtype, device=device) + 1) / width - 1
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], -1)
 
 
 class CoordinateImage(nn.Module):
-    """f(θ) = colours at the pixels' centres; a subclass gives `render_at`.
+    """f(θ) = colours at the pixels' centres; a subclass has a `network` of places, or gives `render_at`.
 
-    channels, height, width: of the one image that every view shows. Raises UserError for sizes below 1.
+    Args:
+        channels: Of the one image that every view shows.
+        height: Its rows of pixels.
+        width: Its columns of pixels.
+
+    Raises:
+        UserError: A size is below 1.
     """
 
     coordinates: Tensor
+    network: nn.Module
 
     def __init__(self, channels: int, height: int, width: int):
         super().__init__()
-        if min(channels, height, width) < 1:
-            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {channels}, {height}, {width}")
+        check_sizes(type(self).__name__, channels=channels, height=height, width=width)
         self.channels = channels
         self.register_buffer("coordinates", pixel_centres(height, width), persistent=False)
 
     def render_at(self, coordinates: Tensor) -> Tensor:
-        """Colours [..., C], nominally in [−1, 1], at places (x, y) [..., 2] in [−1, 1], y down."""
-        raise NotImplementedError
+        """Colours [...,C], nominally in [−1, 1], at places (x, y) [...,2] in [−1, 1], y down."""
+        return self.network(coordinates)
 
     def image(self, height: int, width: int) -> Tensor:
-        """[C, height, width] at another resolution."""
+        """The image [C,height,width] at another resolution."""
         return self.render_at(pixel_centres(height, width, self.coordinates)).movedim(-1, 0)
 
     def render(self, views: Any) -> Tensor:
-        """[V,C,H,W] for V views, of which only the number counts."""
+        """Images [V,C,H,W] for V views, of which only the number counts."""
         image = self.render_at(self.coordinates).movedim(-1, 0)
         return image.expand(len(views), *image.shape)

@@ -9,17 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .coordinates import CoordinateImage
+from .coordinates import CoordinateImage, check_sizes
 
 
 class FourierFeatures(nn.Module):
     """Points [..., inputs] in [−1, 1] → [..., outputs]: an MLP with ReLUs of cos(πBx), sin(πBx).
 
-    features: rows of B, normal numbers with standard deviation `bandwidth`, in periods over the interval [−1, 1]: the
-    higher, the finer the detail. B is drawn from `seed` alone, fixed, and kept in the state beside the weights. hidden:
-    width of the `layers` hidden layers, which start as torch's do, from its global generator. Source: Tancik et al.
-    2020, "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains". Raises UserError
-    for sizes below 1.
+    Source: Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
+    Domains". B is fixed and kept in the state beside the weights, which start as torch's do, from its global generator.
+
+    Args:
+        inputs: Coordinates of a point.
+        outputs: Values at a point.
+        features: Rows of B.
+        bandwidth: Standard deviation of B's normal numbers, in periods over the interval [−1, 1]; the higher, the finer
+            the detail.
+        hidden: Width of the hidden layers.
+        layers: Number of hidden layers.
+        seed: Decides B, and nothing else.
+
+    Raises:
+        UserError: A size is below 1, or the bandwidth not above 0.
     """
 
     frequencies: Tensor
@@ -35,8 +45,10 @@ class FourierFeatures(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        if min(inputs, outputs, features, hidden, layers) < 1 or not 0 < bandwidth < math.inf:
-            raise UserError("Fourier features take sizes of at least 1 and bandwidth > 0")
+        who = type(self).__name__
+        check_sizes(who, inputs=inputs, outputs=outputs, features=features, hidden=hidden, layers=layers)
+        if not 0 < bandwidth < math.inf:
+            raise UserError(f"{who} needs a bandwidth above 0, not {bandwidth}")
         drawn = torch.randn(features, inputs, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("frequencies", bandwidth * drawn)
         widths = [2 * features, *[hidden] * layers]
@@ -44,6 +56,7 @@ class FourierFeatures(nn.Module):
         self.network = nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
     def forward(self, points: Tensor) -> Tensor:
+        """Values [...,outputs] at points [...,inputs]."""
         phase = math.pi * points @ self.frequencies.T
         return self.network(torch.cat([phase.cos(), phase.sin()], -1))
 
@@ -51,7 +64,7 @@ class FourierFeatures(nn.Module):
 class FourierImage(CoordinateImage):
     """f(θ) = network(x, y), `FourierFeatures` at the pixels' centres; shown at any resolution by `image`.
 
-    channels, height, width: as for `CoordinateImage`; the rest as for `FourierFeatures`.
+    The arguments up to `width` are those of `CoordinateImage`, the others those of `FourierFeatures`.
     """
 
     def __init__(
@@ -67,6 +80,3 @@ class FourierImage(CoordinateImage):
     ):
         super().__init__(channels, height, width)
         self.network = FourierFeatures(2, channels, features, bandwidth, hidden, layers, seed)
-
-    def render_at(self, coordinates: Tensor) -> Tensor:
-        return self.network(coordinates)

@@ -13,9 +13,12 @@ from ..errors import UserError
 class Linear(nn.Module):
     """f(θ, π_i) = A_i θ, θ [n] starting at 0.
 
-    matrix: A with the image's axes first: [d,n] (shown as an image [1,1,d]), [C,H,W,n], or one map per view
-    [V,C,H,W,n]. render(views): for a single map the views only count; for one map per view they are indices
-    [V]. Raises UserError for another number of axes.
+    Args:
+        matrix: A with the image's axes first: [d,n] (shown as an image [1,1,d]), [C,H,W,n], or one map per view
+            [V,C,H,W,n].
+
+    Raises:
+        UserError: The matrix has another number of axes.
     """
 
     matrix: Tensor
@@ -30,7 +33,7 @@ class Linear(nn.Module):
         self.theta = nn.Parameter(matrix.new_zeros(matrix.shape[-1]))
 
     def render(self, views: Any) -> Tensor:
-        """[V,C,H,W] for V views."""
+        """Images [V,C,H,W]: views are indices [V] of the maps; for a single map only their number counts."""
         if self.matrix.ndim == 4:
             image = self.matrix @ self.theta
             return image.expand(len(views), *image.shape)

@@ -8,32 +8,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
 from ..views import crops
+from .coordinates import check_sizes
 from .siren import Siren
 
 
 class SphereImage(nn.Module):
-    """f(θ) = a colour for every direction; a subclass gives `colours`.
+    """f(θ) = a colour for every direction; a subclass has a `network` of directions, or gives `colours`.
 
-    height, width: of the crops. render(views): see crops.py. Raises UserError for sizes below 1.
+    Args:
+        height: Rows of a crop.
+        width: Columns of a crop.
+
+    Raises:
+        UserError: A size is below 1.
     """
 
     _kind: Tensor
+    network: nn.Module
 
     def __init__(self, height: int, width: int):
         super().__init__()
-        if min(height, width) < 1:
-            raise UserError(f"{type(self).__name__} takes sizes of at least 1, not {height} and {width}")
+        check_sizes(type(self).__name__, height=height, width=width)
         self.height, self.width = height, width
         self.register_buffer("_kind", torch.zeros(()), persistent=False)  # the dtype and device of what is rendered
 
     def colours(self, directions: Tensor) -> Tensor:
-        """Colours [..., C], nominally in [−1, 1], of unit directions [..., 3] in a world with z up."""
-        raise NotImplementedError
+        """Colours [...,C], nominally in [−1, 1], of unit directions [...,3] in a world with z up."""
+        return self.network(directions)
 
     def render(self, views: Any) -> Tensor:
-        """Crops [V,C,H,W] of a camera batch with c2w [V,4,4] and fovy [V] in radians."""
+        """Crops [V,C,H,W] of a camera batch with c2w [V,4,4] and fovy [V] in radians; see crops.py.
+
+        Raises:
+            UserError: The views are no crops.
+        """
         towards = crops.directions(views, self.height, self.width, type(self).__name__)
         return self.colours(towards.to(self._kind)).movedim(-1, 1)
 
@@ -49,16 +58,13 @@ class SphereImage(nn.Module):
 class Panorama(SphereImage):
     """A `Siren` of the unit direction (x, y, z): smooth on the whole sphere, so without a seam or poles.
 
-    channels: of the colours. height, width: of the crops. hidden, layers, omega: as for `Siren`; the finest detail is
-    of the order of 1/ω radians.
+    The finest detail is of the order of 1/ω radians. `height` and `width` are those of the crops; the arguments from
+    `hidden` on are those of `Siren`.
     """
 
     def __init__(self, channels: int, height: int, width: int, hidden: int = 128, layers: int = 3, omega: float = 30.0):
         super().__init__(height, width)
         self.network = Siren(3, channels, hidden, layers, omega)
-
-    def colours(self, directions: Tensor) -> Tensor:
-        return self.network(directions)
 
 
 class EquirectangularGrid(SphereImage):
@@ -67,13 +73,19 @@ class EquirectangularGrid(SphereImage):
     Columns go on across ±180°. At the poles, where all columns meet, the colour is the mean of the outermost row. The
     lookup gathers the corners, since torch's grid_sample has no forward-mode derivative. Starts at 0 (mid-grey).
 
-    channels, resolution: C and R. height, width: of the crops. Raises UserError for sizes below 1.
+    Args:
+        channels: C.
+        height: Rows of a crop.
+        width: Columns of a crop.
+        resolution: R.
+
+    Raises:
+        UserError: A size is below 1.
     """
 
     def __init__(self, channels: int, height: int, width: int, resolution: int = 64):
         super().__init__(height, width)
-        if min(channels, resolution) < 1:
-            raise UserError(f"EquirectangularGrid takes sizes of at least 1, not {channels} and {resolution}")
+        check_sizes(type(self).__name__, channels=channels, resolution=resolution)
         self.resolution = resolution
         self.values = nn.Parameter(torch.zeros(channels, resolution, 2 * resolution))
 

@@ -11,11 +11,13 @@ from ..errors import UserError
 
 
 class Pixels(nn.Module):
-    """f(θ) = θ. Pixels(C,H,W) is one image that every view shows; Pixels(V,C,H,W) one image per view.
+    """f(θ) = θ, starting at 0 (mid-grey).
 
-    render(views): for a single image the views only count (anything with a length); for one image per view
-    they are indices [V] into the first axis. Starts at 0 (mid-grey). Raises UserError for another number of
-    sizes.
+    Args:
+        shape: C, H, W of one image that every view shows, or V, C, H, W of one image per view.
+
+    Raises:
+        UserError: There is another number of sizes, or one is below 1.
     """
 
     def __init__(self, *shape: int):
@@ -25,7 +27,7 @@ class Pixels(nn.Module):
         self.values = nn.Parameter(torch.zeros(shape))
 
     def render(self, views: Any) -> Tensor:
-        """[V,C,H,W] for V views."""
+        """Images [V,C,H,W]: views are indices [V] of the images; for a single image only their number counts."""
         if self.values.ndim == 3:
             return self.values.expand(len(views), *self.values.shape)
         return self.values[torch.as_tensor(views, device=self.values.device)]

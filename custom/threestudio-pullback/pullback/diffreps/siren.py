@@ -9,21 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .coordinates import CoordinateImage, pixel_centres
+from .coordinates import CoordinateImage, check_sizes, pixel_centres
 
 
 class Siren(nn.Module):
     """Points [..., inputs] in [−1, 1] → [..., outputs]: sin(ω(Wx + b)) layers, the last one linear.
 
-    hidden: width of the `layers` sine layers. omega: ω; higher holds finer detail. Weights start as in Sitzmann et
-    al. 2020, "Implicit Neural Representations with Periodic Activation Functions", from torch's global generator; the
-    last bias is 0. Raises UserError for sizes below 1.
+    Weights start as in Sitzmann et al. 2020, "Implicit Neural Representations with Periodic Activation Functions", from
+    torch's global generator; the last bias is 0.
+
+    Args:
+        inputs: Coordinates of a point.
+        outputs: Values at a point.
+        hidden: Width of the sine layers.
+        layers: Number of sine layers.
+        omega: ω; higher holds finer detail.
+
+    Raises:
+        UserError: A size is below 1, or ω not above 0.
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: int = 128, layers: int = 3, omega: float = 30.0):
         super().__init__()
-        if min(inputs, outputs, hidden, layers) < 1 or not 0 < omega < math.inf:
-            raise UserError("A SIREN takes sizes of at least 1 and omega > 0")
+        check_sizes(type(self).__name__, inputs=inputs, outputs=outputs, hidden=hidden, layers=layers)
+        if not 0 < omega < math.inf:
+            raise UserError(f"{type(self).__name__} needs an omega above 0, not {omega}")
         self.omega = omega
         self.sines = nn.ModuleList(nn.Linear(hidden if i else inputs, hidden) for i in range(layers))
         self.last = nn.Linear(hidden, outputs)
@@ -35,6 +45,7 @@ class Siren(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, points: Tensor) -> Tensor:
+        """Values [...,outputs] at points [...,inputs]."""
         for layer in self.sines:
             points = torch.sin(self.omega * layer(points))
         return self.last(points)
@@ -43,23 +54,26 @@ class Siren(nn.Module):
 class SirenImage(CoordinateImage):
     """f(θ) = network(x, y), a `Siren` at the pixels' centres; shown at any resolution by `image`.
 
-    channels, height, width: as for `CoordinateImage`; hidden, layers, omega: as for `Siren`.
+    The arguments up to `width` are those of `CoordinateImage`, the others those of `Siren`.
     """
 
     def __init__(self, channels: int, height: int, width: int, hidden: int = 128, layers: int = 3, omega: float = 30.0):
         super().__init__(channels, height, width)
         self.network = Siren(2, channels, hidden, layers, omega)
 
-    def render_at(self, coordinates: Tensor) -> Tensor:
-        return self.network(coordinates)
-
 
 class SirenImages(nn.Module):
     """N images, each a `SirenImage` of its own, in one batch: render(views) shows those of indices [V].
 
-    count: N. rays: pixels, the same ones for all images, of one step of a first-order fit (see `residual`); all of them
-    where None. With noise="independent" one sampler run makes N independent samples. Other arguments as for
-    `SirenImage`, whose weights they start with, one image after the other. Raises UserError for sizes below 1.
+    With noise="independent" one sampler run makes N independent samples. The images start with the weights of N
+    `SirenImage`s made one after the other; the other arguments are those of `SirenImage`.
+
+    Args:
+        count: N.
+        rays: Pixels, the same ones for all images, of one step of a first-order fit (see `residual`); None: all.
+
+    Raises:
+        UserError: A size is below 1.
     """
 
     coordinates: Tensor
@@ -76,8 +90,8 @@ class SirenImages(nn.Module):
         rays: int | None = None,
     ):
         super().__init__()
-        if min(count, channels, height, width, 1 if rays is None else rays) < 1:
-            raise UserError("SirenImages takes sizes of at least 1")
+        sizes = {"count": count, "channels": channels, "height": height, "width": width}
+        check_sizes(type(self).__name__, **sizes, rays=1 if rays is None else rays)
         networks = [Siren(2, channels, hidden, layers, omega) for _ in range(count)]
         self.omega, self.rays, self.size = omega, rays, (height, width)
         each = [[*network.sines, network.last] for network in networks]
@@ -91,7 +105,8 @@ class SirenImages(nn.Module):
 
     def render_at(self, coordinates: Tensor, views: Any = slice(None)) -> Tensor:
         """Colours [V,P,C] of the images `views` at places [P,2]; see `CoordinateImage.render_at`."""
-        views = views if isinstance(views, slice) else torch.as_tensor(views, device=self.coordinates.device)
+        if not isinstance(views, slice):
+            views = torch.as_tensor(views, device=self.coordinates.device)
         layers = [(w[views], b[views]) for w, b in zip(self.weights, self.biases, strict=True)]
         points = coordinates.expand(len(layers[0][0]), -1, -1)
         for weight, bias in layers[:-1]:
@@ -99,16 +114,26 @@ class SirenImages(nn.Module):
         return torch.baddbmm(layers[-1][1], points, layers[-1][0])
 
     def images(self, height: int, width: int) -> Tensor:
-        """[N,C,height,width] at another resolution."""
+        """All images [N,C,height,width] at another resolution."""
         places = pixel_centres(height, width, self.coordinates).view(-1, 2)
-        return self.render_at(places).mT.unflatten(-1, (height, width))
+        return self.render_at(places).mT.reshape(len(self.weights[0]), -1, height, width)
 
     def render(self, views: Any) -> Tensor:
-        """[V,C,H,W] of the images with indices `views`."""
-        return self.render_at(self.coordinates, views).mT.unflatten(-1, self.size)
+        """Images [V,C,H,W] with the indices `views` [V]."""
+        colours = self.render_at(self.coordinates, views).mT
+        return colours.reshape(*colours.shape[:2], *self.size)
 
     def residual(self, views: Any, target: Tensor, generator: torch.Generator) -> Tensor:
-        """render(views) − target at `rays` random pixels, [V,rays,C]."""
+        """A random part of render(views) − target.
+
+        Args:
+            views: Indices [V].
+            target: Images [V,C,H,W].
+            generator: Draws the pixels.
+
+        Returns:
+            Differences [V,rays,C] at `rays` random pixels, or at all of them.
+        """
         target = target.flatten(2).mT
         if self.rays is None:
             return self.render_at(self.coordinates, views) - target

@@ -16,11 +16,19 @@ from ..views.cameras import camera_rays
 class VoxelField(nn.Module):
     """Density and RGB on a grid over [−1, 1]³, by emission and absorption (Max 1995; Mildenhall et al. 2020).
 
-    resolution: grid points per axis. height, width: of the renders. samples: points per ray, at the midpoints
-    of equal pieces of its way through the cube. fovy: vertical angle of view in radians. background: grey
-    level behind the field in [−1, 1]; 1 is white. render(views): camera-to-world matrices [V,4,4], see
-    `orbit`. Starts as a faint grey fog. The lookup gathers the eight corners, because torch's grid_sample has
-    no forward-mode derivative in 3D. Raises UserError for sizes below 1 (resolution: 2).
+    Starts as a faint grey fog. The lookup gathers the eight corners, because torch's grid_sample has no forward-mode
+    derivative in 3D.
+
+    Args:
+        resolution: R, the grid points per axis, at least 2.
+        height: Rows of a render.
+        width: Columns of a render.
+        samples: Points per ray, at the midpoints of equal pieces of its way through the cube.
+        fovy: Vertical angle of view in radians.
+        background: Grey level behind the field in [−1, 1]; 1 is white.
+
+    Raises:
+        UserError: A size is below 1, resolution below 2, or fovy outside (0, π).
     """
 
     def __init__(
@@ -41,7 +49,7 @@ class VoxelField(nn.Module):
         self.colour = nn.Parameter(torch.zeros(resolution**3, 3))
 
     def render(self, views: Tensor) -> Tensor:
-        """[V,3,H,W] in [−1, 1] for poses [V,4,4]."""
+        """Images [V,3,H,W] in [−1, 1] for poses [V,4,4]; see `orbit`."""
         points, pieces = self._points(views)
         return self._composite(self._lookup(points, self.grid), pieces)
 

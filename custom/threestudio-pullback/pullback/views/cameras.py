@@ -31,7 +31,7 @@ def orbit(elevation: Tensor, azimuth: Tensor, distance: Tensor | float = 3.0) ->
     """
     back, a = on_sphere(elevation, azimuth), torch.deg2rad(azimuth)
     right = torch.stack([-a.sin(), a.cos(), torch.zeros_like(a)], -1)
-    return _pose(right, torch.linalg.cross(back, right), back, on_sphere(elevation, azimuth, distance))
+    return _pose(right, torch.cross(back, right, dim=-1), back, on_sphere(elevation, azimuth, distance))
 
 
 def look_at(position: Tensor, centre: Tensor, up: Tensor) -> Tensor:
@@ -41,15 +41,15 @@ def look_at(position: Tensor, centre: Tensor, up: Tensor) -> Tensor:
     camera at azimuth 0 with z up.
     """
     back = F.normalize(position - centre, dim=-1)
-    right = torch.linalg.cross(up.expand_as(back), back)
-    along = right.norm(dim=-1, keepdim=True) < 1e-6
-    right = F.normalize(torch.where(along, right.new_tensor([0.0, 1.0, 0.0]), right), dim=-1)
-    return _pose(right, torch.linalg.cross(back, right), back, position)
+    right = torch.cross(up.expand_as(back), back, dim=-1)
+    along = right.square().sum(-1, keepdim=True) < 1e-12
+    right = F.normalize(torch.where(along, torch.tensor([0.0, 1.0, 0.0]).to(right), right), dim=-1)
+    return _pose(right, torch.cross(back, right, dim=-1), back, position)
 
 
 def _pose(right: Tensor, up: Tensor, back: Tensor, position: Tensor) -> Tensor:
     upper = torch.stack([right, up, back, position], -1)
-    return torch.cat([upper, upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(upper), 1, 4)], 1)
+    return torch.cat([upper, torch.tensor([0.0, 0.0, 0.0, 1.0]).to(upper).expand(len(upper), 1, 4)], 1)
 
 
 def directions(fovy: Tensor, height: int, width: int) -> Tensor:

@@ -31,7 +31,7 @@ def look(elevation: Tensor, azimuth: Tensor, fovy: Tensor | float) -> dict[str, 
         c2w [V,4,4] and fovy [V] in radians.
     """
     turned = orbit(elevation, azimuth, 0.0)  # looks at the origin: half a turn about its up is missing
-    about = turned.new_tensor([-1.0, 1.0, -1.0, 1.0])
+    about = torch.tensor([-1.0, 1.0, -1.0, 1.0]).to(turned)
     return {"c2w": turned * about, "fovy": torch.deg2rad(torch.as_tensor(fovy).to(elevation)).expand(len(elevation))}
 
 
@@ -51,9 +51,13 @@ def directions(views: Any, height: int, width: int, who: str = "a panorama") -> 
 
 
 def equirectangular(height: int, like: Tensor) -> Tensor:
-    """Unit directions [H,2H,3] of the pixels' centres of a whole panorama, in the dtype and on the device of `like`.
+    """Unit directions [H,2H,3] of the pixels' centres of a whole panorama.
 
     Row 0 is the zenith, the middle column azimuth 0; azimuth grows to the left, as seen from inside.
+
+    Args:
+        height: H.
+        like: A tensor whose dtype and device the result takes.
     """
     rows = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) / height
     columns = (torch.arange(2 * height, dtype=like.dtype, device=like.device) + 0.5) / (2 * height)
@@ -65,16 +69,24 @@ def equirectangular(height: int, like: Tensor) -> Tensor:
 def cover(fovy: float, overlap: float = 0.5, elevation: tuple[float, float] = (-90.0, 90.0)) -> dict[str, Tensor]:
     """Square crops that leave nothing out between the lowest and highest `elevation` of their centres.
 
-    fovy in degrees; overlap: the share of its angle that a crop has in common with each neighbour, in [0.3, 1): below,
-    the corners between four crops would be missed. elevation (0, 0) is one row round the horizon. Raises UserError for
-    other values.
+    Args:
+        fovy: Vertical angle of view in degrees.
+        overlap: Share of its angle that a crop has in common with each neighbour, in [0.3, 1); below, the corners
+            between four crops would be missed.
+        elevation: Lowest and highest, in degrees; (0, 0) is one row round the horizon.
+
+    Returns:
+        A camera batch, see `look`.
+
+    Raises:
+        UserError: A value lies outside its range.
     """
     low, high = elevation
     if not (0 < fovy < 180 and 0.3 <= overlap < 1 and -90 <= low <= high <= 90):
         raise UserError(f"cover takes fovy in (0, 180), overlap in [0.3, 1) and elevations, not {fovy}, {overlap}")
     step = fovy * (1 - overlap)
-    rows = torch.linspace(low, high, math.ceil((high - low) / step) + 1).tolist()
-    places = []
+    rows = [float(row) for row in torch.linspace(low, high, math.ceil((high - low) / step) + 1).unbind()]
+    places: list[tuple[float, float]] = []
     for row in rows:
         # where the row's circle of latitude is longest
         around = 360 * math.cos(math.radians(max(abs(row) - step / 2, 0)))
@@ -88,9 +100,16 @@ def cover(fovy: float, overlap: float = 0.5, elevation: tuple[float, float] = (-
 class RandomCrops:
     """Crops drawn afresh at every call, as the `views` of `sample`: a row of `count` neighbours from a random azimuth.
 
-    fovy, elevation: ranges in degrees, each crop's own. overlap: range of the share of a crop's angle that it has in
-    common with the next, one for all crops of a draw; together they go round once where count · fovy · (1 − overlap)
-    is 360. Raises UserError for other values.
+    Together they go round once where count · fovy · (1 − overlap) is 360.
+
+    Args:
+        count: Crops in a draw.
+        fovy: Range of the vertical angle of view in degrees, each crop's own.
+        elevation: Range in degrees, each crop's own.
+        overlap: Range of the share of a crop's angle that it has in common with the next, one for all crops of a draw.
+
+    Raises:
+        UserError: A value lies outside its range.
     """
 
     count: int = 8
@@ -108,7 +127,7 @@ class RandomCrops:
             raise UserError(f"count must be at least 1, not {self.count}")
 
     def __call__(self, generator: Generator) -> dict[str, Tensor]:
-        """c2w [count,4,4] and fovy [count]."""
+        """A camera batch with c2w [count,4,4] and fovy [count] in radians."""
 
         def uniform(bounds: tuple[float, float], count: int) -> Tensor:
             drawn = torch.rand(count, generator=generator, device=generator.device)

@@ -27,7 +27,7 @@ def read_poses(views: Any, who: str, fovy: float | None = None) -> tuple[Tensor,
         UserError: The views are something else, or an angle lies outside (0, π).
     """
     angle: Any = fovy
-    if isinstance(views, Mapping):
+    if _is_batch(views):
         views, angle = views.get("c2w"), views.get("fovy", fovy)
     if not _are_poses(views) or angle is None:
         raise _unknown(who, "poses [V,4,4], or a camera batch with `c2w`" if fovy else "a camera batch with `c2w`")
@@ -47,13 +47,17 @@ def read_positions(views: Any, who: str) -> Tensor:
     Raises:
         UserError: The views are something else.
     """
-    if isinstance(views, Mapping):
+    if _is_batch(views):
         views = views.get("camera_positions", views.get("c2w"))
     if _are_poses(views):
         return views[:, :3, 3]
     if isinstance(views, Tensor) and views.ndim == 2 and views.shape[1] == 3:
         return views
     raise _unknown(who, "poses [V,4,4], positions [V,3], or a camera batch with `c2w` or `camera_positions`")
+
+
+def _is_batch(views: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(views, Mapping)
 
 
 def _are_poses(views: Any) -> TypeGuard[Tensor]:
