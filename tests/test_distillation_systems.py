@@ -219,10 +219,34 @@ THEIRS = {
 }
 
 
+DROP_IN = [
+    "system.guidance_type=pullback-guidance", "system.loss.lambda_pullback=1", "system.guidance.guidance_scale=7.5",
+]  # fmt: skip
+UNUSED = {
+    "sdi-system": ("inversion_n_steps",), "sjc-system": ("use_sjc",), "dreamfusion-system": (),
+    "prolificdreamer-system": ("lora_n_timestamp_samples", "pretrained_model_name_or_path_lora"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_the_drop_in_leaves_the_keys_of_the_guidance_before(kind: str, model: Path, tmp_path: Path, capsys):
+    more = [*DROP_IN, "system.guidance.vram_O=true", "trainer.max_steps=2"]  # zero123-guidance's, not in the host
+    assert start(kind, model, tmp_path, *more) == 0, capsys.readouterr().err
+    assert len(column(tmp_path, "train/loss_pullback")) == 2
+    out = capsys.readouterr().out
+    (line,) = (line for line in out.splitlines() if line.startswith("pullback-guidance has no use for "))
+    assert all(key in line for key in ("vram_O", *UNUSED[kind]))
+    assert ("`system.optimizer.params.guidance` has no effect" in out) == ("params" in GUIDANCE[kind])
+    assert start(kind, model, tmp_path, *DROP_IN, "system.guidance.guidance_scal=1") == 2
+    assert "did you mean `guidance_scale`" in capsys.readouterr().err
+
+
 @pytest.mark.skipif("THREESTUDIO_ROOT" not in os.environ, reason="THREESTUDIO_ROOT is not set: a checkout (28d9d80)")
+@pytest.mark.parametrize("drop_in", [False, True])
 @pytest.mark.parametrize("name", THEIRS)
-def test_threestudios_own_file_runs(name: str, tmp_path: Path):
+def test_threestudios_own_file_runs(name: str, drop_in: bool, tmp_path: Path):
     loss, more = THEIRS[name]
+    loss, more = ("pullback", [*more, *DROP_IN]) if drop_in else (loss, more)
     file = Path(os.environ["THREESTUDIO_ROOT"]) / "configs" / f"{name}.yaml"
     assert launch.main(["--config", str(file), "--train", f"exp_root_dir={tmp_path}", *SMALL, *more]) == 0
     assert len(column(tmp_path, f"train/loss_{loss}")) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,9 @@ from pullback import models
 from pullback.errors import UserError
 from torch import nn
 
-from .._framework import BaseObject, C, info, register, registered
+from .._framework import BaseObject, C, info, register
 from .drop_in import DropIn
+from .foreign import split
 from .options import Options, make_constraint
 
 
@@ -23,7 +23,7 @@ class PullbackGuidance(DropIn, BaseObject):
 
     For `pullback-system` it is that; in other systems it is a drop-in for their guidance, see `DropIn`.
     `guidance_scale` s is diffusers': x̂0 = uncond + s (cond − uncond); 1 means no guidance. Keys that only another
-    registered guidance knows are ignored with a line in the log, so that its block can stay as it is.
+    guidance knows are ignored with a line in the log, so that its block can stay as it is, see `foreign`.
     """
 
     Config = Options
@@ -31,17 +31,9 @@ class PullbackGuidance(DropIn, BaseObject):
     cfg: Options
 
     def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
-        mine = {f.name for f in dataclasses.fields(self.Config)}
-        others = {
-            f.name
-            for name, cls in registered.items()
-            if name.endswith("-guidance") and dataclasses.is_dataclass(getattr(cls, "Config", None))
-            for f in dataclasses.fields(cls.Config)
-        }
-        foreign = [key for key in cfg or {} if key not in mine and key in others]
+        cfg, foreign = split(cfg, self.Config)
         if foreign:
             info(f"pullback-guidance has no use for {', '.join(foreign)} of system.guidance")
-            cfg = {key: value for key, value in cfg.items() if key not in foreign}
         super().__init__(cfg, *args, **kwargs)
 
     def configure(self) -> None:

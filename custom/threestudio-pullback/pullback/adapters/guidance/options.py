@@ -15,6 +15,7 @@ from pullback.sampling.presets import PRESETS, retried
 
 from .._framework import BaseObject
 from .drop_in import WEIGHTS
+from .foreign import is_foreign
 
 CONSTRAINTS = {
     "none": lambda cfg: None,
@@ -73,6 +74,8 @@ class Options(BaseObject.Config):
     max_step_percent: Any = None
     weighting_strategy: str = "fit"
     grad_clip: Any = None
+
+    ignores = staticmethod(is_foreign)  # keys that a config may have to no effect, for the host's parser
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

@@ -24,6 +24,7 @@ from .._framework import (
     seed_step,
 )
 from ..guidance import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
+from ..guidance.foreign import split
 from ..rendered_field import RenderedField
 
 
@@ -51,7 +52,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._saved: dict[str, Any] | None = None
         self._begun = 0  # steps of the checkpoint; the host's own count is restored only after on_fit_start
         self._judged: Judged | None = None
-        options = parse_structured(find(self.cfg.guidance_type).Config, self.cfg.guidance)
+        config = find(self.cfg.guidance_type).Config
+        options = parse_structured(config, split(self.cfg.guidance, config)[0])
         self._fit_steps = int(options.fit_steps)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
     """A block of config checked against the dataclass that describes it.
 
     Args:
-        cls: dataclass; its annotations are the types, its field names the known keys.
+        cls: dataclass; its annotations are the types, its field names the known keys. It may have a function
+            `ignores(key)`, true for unknown keys that are left out in silence.
         cfg: the block: a DictConfig (which knows its own path) or a dict; None stands for an empty one.
 
     Returns:
@@ -104,6 +105,8 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
     for key in list(block.keys()):
         name = str(key)
         if name not in hints:
+            if getattr(cls, "ignores", lambda _: False)(name):
+                continue
             raise UserError(f"unknown key `{path(name)}`; {suggest(name, hints)}")
         try:
             value = block[key]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError, UserError, check_at_least
 from ...output.turntable import Pictures
 from ..config import config_path
-from ..registry import find, register, suggest
+from ..registry import find, info, register, suggest
 from ..training.regularisers import REGULARISERS
 from ..training.systems import BaseLift3DSystem
 
@@ -45,6 +45,10 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
         self.has_parts = issubclass(find(self.cfg.guidance_type, config_path(self.cfg, "guidance_type")), nn.Module)
         if self.has_parts or self.shows_latents:
             self.guidance = self._build("guidance")
+        if not self.has_parts and "guidance" in (self.cfg.optimizer.get("params") or {}):
+            info(f"`{config_path(self.cfg, 'optimizer')}.params.guidance` has no effect: the guidance is not trained")
+            self.cfg.optimizer = {**self.cfg.optimizer, "params": {**self.cfg.optimizer.params}}
+            del self.cfg.optimizer.params["guidance"]
 
     def _check_loss(self) -> None:
         known = {f"lambda_{name}" for name in (*REGULARISERS, *LOSSES)} | set(SETTINGS)
