@@ -84,11 +84,11 @@ def histograms(
 
     Args:
         file: the PNG.
-        shares: label -> shares found [K] and wanted [K]. All rows have one scale.
+        shares: label -> shares [K], and those wanted [K]. All rows have one scale.
         width: of a row's bars, in pixels.
         height: of a row's bars, in pixels.
         icons: what the modes look like [K,3,H,W] in [-1,1], drawn below the bars.
-        blended: label -> the part of the share found that are blends [K], drawn in red.
+        blended: label -> the part of the shares that are blends [K], drawn in red.
     """
     from matplotlib.figure import Figure
 
@@ -96,15 +96,15 @@ def histograms(
     row, foot = height + 22, 0 if icons is None else round(width / len(icons)) + 4
     tall = len(shares) * row + foot
     figure = Figure(figsize=(width / DPI, tall / DPI), dpi=DPI)
-    for i, (label, (found, wanted)) in enumerate(shares.items()):
-        count = len(found)
+    for i, (label, (share, wanted)) in enumerate(shares.items()):
+        count = len(share)
         axes = figure.add_axes(
             (0, 1 - (i * row + 18 + height) / tall, 1, height / tall), xlim=(0, count), ylim=(0, top)
         )
         axes.set_axis_off()
         # without smoothing, so that an edge has no third colour
         places, bar = [k + 0.5 for k in range(count)], {"width": 2 / 3, "linewidth": 0, "antialiased": False}
-        axes.bar(places, found.tolist(), color=_colour(BAR), **bar)
+        axes.bar(places, share.tolist(), color=_colour(BAR), **bar)
         if blended and label in blended:
             axes.bar(places, blended[label].tolist(), color=_colour(MARK), **bar)
         axes.hlines(
