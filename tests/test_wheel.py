@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pullback import resources
+from pullback import cli, resources
 from pullback.host.invocation import command_line
 from pullback.version import __version__
 
@@ -169,3 +169,12 @@ def test_shipped_files_go_by_the_names_of_a_checkout(tmp_path: Path, monkeypatch
     assert resources.find("nowhere.yaml") == Path("nowhere.yaml")
     (tmp_path / "pullback-nerf-tiny.yaml").touch()
     assert resources.find("pullback-nerf-tiny.yaml") == Path("pullback-nerf-tiny.yaml")
+
+
+def test_the_commands_of_the_documents_find_shipped_files_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    words = "compare --config configs/pullback-nerf-tiny.yaml --prompts configs/compare/tiny-12.txt --seeds 0 --dry-run"
+    assert cli.main([*words.split(), "--methods", "pullback,configs/compare/methods/sds.yaml"]) == 0
+    assert "hours for 12 runs" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..resources import TINY_CONFIG, TINY_MODEL
+from ..resources import TINY_CONFIG, TINY_MODEL, find
 from .arguments import parse_scales, parse_seeds
 from .images import add_images
 
@@ -63,7 +63,7 @@ def run_prompts(args: argparse.Namespace) -> int:
     """Runs `evaluate prompts` and prints its table."""
     from ..evaluate import prompts
 
-    if not args.config.is_file():
+    if not find(args.config).is_file():
         raise UserError(f"--config {args.config} is not there; give a config file")
     if not 1 <= args.prompts <= len(prompts.OBJECTS) or args.workers < 1:
         raise UserError(f"--prompts must be 1 to {len(prompts.OBJECTS)} and --workers at least 1")

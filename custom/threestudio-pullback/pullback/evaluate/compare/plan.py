@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ...errors import UserError, first_line
 from ...host import config as host_config
 from ...host.registry import suggest
-from ...resources import CONFIGS
+from ...resources import CONFIGS, find
 from ..exact_worlds.methods import METHODS as TABLE
 
 METHODS = CONFIGS / "compare"
@@ -127,7 +127,7 @@ def for_threestudio(method: Method) -> Method:
 
 def load_prompts(text: str) -> list[str]:
     """The prompts of a file, one a line (# starts a comment), or of the text itself, parted by semicolons."""
-    path = Path(text)
+    path = find(text) if text.endswith(".txt") else Path(text)
     is_file = path.suffix == ".txt" or path.is_file()
     if is_file and not path.is_file():
         raise UserError(f"--prompts {text} is not there; give a file with a prompt a line")
@@ -154,7 +154,7 @@ def _shipped() -> list[str]:
 
 
 def _method(name: str, base: DictConfig) -> Method:
-    file = Path(name) if name.endswith(".yaml") else METHODS / "methods" / f"{name}.yaml"
+    file = find(name) if name.endswith(".yaml") else METHODS / "methods" / f"{name}.yaml"
     if not file.is_file():
         raise UserError(f"--methods names '{name}', which is not there; {suggest(name, _shipped())}")
     described = _read(file, "--methods")
@@ -179,6 +179,7 @@ def _method(name: str, base: DictConfig) -> Method:
 
 
 def _settings(file: Path, required: bool) -> dict[str, dict[str, Any]]:
+    file = find(file)
     if not file.is_file():
         if required:
             raise UserError(f"--settings {file} is not there; give a YAML file of {{method: {{key: value}}}}")
@@ -203,6 +204,7 @@ def _updated(config: DictConfig, settings: dict[str, Any]) -> DictConfig:
 
 
 def _read(file: Path, option: str) -> DictConfig:
+    file = find(file)
     if not file.is_file():
         raise UserError(f"{option} {file} is not there; give a config file")
     return host_config.read_yaml(str(file))
