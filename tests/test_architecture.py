@@ -103,3 +103,14 @@ def test_no_two_files_import_each_other() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in CORE])
 def test_core_modules_are_short(name: str) -> None:
     assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) < CORE_LIMIT
+
+
+def test_the_glossary_names_what_is_in_the_code() -> None:
+    page = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
+    words = {
+        word for cell in cells for span in re.findall(r"`([^`]+)`", cell) for word in re.findall(r"[A-Za-z_]\w+", span)
+    }
+    code = "\n".join(file.read_text(encoding="utf-8") for file in MODULES.values())
+    known = set(re.findall(r"\w+", code)) | set(re.findall(r"[\w-]+", code))
+    assert len(words) > 30 and sorted(words - known) == []

@@ -120,12 +120,13 @@ def clone_of_ours(folder: Path) -> Path:
     """What install.sh needs of the project, in another folder."""
     extension = folder / LINK
     extension.mkdir(parents=True)
-    for name in ("install.sh", "tools", "configs"):
+    for name in ("install.sh", "tools"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "install.sh").unlink()
     (folder / "install.sh").write_text((ROOT / "install.sh").read_text())
     (folder / "install.sh").chmod(0o755)
-    (extension / "configs").symlink_to("../../configs")
+    (extension / "pullback").symlink_to(OURS / "pullback")
+    (extension / "configs").symlink_to("pullback/configs")
     return folder
 
 
@@ -208,7 +209,7 @@ def test_a_folder_that_cannot_be_written_to(studio: Path):
 def test_a_copy_that_lost_its_symbolic_links(studio: Path):
     clone = clone_of_ours(studio.parent / "our clone")
     (clone / LINK / "configs").unlink()
-    (clone / LINK / "configs").write_text("../../configs")
+    (clone / LINK / "configs").write_text("pullback/configs")
     assert_refused(install("--threestudio", studio, root=clone), "symbolic links", "core.symlinks=true")
     assert not (studio / LINK).is_symlink()
 
@@ -388,6 +389,11 @@ def test_ranges_are_those_of_the_package_and_of_the_sets_that_are_tested():
         for text in sets:
             pinned = re.search(rf"^{name}==(\S+)", text, re.M)
             assert package.gpu_only or (pinned and check.verdict(package, pinned[1]) == "ok"), name
+
+
+def test_the_links_of_the_repository_lead_into_the_package():
+    for link in (ROOT / "configs", OURS / "configs", OURS / "assets"):
+        assert link.is_symlink() and link.samefile(OURS / "pullback" / link.name)
 
 
 # What the package imports under another name than pip's, and what only a run with real threestudio has.
