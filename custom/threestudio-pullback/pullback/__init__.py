@@ -1,16 +1,18 @@
 """Sample the parameters of a differentiable representation by pulled-back reverse diffusion."""
 
 from . import denoiser, diffreps, errors, noise, priors
-from .constraints import Langevin, Projection, Repaint, Settle
+from .constraints import FreshBelow, Langevin, Projection, Repaint, Settle
 from .fitting import FirstOrder, GaussNewton, Outcome
+from .sampling.loops import sample, steps
 from .sampling.presets import preset
 from .sampling.restart import Restart
-from .sampling.sampler import Sampler, sample, steps
+from .sampling.sampler import Sampler
 from .sampling.schedule import karras_sigmas, settling_sigmas
 from .version import __version__
 
 __all__ = [
     "FirstOrder",
+    "FreshBelow",
     "GaussNewton",
     "Langevin",
     "Outcome",

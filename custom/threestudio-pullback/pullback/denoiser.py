@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,42 @@ Sigma = float | Tensor
 
 Network = Callable[[Tensor, Any], Tensor]
 """net(z, t): the model's own state z [V,C,H,W] and its time t (a real number, or [V]) to a tensor like z."""
+
+
+class Denoiser(Protocol):
+    """The posterior mean of the clean images, in variance-exploding coordinates; any function of this form is one.
+
+    Attributes that it may have besides: `nfe_per_view`, the network evaluations that one view costs (1 without it),
+    and, of a `LatentDenoiser`, `fit_space`: "image" (also without it) or "latent", the space in which θ is fitted.
+    """
+
+    def __call__(self, noisy: Tensor, sigma: float, views: Any, /) -> Tensor:
+        """x̂0(y, σ) [V,C,H,W] of noisy y = u + σ ε [V,C,H,W] in these views."""
+        ...
+
+
+@runtime_checkable
+class LatentDenoiser(Denoiser, Protocol):
+    """A denoiser of latents: renders are encoded for it."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Renders [V,3,H,W] in [−1, 1] to latents [V,c,h,w]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [V,c,h,w] to images [V,3,H,W], about [−1, 1]."""
+        ...
+
+
+@runtime_checkable
+class JointDenoiser(Denoiser, Protocol):
+    """A denoiser that sees several views of one object at once; views come in groups, one group after the other."""
+
+    @property
+    def group_size(self) -> int:
+        """Views of a group; a call's views are a multiple of it."""
+        ...
+
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 

@@ -13,13 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Sigma
+from ..denoiser import Denoiser, Sigma
 from ..errors import NonFiniteError, UserError, check_finite
 from ..fitting.linearise import trainable
 from ..noise import white
-from ..sampling.consistency import check
 from ..sampling.sampler import Sampler
-from ..sampling.space import Denoiser, Space
+from ..sampling.space import Space
 from ..sampling.state import Result
 
 Record = dict[str, Any]
@@ -100,8 +99,8 @@ def distil(
         if callback is not None:
             callback(history[-1])
     optimizer.zero_grad()
-    judged = check(sampler)
-    return Result(space.render(sampler.draw_views()), nfe, history, judged.consistency, judged.threshold)
+    verdict = sampler.check()
+    return Result(space.render(sampler.draw_views()), nfe, history, verdict.consistency, verdict.threshold)
 
 
 def _counted(space: Space, seen: Any, asked: list[tuple[float, int]]) -> Predict:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoiser import Denoiser
 from ..diffreps.panorama import EquirectangularGrid
 from ..fitting.linearise import FlatRender
 from ..fitting.problem import Fit, Outcome, Solution
 from ..fitting.solvers import Solver
 from ..noise import Coupling
 from ..sampling import sampler
-from ..sampling.space import Denoiser
 from ..sampling.state import Result, State
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..denoiser import Denoiser
 from ..errors import UserError
-from ..sampling.space import Denoiser
 from ..sampling.state import Result
 from .distil import Ask, Predict, Record, distil
 from .sds import weight_of

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import per_view
+from ..denoiser import Denoiser, per_view
 from ..errors import UserError
-from ..sampling.space import Denoiser
 from ..sampling.state import Result
 from .distil import Ask, Record, distil
 

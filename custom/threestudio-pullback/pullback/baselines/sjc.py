@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import per_view
-from ..sampling.space import Denoiser
+from ..denoiser import Denoiser, per_view
 from ..sampling.state import Result
 from .distil import Ask, Record, distil
 

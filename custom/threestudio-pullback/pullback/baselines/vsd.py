@@ -8,10 +8,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Sigma, per_view
+from ..denoiser import Denoiser, Sigma, per_view
 from ..errors import UserError
 from ..priors import SceneMixture
-from ..sampling.space import Denoiser
 from ..sampling.state import Result
 from .distil import Ask, Record, distil
 from .sds import weight_of

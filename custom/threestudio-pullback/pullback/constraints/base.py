@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..noise import Coupling
-
-if TYPE_CHECKING:
-    from ..sampling.sampler import Sampler
-    from ..sampling.state import State
+from ..named import Named
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What is known in one visit of a level, once the denoiser has spoken.
+    """One visit of a level, once the denoiser has answered.
 
-    clean, noise, x0: u, ε and x̂0(u + σε, σ), each [V,C,H,W]. source: the coupling's source of ε.
-    draw: a fresh source of the same coupling. cycle counts from 0. memory: what `renoise` left at the visit
-    before, None at the first. project(images, iterations): Space.project on the visit's views.
+    Attributes:
+        sigma, sigma_next: σ of the level and σ' of the next.
+        cycle: which visit of the level this is, from 0.
+        clean, noise, x0: u, ε and x̂0(u + σε, σ), each [V,C,H,W].
+        source: the coupling's source of ε.
+        draw: () -> a fresh source of the same coupling.
+        memory: what `renoise` left at the visit before; None at the first.
+        project: (images, iterations) -> their projection onto what θ can change; see Space.project.
     """
 
     sigma: float
@@ -53,8 +54,9 @@ class Constraint:
     """Visits of each level."""
     orders: ClassVar[tuple[int, ...]] = (1, 2)
     """The orders of integration (1 Euler, 2 Heun) that make sense with it."""
-    noises: tuple[Coupling | str, ...] = ()
-    """Couplings of successive tries in place of the sampler's own, where a run may be tried again."""
+    per_view_noise: ClassVar[bool] = False
+    """Whether `renoise` reads the renders and moves the noise of every view by itself: it takes a noise of one image
+    per view, kept by slot, and cannot be replayed from a seed alone."""
 
     def target(self, visit: Visit) -> Tensor:
         """What the renders should become [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
@@ -71,33 +73,7 @@ class Constraint:
         """
         return visit.source, None
 
-    def review(self, sampler: Sampler, state: State) -> State:
-        """The state to go on from after a visit: the one reached, where nothing is judged."""
-        return state
 
-
-class Wrapping(Constraint):
-    """A constraint that is another one, `constraint`, but for what a subclass overrides."""
-
-    constraint: Constraint
-
-    @property
-    def cycles(self) -> int:  # type: ignore[override]
-        return self.constraint.cycles
-
-    @property
-    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.constraint.orders
-
-    @property
-    def noises(self) -> tuple[Any, ...]:  # type: ignore[override]
-        return self.constraint.noises
-
-    def target(self, visit: Visit) -> Tensor:
-        return self.constraint.target(visit)
-
-    def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
-        return self.constraint.renoise(visit)
-
-    def review(self, sampler: Sampler, state: State) -> State:
-        return self.constraint.review(sampler, state)
+CONSTRAINTS: Named[Constraint] = Named("constraint")
+"""Constraints by the name that a config knows them by."""
+CONSTRAINTS.register("none")(Constraint)

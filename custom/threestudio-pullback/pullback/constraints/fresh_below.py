@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from ..errors import UserError
-from . import Constraint, Visit, Wrapping
+from .base import Constraint, Visit
 
 
 @dataclass(frozen=True)
-class Settle(Wrapping):
+class FreshBelow(Constraint):
     """Runs `constraint`, and draws new noise for every visit after a step to a σ' below `sigma`.
 
     Noise kept along the path samples: which of the model's images it becomes is decided by one draw. But what all views
@@ -20,6 +21,13 @@ class Settle(Wrapping):
     are variations of one. So `sigma` belongs where the choices that matter have been made; about half the distance
     between images that differ in them, as vectors. The distribution below it is narrower than the model's: what is
     still open there is averaged, not sampled.
+
+    Args:
+        sigma: above 0.
+        constraint: what is run besides.
+
+    Raises:
+        UserError: sigma is not above 0.
     """
 
     sigma: float
@@ -27,8 +35,32 @@ class Settle(Wrapping):
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
-            raise UserError(f"Settle needs sigma above 0, not {self.sigma}.")
+            raise UserError(f"{type(self).__name__} needs sigma above 0, not {self.sigma}")
+
+    @property
+    def cycles(self) -> int:  # type: ignore[override]
+        """Those of `constraint`, as the rest."""
+        return self.constraint.cycles
+
+    @property
+    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.constraint.orders
+
+    @property
+    def per_view_noise(self) -> bool:  # type: ignore[override]
+        return self.constraint.per_view_noise
+
+    def target(self, visit: Visit) -> Tensor:
+        return self.constraint.target(visit)
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         source, memory = self.constraint.renoise(visit)
         return (visit.draw() if visit.sigma_next < self.sigma else source), memory
+
+
+class Settle(FreshBelow):
+    """`FreshBelow` by its name of 0.1; goes away with the release after the next."""
+
+    def __post_init__(self) -> None:
+        warnings.warn("pullback.Settle is now called pullback.FreshBelow", FutureWarning, stacklevel=3)
+        super().__post_init__()

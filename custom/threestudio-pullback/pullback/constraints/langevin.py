@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..errors import UserError
-from . import Constraint, Visit
+from .base import CONSTRAINTS, Constraint, Visit
 
 
+@CONSTRAINTS.register("langevin")
 @dataclass(frozen=True)
 class Langevin(Constraint):
     """Underdamped Langevin dynamics of the noisy images y = u + σ P ε, P the projector onto the range of J.
@@ -42,6 +43,7 @@ class Langevin(Constraint):
     step: float = 1.5
     iterations: int = 20
     orders: ClassVar[tuple[int, ...]] = (1,)
+    per_view_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (0 <= self.momentum < 1 and 0 < self.step < 2 and self.iterations >= 1):

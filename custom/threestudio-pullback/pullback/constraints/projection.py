@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Constraint, Visit
+from .base import CONSTRAINTS, Constraint, Visit
 
 
+@CONSTRAINTS.register("projection")
 @dataclass(frozen=True)
 class Projection(Constraint):
     """Project x̂0 of all views onto the range of f, then noise the projection again at σ'.
@@ -33,6 +34,7 @@ class Projection(Constraint):
 
     fresh: float = 0.0
     orders: ClassVar[tuple[int, ...]] = (1,)
+    per_view_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.fresh <= 1:

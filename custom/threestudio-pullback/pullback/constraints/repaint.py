@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..noise import refresh
-from .base import Constraint, Visit
+from .base import CONSTRAINTS, Constraint, Visit
 
 
+@CONSTRAINTS.register("repaint")
 @dataclass(frozen=True)
 class Repaint(Constraint):
     """After each step σ → σ' go back up to σ with refreshed noise and repeat, `cycles` steps a level in all.

@@ -1,10 +1,12 @@
 """One level's fit: the least-squares problem, its solvers, and the render linearised in its parameters."""
 
+from .diffrep import DiffRep, SubsampledDiffRep
 from .linearise import FlatRender, conjugate_gradients, trainable
 from .problem import Fit, Outcome, Solution
 from .solvers import FirstOrder, GaussNewton, Solver
 
 __all__ = [
+    "DiffRep",
     "FirstOrder",
     "Fit",
     "FlatRender",
@@ -12,6 +14,7 @@ __all__ = [
     "Outcome",
     "Solution",
     "Solver",
+    "SubsampledDiffRep",
     "conjugate_gradients",
     "trainable",
 ]

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .diffrep import DiffRep
 
 Linear = Callable[[Tensor], Tensor]
 
 
-def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+def trainable(module: DiffRep | nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that require gradients, by name; raises UserError if there are none."""
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
@@ -24,12 +25,12 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 class _AsForward(nn.Module):
     """torch.func swaps parameters in a module's forward; the diffrep's function is its render."""
 
-    def __init__(self, diffrep: nn.Module):
+    def __init__(self, diffrep: DiffRep):
         super().__init__()
         self.diffrep = diffrep
 
     def forward(self, views: Any) -> Tensor:
-        return cast(Any, self.diffrep).render(views)
+        return self.diffrep.render(views)
 
 
 class FlatRender:
@@ -39,7 +40,7 @@ class FlatRender:
     they are; calling leaves them alone; `write` sets them. Raises UserError where nothing is trainable.
     """
 
-    def __init__(self, diffrep: nn.Module, views: Any, encode: Linear | None = None):
+    def __init__(self, diffrep: DiffRep, views: Any, encode: Linear | None = None):
         self._module = _AsForward(diffrep)
         self._views, self._encode = views, encode
         self._parameters = trainable(self._module)

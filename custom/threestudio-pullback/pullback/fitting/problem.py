@@ -6,12 +6,13 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import check_finite
+from .diffrep import DiffRep, SubsampledDiffRep
 
 
 class Outcome(enum.Enum):
@@ -45,7 +46,7 @@ class Fit:
     generator: for random subsets of the residual.
     """
 
-    diffrep: nn.Module
+    diffrep: DiffRep
     views: Any
     target: Tensor
     encode: Callable[[Tensor], Tensor] | None
@@ -53,13 +54,13 @@ class Fit:
 
     def difference(self) -> Tensor:
         """f(θ, views) − target, in full [V,C,H,W]."""
-        render = cast(Any, self.diffrep).render(self.views)
+        render = self.diffrep.render(self.views)
         return (render if self.encode is None else self.encode(render)) - self.target
 
     def residual(self) -> Tensor:
         """The diffrep's own unbiased random subset of the difference where it offers one, else all of it."""
-        if self.encode is None and hasattr(self.diffrep, "residual"):
-            return cast(Any, self.diffrep).residual(self.views, self.target, self.generator)
+        if self.encode is None and isinstance(self.diffrep, SubsampledDiffRep):
+            return self.diffrep.residual(self.views, self.target, self.generator)
         return self.difference()
 
     def estimate(self) -> float:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import NonFiniteError, UserError, check_finite
+from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
 from .problem import Fit, Outcome, Solution
 
@@ -22,13 +23,14 @@ from .problem import Fit, Outcome, Solution
 class Solver:
     """Base: `solve` moves the diffrep's parameters; what must outlive a visit goes through state_dict."""
 
-    def start(self, diffrep: nn.Module) -> None:
+    def start(self, diffrep: DiffRep) -> None:
         """Forget earlier runs: a new one begins, with this diffrep."""
 
     def solve(self, fit: Fit) -> Solution:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
+        """Its memory; it may share memory with the solver, as that of PyTorch's optimisers does."""
         return {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -55,7 +57,7 @@ class FirstOrder(Solver):
         if self.steps < 1 or not 0 < self.lr < math.inf:
             raise UserError(f"FirstOrder needs steps >= 1 and lr > 0, not {self.steps} and {self.lr}.")
 
-    def start(self, diffrep: nn.Module) -> None:
+    def start(self, diffrep: DiffRep) -> None:
         self._kept = self.optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=self.lr)
 
     def solve(self, fit: Fit) -> Solution:
@@ -80,7 +82,7 @@ class FirstOrder(Solver):
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
     def state_dict(self) -> dict[str, Any]:
-        return copy.deepcopy(self._kept.state_dict()) if self._kept else {}
+        return self._kept.state_dict() if self._kept else {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         if self._kept and saved:

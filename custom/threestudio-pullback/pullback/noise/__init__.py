@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import UserError
-from .coupling import Coupling, White, refresh, white
+from collections.abc import Mapping
+from typing import Any
+
+from .coupling import COUPLINGS, Coupling, White, refresh, white
 from .independent import Independent
 from .shared import Shared
 from .smooth import Smooth
@@ -24,20 +26,9 @@ __all__ = [
     "white",
 ]
 
-COUPLINGS: dict[str, Coupling] = {
-    "shared": Shared(),
-    "independent": Independent(),
-    "fresh": Independent(kept=False),
-    "smooth": Smooth(),
-    "surface": Surface(),
-    "spherical": Spherical(),
-}
+COUPLINGS.discover(__name__, __path__)
 
 
-def find(noise: str | Coupling) -> Coupling:
-    """The coupling of that name (a key of COUPLINGS), or the object itself; UserError if there is none."""
-    if isinstance(noise, str):
-        if noise not in COUPLINGS:
-            raise UserError(f"noise {noise!r} is not known; use one of {', '.join(COUPLINGS)}.")
-        return COUPLINGS[noise]
-    return noise
+def find(noise: str | Mapping[str, Any] | Coupling) -> Coupling:
+    """The coupling of a name, of `{"type": name, option: value}`, or the object itself; errors as `Named.find`."""
+    return COUPLINGS.find(noise)

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+from ..named import Named
+
 White = Callable[[tuple[int, ...]], Tensor]
 """white(shape): standard normal numbers of the sampler's generator, like the renders in device and dtype."""
 
@@ -33,6 +36,30 @@ class Coupling(Protocol):
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
         """The noise [V,C,H,W] of these views; raises UserError where the source doesn't fit them."""
         ...
+
+
+COUPLINGS: Named[Coupling] = Named("noise")
+"""Couplings by the name that a config knows them by."""
+
+
+class OneSource:
+    """What couplings share: `draw` gives a source of the shape `size`, and `at` refuses one of another shape."""
+
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the source for renders of shape [V,C,H,W]."""
+        raise NotImplementedError
+
+    def draw(self, white: White, shape: tuple[int, ...]) -> Tensor:
+        """A new source for renders of shape [V,C,H,W]."""
+        return white(self.size(shape))
+
+    def check_size(self, source: Tensor, shape: tuple[int, ...]) -> None:
+        """UserError where a kept source was drawn for renders of another shape."""
+        if tuple(source.shape) != self.size(shape):
+            raise UserError(
+                f"the renders changed to {list(shape)} along the path, but {type(self).__name__} noise keeps a source "
+                f"of {list(source.shape)}; render at one size, and keep their number where every view has its own image"
+            )
 
 
 def refresh(source: Tensor, new: Tensor, sigma: float, sigma_next: float) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import UserError
-from .coupling import White
+from .coupling import COUPLINGS, OneSource
 
 
+@COUPLINGS.register("fresh", kept=False)
+@COUPLINGS.register("independent")
 @dataclass(frozen=True)
-class Independent:
+class Independent(OneSource):
     """One noise image per view. Source [V,C,H,W], by slot: the i-th view of every visit has the i-th noise.
 
     With views drawn afresh at every visit, slot i is another camera each time and its noise travels along;
@@ -22,13 +23,9 @@ class Independent:
 
     kept: bool = True
 
-    def draw(self, white: White, shape: tuple[int, ...]) -> Tensor:
-        return white(shape)
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(shape)
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
-        if tuple(source.shape) != tuple(shape):
-            raise UserError(
-                f"The renders changed from {list(source.shape)} to {list(shape)} along the path, but "
-                "noise='independent' keeps one image per view; keep their number and size or use 'shared'."
-            )
+        self.check_size(source, shape)
         return source

@@ -7,23 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import UserError
-from .coupling import White
+from .coupling import COUPLINGS, OneSource
 
 
+@COUPLINGS.register("shared")
 @dataclass(frozen=True)
-class Shared:
+class Shared(OneSource):
     """One noise image for all views, now and later: every view votes with the same ε. Source [1,C,H,W]."""
 
     kept: bool = True
 
-    def draw(self, white: White, shape: tuple[int, ...]) -> Tensor:
-        return white((1, *shape[1:]))
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (1, *shape[1:])
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
-        if tuple(source.shape[1:]) != tuple(shape[1:]):
-            raise UserError(
-                f"The renders changed from {list(source.shape[1:])} to {list(shape[1:])} along the path, "
-                "but noise='shared' keeps one noise image; render at one size."
-            )
+        self.check_size(source, shape)
         return source.expand(shape)

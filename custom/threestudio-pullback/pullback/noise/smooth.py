@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..views.reading import read_positions
+from .coupling import COUPLINGS, OneSource
 
 
+@COUPLINGS.register("smooth")
 @dataclass(frozen=True)
-class Smooth:
+class Smooth(OneSource):
     """ε(n) = Σ_p √a_p Σ n_{i1} … n_{ip} ε_{i1…ip} for a camera in direction n, all ε_{i1…ip} white and independent.
 
     Unit white in every view; views an angle Δ apart correlate Σ_p a_p cos^p Δ. weights: a_0, a_1, …, not negative and
@@ -29,15 +31,11 @@ class Smooth:
         if not self.weights or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise UserError(f"Smooth takes weights of at least 0 with sum 1, not {self.weights}.")
 
-    def draw(self, white: Any, shape: tuple[int, ...]) -> Tensor:
-        return white((sum(3**p for p in range(len(self.weights))), *shape[1:]))
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (sum(3**p for p in range(len(self.weights))), *shape[1:])
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
-        if tuple(source.shape[1:]) != tuple(shape[1:]):
-            raise UserError(
-                f"The renders changed from {list(source.shape[1:])} to {list(shape[1:])} along the path, "
-                "but noise='smooth' keeps its noise images; render at one size."
-            )
+        self.check_size(source, shape)
         n = F.normalize(read_positions(views, "noise='smooth'"), dim=-1).to(source)
         if len(n) != shape[0]:
             raise UserError(f"{len(n)} cameras for {shape[0]} renders.")

@@ -12,11 +12,13 @@ from torch import Tensor
 from ..errors import UserError
 from ..views.cameras import pixel_of
 from ..views.reading import read_poses
+from .coupling import COUPLINGS, OneSource
 from .surface import evenly
 
 
+@COUPLINGS.register("spherical")
 @dataclass(frozen=True)
-class Spherical:
+class Spherical(OneSource):
     """White noise in cells of equal solid angle; a pixel takes the sum of the cells in its footprint over √number.
 
     In one crop every cell lies in one pixel, so each crop is exactly unit white. Two pixels of different crops
@@ -42,18 +44,14 @@ class Spherical:
         pixel = 2 * math.tan(self.narrowest / 2) / height
         return math.ceil(4 * math.pi * self.cells / pixel**2)
 
-    def draw(self, white: Any, shape: tuple[int, ...]) -> Tensor:
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         _, channels, height, width = shape
-        return white((1, channels, height * width + self._number(height)))
+        return (1, channels, height * width + self._number(height))
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
-        count, channels, height, width = shape
+        count, _, height, width = shape
         pixels, number = height * width, self._number(height)
-        if tuple(source.shape[1:]) != (channels, pixels + number):
-            raise UserError(
-                "The renders' size or channels changed along the path, but noise='spherical' keeps one noise on the "
-                "sphere; render at one size."
-            )
+        self.check_size(source, shape)
         poses, fovy = read_poses(views, "noise='spherical'", self.fovy)
         if len(poses) != count:
             raise UserError(f"{len(poses)} crops for {count} renders.")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..views.cameras import pixel_of
 from ..views.reading import read_poses
+from .coupling import COUPLINGS, OneSource
 
 
 @functools.cache
@@ -24,8 +25,9 @@ def evenly(count: int) -> Tensor:
     return torch.stack([width * turn.cos(), width * turn.sin(), height], -1)
 
 
+@COUPLINGS.register("surface")
 @dataclass(frozen=True)
-class Surface:
+class Surface(OneSource):
     """White noise at many points of a sphere, gathered by each view's pixels; off the sphere one image for all views.
 
     A pixel takes the sum of its points over the root of their number, so every single view is unit white. Sides that
@@ -49,18 +51,14 @@ class Surface:
         if not (0 <= self.share <= 1 and self.radius > 0 and 0 < self.fovy < math.pi and self.points >= 1):
             raise UserError(f"{self} needs share in [0, 1], radius above 0, fovy in (0, pi) and points >= 1.")
 
-    def draw(self, white: Any, shape: tuple[int, ...]) -> Tensor:
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         _, channels, height, width = shape
-        return white((1, channels, height * width + self.points))
+        return (1, channels, height * width + self.points)
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
         count, channels, height, width = shape
         pixels = height * width
-        if tuple(source.shape[1:]) != (channels, pixels + self.points):
-            raise UserError(
-                "The renders' size or channels changed along the path, but noise='surface' keeps one image; "
-                "render at one size."
-            )
+        self.check_size(source, shape)
         image, on_sphere = source[0].split([pixels, self.points], 1)
         pixel = self._pixels(views, height, width).to(source.device)
         if len(pixel) != count:

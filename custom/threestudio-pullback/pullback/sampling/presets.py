@@ -6,14 +6,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..constraints import Constraint
 from ..errors import UserError
-from .restart import LADDER, Restart
+from ..noise import Coupling, Surface
+from ..noise import find as find_noise
+from .restart import LADDER, Restart, ladder
 
 
 @dataclass(frozen=True)
 class Preset:
-    """noise: a key of noise.COUPLINGS. constraint: of the system's options. tries: at most so many, see Restart."""
+    """What a preset stands for.
+
+    Attributes:
+        noise: a key of noise.COUPLINGS.
+        constraint: a key of constraints.CONSTRAINTS.
+        tries: maximum number of attempts, see Restart.
+    """
 
     noise: str
     constraint: str = "none"
@@ -31,20 +38,20 @@ taken again, at several times the cost.
 def find(name: str) -> Preset:
     """The preset of that name; UserError if there is none."""
     if name not in PRESETS:
-        raise UserError(f"preset {name!r} is not known; use one of {', '.join(PRESETS)}.")
+        raise UserError(f"preset {name!r} is not known; use one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
-def retried(
-    constraint: Constraint | None, noise: str, tries: int, sigma: float = math.inf, limit: float | None = None
-) -> Constraint | None:
-    """`constraint` with up to so many tries, see Restart; noise `surface` is tied closer from try to try (LADDER)."""
+def retried(noise: str | Coupling, tries: int, sigma: float = math.inf, limit: float | None = None) -> Restart | None:
+    """Run control for up to so many tries, None for one; noise on a surface is tied closer from try to try
+    (`ladder`)."""
     if tries == 1:
-        return constraint
-    return Restart(constraint or Constraint(), LADDER if noise == "surface" else (), sigma, tries, limit=limit)
+        return None
+    coupling = find_noise(noise)
+    return Restart(None, ladder(coupling) if isinstance(coupling, Surface) else (), sigma, tries, limit=limit)
 
 
 def preset(name: str) -> dict[str, Any]:
-    """noise and constraint for `sample`: `pullback.sample(..., **pullback.preset("faithful"))`; UserError as `find`."""
-    found = find(name)
-    return {"noise": found.noise, "constraint": retried(None, found.noise, found.tries)}
+    """noise and restart for `sample`: `pullback.sample(..., **pullback.preset("faithful"))`; UserError as `find`."""
+    values = find(name)
+    return {"noise": values.noise, "restart": retried(values.noise, values.tries)}

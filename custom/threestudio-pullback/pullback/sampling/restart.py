@@ -10,41 +10,64 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from ..constraints import Constraint, Wrapping
+from ..constraints import Constraint
 from ..errors import UserError
-from ..noise import Coupling
-from ..noise.surface import Surface
-from .consistency import check
+from ..fitting import DiffRep, Solver
+from ..noise import Coupling, Surface
+from .consistency import Verdict
+from .state import State
 
-if TYPE_CHECKING:
-    from .sampler import Sampler
-    from .state import State
 
-LADDER: tuple[Coupling | str, ...] = (*[Surface()] * 12, *[Surface(share=0.5)] * 3, "shared")
-"""Noise on the sphere: what the views share of it besides is none, half of its variance, and all."""
+def ladder(noise: Surface) -> tuple[Coupling | str, ...]:
+    """Noise on the sphere for 16 tries: what the views share of it besides is none, half of its variance, and all."""
+    return (*[noise] * 12, *[replace(noise, share=0.5)] * 3, "shared")
+
+
+LADDER = ladder(Surface())
+
+
+class Run(Protocol):
+    """What a restart needs of the run that it controls; a `Sampler` is one."""
+
+    diffrep: DiffRep
+    solver: Solver
+    sigmas: list[float]
+
+    def check(self, draws: int = 1) -> Verdict:
+        """Whether the present renders are a blend."""
+        ...
 
 
 @dataclass(frozen=True)
-class Restart(Wrapping):
-    """Runs `constraint`; at the end, where `consistency.check` finds a blend, goes back and tries again.
-
-    noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries; empty:
-    the sampler's for all. sigma: a new try begins at the first level at or below it (but for the very first), from the
-    parameters the first try had there, so that no memory of a failed try stays; it should lie above the σ where scenes
-    part, about half the distance between their images as vectors. tries: at most so many, the last one is kept as it
-    is. checks: fresh draws of views in a check. limit: of self-consistency, in place of the derived threshold, for a
-    model whose right images f reaches less closely than that.
+class Restart:
+    """At the end of a run, where `consistency.check` finds a blend, goes back and tries again.
 
     Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
     in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
     `sigma` down for every further try, and two denoiser calls a view for each check. Source: the check and mend of
     this project's measurements, docs/theory.md.
+
+    Args:
+        constraint: not to be given; `constraint=Restart(constraint)` is the way of 0.1.
+        noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries;
+            empty: the sampler's for all.
+        sigma: a new try begins at the first level at or below it (but for the very first), from the parameters the
+            first try had there, so that no memory of a failed try stays; it should lie above the σ where scenes part,
+            about half the distance between their images as vectors.
+        tries: maximum number of attempts, including the first; the last one is kept as it is.
+        checks: fresh draws of views in a check.
+        limit: of self-consistency, in place of the derived threshold, for a model whose right images f reaches less
+            closely than that.
+
+    Raises:
+        UserError: sigma or limit not above 0, tries or checks below 1.
     """
 
-    constraint: Constraint = field(default_factory=Constraint)
+    constraint: Constraint | None = None
     noises: tuple[Coupling | str, ...] = LADDER
     sigma: float = math.inf
     tries: int = len(LADDER)
@@ -53,34 +76,47 @@ class Restart(Wrapping):
 
     def __post_init__(self) -> None:
         if self.tries < 1 or self.checks < 1 or self.sigma <= 0 or not (self.limit is None or self.limit > 0):
-            raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}.")
+            raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}")
 
-    def review(self, sampler: Sampler, state: State) -> State:
-        """Keeps the parameters of the first try at `sigma`; sends an inconsistent end back there."""
+    def review(self, run: Run, state: State) -> State:
+        """The state to go on from after a visit.
+
+        Keeps the parameters of the first try at `sigma`; sends an inconsistent end back there.
+        """
         if state.anchor is None and state.cycle == 0 and state.sigma <= self.sigma:
-            state = replace(state, anchor=_keep(sampler, state.level))
+            state = replace(state, anchor=_keep(run, state.level))
         if state.sigma > 0:
             return state
-        judged = check(sampler, self.checks)
-        judged = judged if self.limit is None else replace(judged, threshold=self.limit)
+        verdict = run.check(self.checks)
+        verdict = verdict if self.limit is None else replace(verdict, threshold=self.limit)
         record = {
-            **state.record, "attempt": state.attempt, "consistency": judged.consistency, "threshold": judged.threshold,
+            **state.record, "attempt": state.attempt,
+            "consistency": verdict.consistency, "threshold": verdict.threshold,
         }  # fmt: skip
-        state = replace(state, nfe=state.nfe + judged.calls, record=record, judged=judged)
-        if judged.passed or state.attempt + 1 >= self.tries:
+        state = replace(state, nfe=state.nfe + verdict.calls, record=record, verdict=verdict)
+        if verdict.passed or state.attempt + 1 >= self.tries:
             return state
         assert state.anchor is not None
-        level = _put_back(sampler, state.anchor)
-        sigma, attempt = sampler.sigmas[level], state.attempt + 1
-        return replace(state, level=level, cycle=0, sigma=sigma, noise=None, memory=None, attempt=attempt)
+        level = _put_back(run, state.anchor)
+        return replace(
+            state, level=level, cycle=0, sigma=run.sigmas[level], noise=None, memory=None, attempt=state.attempt + 1
+        )
 
 
-def _keep(sampler: Sampler, level: int) -> dict[str, Any]:
-    params = {name: value.detach().clone() for name, value in sampler.diffrep.state_dict().items()}
-    return {"level": level, "params": params, "solver": copy.deepcopy(sampler.solver.state_dict())}
+def separate(constraint: Constraint | Restart | None, restart: Restart | None) -> tuple[Constraint, Restart | None]:
+    """Constraint and run control; `constraint=Restart(…)`, the way of 0.1, still works, with a warning."""
+    if isinstance(constraint, Restart):
+        warnings.warn("constraint=Restart(…) is now restart=Restart(…)", FutureWarning, stacklevel=4)
+        restart, constraint = constraint, constraint.constraint
+    return constraint or Constraint(), restart
 
 
-def _put_back(sampler: Sampler, anchor: dict[str, Any]) -> int:
-    sampler.diffrep.load_state_dict(anchor["params"])
-    sampler.solver.load_state_dict(anchor["solver"])
+def _keep(run: Run, level: int) -> dict[str, Any]:
+    params = {name: value.detach().clone() for name, value in run.diffrep.state_dict().items()}
+    return {"level": level, "params": params, "solver": copy.deepcopy(run.solver.state_dict())}
+
+
+def _put_back(run: Run, anchor: dict[str, Any]) -> int:
+    run.diffrep.load_state_dict(anchor["params"])
+    run.solver.load_state_dict(anchor["solver"])
     return anchor["level"]

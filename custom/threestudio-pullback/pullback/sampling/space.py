@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..denoiser import Denoiser, JointDenoiser, LatentDenoiser
 from ..errors import UserError, check_finite
-from ..fitting.linearise import FlatRender
-from ..fitting.solvers import Fit, Solution, Solver
-
-Denoiser = Callable[[Tensor, float, Any], Tensor]
-"""denoise(noisy [V,C,H,W], sigma, views) -> x̂0 [V,C,H,W], the posterior mean of the clean image."""
+from ..fitting import DiffRep, Fit, FlatRender, Solution, Solver
 
 
 class Space:
-    """The diffrep as the denoiser sees it: renders, or latents encode(render) if the denoiser has `encode`.
+    """The diffrep as the denoiser sees it: renders, or latents encode(render) of a `LatentDenoiser`.
 
     A latent denoiser's `fit_space` says where θ is fitted: "image" decodes each target once, so that the fit
     never touches a network; "latent" fits encode(render) to it. Everything that passes is checked to be
     finite.
+
+    Args:
+        diffrep: the representation.
+        denoise: the denoiser.
+
+    Raises:
+        UserError: the denoiser has another `fit_space`.
     """
 
-    def __init__(self, diffrep: nn.Module, denoise: Denoiser):
+    def __init__(self, diffrep: DiffRep, denoise: Denoiser):
         self.diffrep, self._denoise = diffrep, denoise
-        self._encode = getattr(denoise, "encode", None)
-        self.fit_space = getattr(denoise, "fit_space", "image")
+        self._latent = denoise if isinstance(denoise, LatentDenoiser) else None
+        self._encode = None if self._latent is None else self._latent.encode
+        self._group = denoise.group_size if isinstance(denoise, JointDenoiser) else 1
+        self.fit_space: Literal["image", "latent"] = getattr(denoise, "fit_space", "image")
         if self.fit_space not in ("image", "latent"):
-            raise UserError(f"The denoiser's fit_space must be 'image' or 'latent', not {self.fit_space!r}.")
+            raise UserError(f"the denoiser's fit_space must be 'image' or 'latent', not {self.fit_space!r}")
 
     @torch.no_grad()
     def render(self, views: Any) -> Tensor:
         """f(θ, views) [V,C,H,W]."""
-        render = cast(Any, self.diffrep).render(views).clone()  # it may share memory with θ, which a fit moves
+        render = self.diffrep.render(views).clone()  # it may share memory with θ, which a fit moves
         if render.ndim != 4 or len(render) == 0:
-            raise UserError(f"The representation must render at least one view [V,C,H,W], not {list(render.shape)}.")
+            raise UserError(f"the representation must render at least one view [V,C,H,W], not {list(render.shape)}")
         return check_finite(render, "the render")
 
     @torch.no_grad()
@@ -48,9 +53,11 @@ class Space:
     @torch.no_grad()
     def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
         """x̂0(y, σ) [V,C,H,W]."""
+        if len(noisy) % self._group:
+            raise UserError(f"the denoiser sees {self._group} views at a time; use a multiple of it, not {len(noisy)}")
         x0 = self._denoise(noisy, sigma, views)
         if x0.shape != noisy.shape:
-            raise UserError(f"The denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}.")
+            raise UserError(f"the denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}")
         return check_finite(x0, "the denoiser's answer")
 
     @torch.no_grad()
@@ -61,13 +68,13 @@ class Space:
 
     def calls(self, views: int) -> int:
         """Denoiser calls that so many views cost: each counts `nfe_per_view`, 1 without that attribute."""
-        return views * getattr(self._denoise, "nfe_per_view", 1)
+        return views * int(getattr(self._denoise, "nfe_per_view", 1))
 
     def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
-        """Move θ so that u reaches the target [V,C,H,W]."""
+        """Moves θ so that u reaches the target [V,C,H,W]."""
         encode = self._encode
-        if encode is not None and self.fit_space == "image":
+        if self._latent is not None and self.fit_space == "image":
             with torch.no_grad():
-                target = check_finite(cast(Any, self._denoise).decode(target), "the decoded target")
+                target = check_finite(self._latent.decode(target), "the decoded target")
             encode = None
         return solver.solve(Fit(self.diffrep, views, target, encode, generator))

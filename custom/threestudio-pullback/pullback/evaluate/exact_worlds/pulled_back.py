@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...constraints import Constraint, Projection, Repaint
-from ...constraints.langevin import Langevin
+from ...constraints import Constraint, Langevin, Projection, Repaint
 from ...errors import UserError
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...sampling import presets
-from ...sampling.sampler import sample
+from ...sampling.loops import sample
 from ...sampling.schedule import settling_sigmas
 from .outcome import Outcome
 
@@ -53,8 +52,8 @@ def pullback(
     karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
     gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
-    named = presets.find(preset)
-    noise, constraint, tries = noise or named.noise, constraint or named.constraint, tries or named.tries
+    chosen = presets.find(preset)
+    noise, constraint, tries = noise or chosen.noise, constraint or chosen.constraint, tries or chosen.tries
     if (constraint == "repaint") != (cycles != 1):
         raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither")
     constraints: dict[str, Callable[[], Constraint]] = {
@@ -71,12 +70,11 @@ def pullback(
         "adam": lambda: FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
-    once = presets.retried(_choice("constraint", constraint, constraints)(), noise, tries, limit=limit or None)
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
         diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
-        constraint=once, solver=_choice("solver", solver, solvers)(),
+        constraint=_choice("constraint", constraint, constraints)(), restart=presets.retried(noise, tries, limit=limit or None), solver=_choice("solver", solver, solvers)(),
         order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     outcome = Outcome.of(diffrep, result, world.samples)

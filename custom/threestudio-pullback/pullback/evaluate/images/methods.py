@@ -15,7 +15,7 @@ from ...baselines.distil import Ask, distil
 from ...denoiser import Sigma
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...noise import White
-from ...sampling.sampler import steps
+from ...sampling.loops import steps
 from ..studio.model import ddim
 from .samples import Batch
 

@@ -18,7 +18,7 @@ from ...constraints import Repaint
 from ...diffreps import VoxelField
 from ...errors import UserError
 from ...fitting.solvers import FirstOrder
-from ...sampling.sampler import sample
+from ...sampling.loops import sample
 from ...sampling.schedule import karras_sigmas
 from ...sampling.state import Result
 from .. import options

@@ -1,0 +1,38 @@
+"""What the sampler needs of a differentiable representation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+class DiffRep(Protocol):
+    """A module whose parameters that require gradients are θ, and whose `render` is f(θ, views)."""
+
+    def render(self, views: Any, /) -> Tensor:
+        """Images [V,C,H,W], nominally in [−1, 1], one for each of the views."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of every nn.Module."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every nn.Module."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any:
+        """As of every nn.Module."""
+        ...
+
+
+@runtime_checkable
+class SubsampledDiffRep(Protocol):
+    """A representation that can measure a random part of its residual, which a first-order fit then uses."""
+
+    def residual(self, views: Any, target: Tensor, generator: torch.Generator, /) -> Tensor:
+        """An unbiased random part of render(views) − target, of any shape."""
+        ...

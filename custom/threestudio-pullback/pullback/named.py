@@ -1,0 +1,81 @@
+"""Parts that a config names, such as noise couplings and constraints: a part's options are the fields of its
+dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast, get_type_hints
+
+from .errors import UserError
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+class Named(Mapping[str, T], Generic[T]):
+    """The parts of one kind by name, each a dataclass with default values.
+
+    Args:
+        kind: what an error calls them, such as "noise".
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._parts: dict[str, T] = {}
+
+    def register(self, name: str, **options: Any) -> Callable[[C], C]:
+        """Class decorator: an instance with these options is known as `name`."""
+
+        def enter(cls: C) -> C:
+            self._parts[name] = cls(**options)
+            return cls
+
+        return enter
+
+    def discover(self, package: str, path: Iterable[str]) -> None:
+        """Imports every module of a package, so that a file in its folder is all that a new part takes."""
+        for module in sorted(info.name for info in pkgutil.iter_modules(path)):
+            importlib.import_module(f"{package}.{module}")
+
+    def __getitem__(self, name: str) -> T:
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def find(self, choice: str | Mapping[str, Any] | T) -> T:
+        """The part that a choice means.
+
+        Args:
+            choice: a name, `{"type": name, option: value, …}`, or a part itself, which is returned.
+
+        Raises:
+            UserError: a name or option that is not known, or a value of another type.
+        """
+        options: dict[str, Any] = {}
+        if isinstance(choice, Mapping):
+            options = {str(key): value for key, value in cast(Mapping[Any, Any], choice).items()}
+            if "type" not in options:
+                raise UserError(f"{self.kind} {options} names no type; use one of {', '.join(self)}")
+            choice = cast(str, options.pop("type"))
+        elif not isinstance(choice, str):
+            return choice
+        if choice not in self._parts:
+            raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
+        part = cast(Any, self._parts[choice])
+        hints = get_type_hints(type(part))
+        for name, value in options.items():
+            if name not in (field.name for field in dataclasses.fields(part)):
+                has = ", ".join(field.name for field in dataclasses.fields(part)) or "none"
+                raise UserError(f"{self.kind} {choice!r} has no option {name!r}; its options: {has}")
+            kinds = (int, float) if hints[name] is float else (hints[name],)
+            if hints[name] in (int, float, bool, str) and (type(value) not in kinds):
+                raise UserError(f"{self.kind} {choice!r}: {name} must be {hints[name].__name__}, not {value!r}")
+        tuples = {name: tuple(cast(Any, v)) if isinstance(v, list) else v for name, v in options.items()}
+        return cast(T, dataclasses.replace(part, **tuples)) if tuples else cast(T, part)

@@ -1,0 +1,76 @@
+"""The sampler as a loop: `steps` yields the state after every visit, `sample` runs to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..constraints import Constraint
+from ..denoiser import Denoiser
+from ..fitting import DiffRep, Solver
+from .restart import Restart
+from .sampler import Noise, Sampler
+from .state import Result, State
+
+
+def steps(
+    diffrep: DiffRep,
+    views: Any,
+    denoise: Denoiser,
+    sigmas: Tensor,
+    noise: Noise = "shared",
+    constraint: Constraint | None = None,
+    solver: Solver | None = None,
+    order: int = 1,
+    generator: torch.Generator | None = None,
+    restart: Restart | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> Iterator[State]:
+    """The states after each visit.
+
+    Args:
+        diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart: as for `Sampler`.
+        resume: a state's state_dict; goes on after it bit for bit, with its parameters and generator state.
+    """
+    sampler = Sampler(diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart)
+    state = sampler.initial() if resume is None else sampler.restore(resume)
+    while state.sigma > 0:
+        state = sampler.visit(state)
+        yield state
+
+
+def sample(
+    diffrep: DiffRep,
+    views: Any,
+    denoise: Denoiser,
+    sigmas: Tensor,
+    noise: Noise = "shared",
+    constraint: Constraint | None = None,
+    solver: Solver | None = None,
+    order: int = 1,
+    generator: torch.Generator | None = None,
+    callback: Callable[[State], None] | None = None,
+    restart: Restart | None = None,
+) -> Result:
+    """Samples the diffrep's parameters.
+
+    Args:
+        diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart: as for `Sampler`.
+        callback: called with the state after every visit.
+
+    Returns:
+        The renders, the cost, a record of every visit, and whether the renders are likely a blend.
+    """
+    sampler = Sampler(diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart)
+    state, history = sampler.initial(), list[dict[str, Any]]()
+    while state.sigma > 0:
+        state = sampler.visit(state)
+        history.append(state.record)
+        if callback is not None:
+            callback(state)
+    verdict = state.verdict or sampler.check()
+    renders = sampler.space.render(sampler.draw_views())
+    return Result(renders, state.nfe, history, verdict.consistency, verdict.threshold)
