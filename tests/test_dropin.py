@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from pullback import FreshBelow, Repaint
 from pullback.adapters.guidance.annealing import Annealing
 from pullback.adapters.guidance.drop_in import WEIGHTS
 from pullback.adapters.guidance.guidance import PullbackGuidance
+from pullback.constraints import Visit
 from pullback.diffreps import orbit
 from pullback.errors import NonFiniteError, UserError
 from pullback.host.registry import _classes
@@ -38,7 +40,7 @@ VIEWS: dict[str, Any] = {
 
 @pytest.mark.parametrize("total", [3, 12, 100])
 def test_levels_fall_once_and_the_last_is_reached(total: int):
-    annealing = Annealing(SIGMAS, 2, total, COUPLINGS["shared"], seed=0)
+    annealing = Annealing(SIGMAS, Repaint(2), total, COUPLINGS["shared"], seed=0)
     levels = [annealing.level(k) for k in range(total)]
     assert levels[0] == 0 and levels == sorted(levels)
     assert annealing.level(total) == annealing.level(10 * total) == 5
@@ -49,7 +51,7 @@ def test_levels_fall_once_and_the_last_is_reached(total: int):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_noise_depends_on_seed_and_step_alone(coupling: str):
     def annealing(seed: int = 0) -> Annealing:
-        return Annealing(SIGMAS, 3, 36, COUPLINGS[coupling], seed)
+        return Annealing(SIGMAS, Repaint(3), 36, COUPLINGS[coupling], seed)
 
     one = annealing()
     path = [one.noise(k, LIKE, VIEWS) for k in range(36)]
@@ -62,7 +64,7 @@ def test_noise_depends_on_seed_and_step_alone(coupling: str):
 def test_noise_stays_white_and_forgets_as_repaint_does():
     """Over 3 visits of a level, two refreshes: correlation (σ'/σ)². 5 standard errors: one run in a million fails."""
     like = torch.zeros(1, 4, 160, 160)
-    annealing = Annealing(SIGMAS, 3, 18, COUPLINGS["shared"], seed=1)
+    annealing = Annealing(SIGMAS, Repaint(3), 18, COUPLINGS["shared"], seed=1)
     first, last = (annealing.noise(k, like, VIEWS).flatten() for k in (0, 2))
     n = len(first)
     for x in (first, last):
@@ -76,13 +78,55 @@ def test_noise_stays_white_and_forgets_as_repaint_does():
 
 def test_below_settle_every_visit_has_noise_of_its_own():
     settle = float(SIGMAS[2]) * 1.01
-    kept, settled = (Annealing(SIGMAS, 3, 18, COUPLINGS["shared"], 1, below) for below in (0.0, settle))
+    kept, settled = (
+        Annealing(SIGMAS, constraint, 18, COUPLINGS["shared"], 1)
+        for constraint in (Repaint(3), FreshBelow(settle, Repaint(3)))
+    )
     path = [settled.noise(k, LIKE, VIEWS) for k in range(18)]
     same = [torch.equal(kept.noise(k, LIKE, VIEWS), noise) for k, noise in enumerate(path)]
     assert same == [True] * 4 + [False] * 14  # the step from level 1 leads to σ_2, so all after its first visit
     assert torch.equal(settled.noise(9, LIKE, VIEWS), path[9])
     pairs = [float((a[0] * b[0]).mean()) for a, b in pairwise(path[3:])]
     assert max(map(abs, pairs)) < 5 / math.sqrt(LIKE[0].numel())
+
+
+def test_by_default_the_noise_of_two_steps_is_the_same(folder: Path):
+    """`cycles` belongs to repaint; the default constraint is none, as in the system."""
+    made = PullbackGuidance({"pretrained_model_name_or_path": str(folder), "levels": 6, "trainer_max_steps": 24})
+    annealing = made._start(None)
+    path = [annealing.noise(k, LIKE, VIEWS) for k in range(24)]
+    assert annealing.visits == 6 and all(torch.equal(noise, path[0]) for noise in path)
+
+
+def test_the_constraints_of_the_sampler_decide(folder: Path):
+    """A drop-in's noises are those that the system's constraint object makes of the same draws."""
+    options = {"constraint": {"type": "repaint", "cycles": 3}, "settle_sigma": 0.5, "trainer_max_steps": 18}
+    annealing = guidance(folder, **options)._start(None)
+    constraint = annealing.constraint
+    assert constraint == FreshBelow(0.5, Repaint(3))
+    source = annealing._draw("visit", 0, LIKE)()
+    for k in range(18):
+        assert torch.equal(annealing.noise(k, LIKE, VIEWS), source.expand_as(LIKE))
+        sigma, sigma_next = annealing.sigmas[k // 3 : k // 3 + 2]
+        draw = annealing._draw("visit", k + 1, LIKE)
+        visit = Visit(sigma, sigma_next, k % 3, LIKE, LIKE, LIKE, source, draw, None, lambda images, iterations: images)
+        source, _ = constraint.renoise(visit)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"constraint": "projection", "noise": "independent"}, ["`system.guidance.constraint`", "projection"]),
+        ({"order": 2}, ["`system.guidance.order` is 2"]),
+        ({"tries": 3}, ["`system.guidance.tries` is 3"]),
+        ({"preset": "faithful"}, ["`system.guidance.tries` is 16", "faithful"]),
+    ],
+)
+def test_what_a_loss_cannot_do_is_refused(folder: Path, options: dict[str, Any], words: list[str]):
+    made = guidance(folder, **options)
+    with pytest.raises(UserError) as refusal:
+        made(picture(), Prompts(made.model), **VIEWS)
+    assert all(word in str(refusal.value) for word in [*words, "pullback-system"])
 
 
 def test_weights_are_threestudios_of_the_noise_residual():

@@ -110,3 +110,20 @@ def test_unknown_names_are_refused_and_objects_taken():
 def test_one_seed_is_one_noise_in_one_dtype():
     assert torch.equal(white(3)((2, 2)), white(3)((2, 2)))
     assert white(3)((2, 2)).dtype == torch.float64
+
+
+def test_a_coupling_takes_options_by_name():
+    from pullback import noise
+
+    assert noise.find({"type": "surface", "radius": 0.3}) == noise.Surface(radius=0.3)
+    assert noise.find({"type": "smooth", "weights": [0.25, 0.75]}) == noise.Smooth((0.25, 0.75))
+    assert noise.find({"type": "fresh"}) == noise.find("fresh") == noise.Independent(kept=False)
+    for choice, words in (
+        ({"radius": 1.0}, "names no type"),
+        ({"type": "surfaces"}, "not known; use one of"),
+        ({"type": "surface", "radus": 1.0}, "no option 'radus'; its options: share, radius, fovy, points, kept"),
+        ({"type": "surface", "radius": "wide"}, "radius must be float, not 'wide'"),
+        ({"type": "surface", "radius": -1.0}, "radius above 0"),
+    ):
+        with pytest.raises(UserError, match=words):
+            noise.find(choice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pullback
 import pytest
-from pullback.adapters.guidance.options import Options, make_constraint
+from pullback.adapters.guidance.options import Options, make_restart
 from pullback.errors import UserError
 from pullback.evaluate.exact_worlds import methods
 from pullback.sampling.presets import PRESETS, retried
@@ -12,24 +12,29 @@ from pullback.sampling.restart import LADDER, Restart
 
 
 def test_a_preset_is_arguments_of_sample():
-    assert pullback.preset("fast") == {"noise": "shared", "constraint": None}
+    assert pullback.preset("fast") == {"noise": "shared", "restart": None}
     faithful = pullback.preset("faithful")
-    assert faithful["noise"] == "surface" and faithful["constraint"].noises == LADDER
+    assert faithful["noise"] == "surface" and faithful["restart"].noises == LADDER
     with pytest.raises(UserError, match="use one of fast, faithful"):
         pullback.preset("fastest")
 
 
 def test_tries_keep_the_noise_that_was_asked_for():
-    assert retried(None, "shared", 1) is None
-    repeated = retried(pullback.Repaint(2), "shared", 3, 8.0, 0.2)
-    assert repeated == Restart(pullback.Repaint(2), (), 8.0, 3, limit=0.2)
+    assert retried("shared", 1) is None
+    assert retried("shared", 3, 8.0, 0.2) == Restart(None, (), 8.0, 3, limit=0.2)
+
+
+def test_later_tries_tie_a_surface_of_any_size_closer():
+    noises = retried({"type": "surface", "radius": 0.3}, 16).noises
+    assert [getattr(n, "share", n) for n in noises] == [0.0] * 12 + [0.5] * 3 + ["shared"]
+    assert {n.radius for n in noises[:-1]} == {0.3}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_system_takes_from_the_preset_what_is_not_set(name: str):
     named, made = PRESETS[name], Options(preset=name)
     assert (made.noise, made.constraint, made.tries) == (named.noise, named.constraint, named.tries)
-    assert isinstance(make_constraint(made), Restart) == (named.tries > 1)
+    assert isinstance(make_restart(made), Restart) == (named.tries > 1)
     mixed = Options(preset=name, noise="fresh", tries=2)
     assert (mixed.noise, mixed.constraint, mixed.tries) == ("fresh", named.constraint, 2)
 

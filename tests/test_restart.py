@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import pullback
@@ -10,7 +11,7 @@ import pytest
 import torch
 from pullback import diffreps, priors
 from pullback.errors import UserError
-from pullback.sampling.consistency import check
+from pullback.sampling import consistency
 from pullback.sampling.restart import Restart
 from pullback.sampling.state import State
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def test_consistency_and_the_models_floor_for_a_gaussian(sigmas: list[float], si
     prior = priors.GaussianPrior(torch.zeros(1, 30, 30, dtype=D), torch.eye(900, dtype=D))
     rep = diffreps.Pixels(1, 30, 30).double()
     rep.values.data.fill_(3.0)
-    judged = check(pullback.Sampler(rep, [0], prior.denoise, torch.tensor(sigmas), generator=seeded()), draws=4)
+    judged = pullback.Sampler(rep, [0], prior.denoise, torch.tensor(sigmas), generator=seeded()).check(draws=4)
     # z = x̂0 = (u + σε)/(1 + σ²), so that z − u = (σε − σ²u)/(1 + σ²), and x̂0(z + σε') − z = (σε' − σ²z)/(1 + σ²)
     shrink = 1 / (1 + sigma**2)
     z2 = shrink**2 * (9 + sigma**2)
@@ -73,7 +74,7 @@ def sampler(noises: tuple, seed: int = 0, **options) -> tuple[pullback.Sampler, 
     rep = Both()
     restart = Restart(noises=noises, sigma=20.0, **options)
     made = pullback.Sampler(
-        rep, torch.arange(2), PRIOR.denoise, SIGMAS, constraint=restart, solver=pullback.GaussNewton(),
+        rep, torch.arange(2), PRIOR.denoise, SIGMAS, restart=restart, solver=pullback.GaussNewton(),
         generator=seeded(seed),
     )  # fmt: skip
     return made, rep
@@ -91,16 +92,16 @@ def test_one_view_that_disagrees_is_enough():
     rep = diffreps.Pixels(16, 1, 6, 6).double()
     rep.values.data.zero_()
     made = pullback.Sampler(rep, torch.arange(16), prior.denoise, SIGMAS, generator=seeded())
-    assert check(made).passed
+    assert made.check().passed
     rep.values.data[3] = 1.0  # the rms over views is then 1/√16 = 0.25, below the threshold 2/√36
-    judged = check(made)
+    judged = made.check()
     assert judged.consistency == pytest.approx(1, rel=0.01) and not judged.passed
 
 
 def test_views_that_agree_need_one_try():
     made, rep = sampler(("shared",))
     last = run(made)[-1]
-    assert last.attempt == 0 and last.judged.passed
+    assert last.attempt == 0 and last.verdict.passed
     assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
     assert last.nfe == 12 * 2 + 8  # twelve visits of two views, and the check
 
@@ -110,7 +111,7 @@ def test_a_blend_goes_back_up_and_takes_the_next_noise():
     states = run(made)
     failed = [s for s in states if s.record.get("consistency", 0) > s.record.get("threshold", 1)]
     assert [s.attempt for s in failed] == [1, 2] and states[-1].attempt == 2
-    assert states[-1].judged.passed
+    assert states[-1].verdict.passed
     assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
     level = next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 20.0)
     assert all((s.level, s.cycle, s.noise) == (level, 0, None) for s in failed)
@@ -134,10 +135,10 @@ def test_every_try_begins_with_the_parameters_the_first_had_there():
 def test_the_last_try_is_kept_as_it_is():
     made, rep = sampler((Opposed(),), tries=3)
     last = run(made)[-1]
-    assert last.attempt == 2 and not last.judged.passed
+    assert last.attempt == 2 and not last.verdict.passed
     assert rep.values.abs().mean().item() < 0.9
     result = pullback.sample(
-        Both(), torch.arange(2), PRIOR.denoise, SIGMAS, constraint=Restart(noises=(Opposed(),), tries=1),
+        Both(), torch.arange(2), PRIOR.denoise, SIGMAS, restart=Restart(noises=(Opposed(),), tries=1),
         generator=seeded(),
     )  # fmt: skip
     assert result.consistency > result.threshold
@@ -172,7 +173,7 @@ def test_both_scenes_come_up_as_often():
 def test_a_limit_takes_the_place_of_the_threshold():
     made, _ = sampler((Opposed(),), tries=3, limit=10.0)
     last = run(made)[-1]
-    assert last.attempt == 0 and last.judged.passed and last.judged.threshold == 10.0
+    assert last.attempt == 0 and last.verdict.passed and last.verdict.threshold == 10.0
 
 
 def test_bad_options():
@@ -181,3 +182,50 @@ def test_bad_options():
             Restart(**options)
     with pytest.raises(UserError, match="not known"):
         sampler(("sharde",))
+
+
+def test_as_a_constraint_it_still_works_with_a_warning():
+    options = {"noises": (Opposed(), "shared"), "sigma": 20.0}
+    results = []
+    for given in (
+        {"restart": Restart(**options), "constraint": pullback.Repaint(2)},
+        {"constraint": Restart(pullback.Repaint(2), **options)},
+    ):
+        rep = Both()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            pullback.sample(
+                rep, torch.arange(2), PRIOR.denoise, SIGMAS, solver=pullback.GaussNewton(), generator=seeded(), **given
+            )  # fmt: skip
+        results.append((rep.values.detach(), [str(w.message) for w in said]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1] == [] and results[1][1] == ["constraint=Restart(…) is now restart=Restart(…)"]
+
+
+class RightForOneBatch(nn.Module):
+    """The first scene in the views it was fitted to, grey everywhere else: a field right only for its last batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.ones(1, dtype=D))
+        self.known: Tensor | None = None
+
+    def render(self, views: Tensor) -> Tensor:
+        seen = torch.zeros(len(views), dtype=torch.bool) if self.known is None else torch.isin(views, self.known)
+        return torch.where(seen, self.values, 0.0)[:, None, None, None].expand(-1, 1, 12, 12)
+
+
+def test_a_field_that_is_right_only_for_its_last_batch_fails_the_check():
+    """The framework hands the batch in; the check draws views of its own."""
+    rep = RightForOneBatch()
+    made = pullback.Sampler(
+        rep, lambda generator: torch.rand(2, generator=generator, dtype=D), PRIOR.denoise, SIGMAS, generator=seeded(),
+        solver=pullback.FirstOrder(lr=1e-9, steps=1), restart=Restart(tries=1, noises=("shared",)),
+    )  # fmt: skip
+    state = made.initial()
+    while state.sigma > 0:
+        rep.known = torch.rand(2, generator=seeded(state.level), dtype=D)
+        state = made.visit(state, rep.known)
+    assert not state.verdict.passed
+    by_the_last_batch = consistency.check(made.space, lambda: rep.known, made.sigmas, made.generator)
+    assert by_the_last_batch.passed

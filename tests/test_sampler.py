@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from itertools import pairwise
@@ -346,7 +347,7 @@ def test_a_visit_is_a_function_of_state_parameters_and_the_solvers_memory():
     arguments = resumable("shared", "adam", pullback.Repaint(2), seeded(1))
     sampler, rep = pullback.Sampler(**arguments), arguments["diffrep"]
     state = sampler.visit(sampler.initial())
-    start, memory = {k: v.clone() for k, v in rep.state_dict().items()}, sampler.solver.state_dict()
+    start, memory = copy.deepcopy((rep.state_dict(), sampler.solver.state_dict()))
     first = sampler.visit(state)
     moved = rep.density.detach().clone()
     torch.randn(10, generator=sampler.generator)

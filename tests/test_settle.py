@@ -41,7 +41,7 @@ def test_the_spread_of_a_gaussian_is_what_the_recursion_says(settle: float) -> N
         return prior.denoise(noisy.reshape(-1, 1), sigma, views).reshape(noisy.shape)
 
     pullback.sample(
-        field, [0], denoise, SIGMAS, constraint=pullback.Settle(settle), solver=pullback.GaussNewton(),
+        field, [0], denoise, SIGMAS, constraint=pullback.FreshBelow(settle), solver=pullback.GaussNewton(),
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     found = float(field.values.detach().square().mean())
@@ -56,7 +56,7 @@ def test_the_later_noise_settles_the_wider_the_spread() -> None:
 
 def test_above_it_is_the_constraint_it_wraps() -> None:
     inner = pullback.Repaint(cycles=3)
-    above, below = pullback.Settle(1.0, inner), pullback.Settle(1.5, inner)
+    above, below = pullback.FreshBelow(1.0, inner), pullback.FreshBelow(1.5, inner)
     assert (above.cycles, above.orders, above.noises) == (inner.cycles, inner.orders, inner.noises)
     last = visit(cycle=2)  # from σ = 2 to 1.2
     assert above.renoise(last)[0] is last.source
@@ -71,7 +71,7 @@ def test_a_saved_run_goes_on_bit_for_bit() -> None:
         prior = pullback.priors.GaussianPrior(torch.zeros(16), torch.eye(16))
         options = {
             "diffrep": field, "views": [0, 1], "sigmas": SIGMAS,
-            "constraint": pullback.Settle(1.0, pullback.Repaint(2)),
+            "constraint": pullback.FreshBelow(1.0, pullback.Repaint(2)),
             "denoise": lambda noisy, sigma, views: prior.denoise(noisy.flatten(1), sigma, views).view_as(noisy),
         }  # fmt: skip
         return field, options
@@ -88,4 +88,11 @@ def test_a_saved_run_goes_on_bit_for_bit() -> None:
 
 def test_it_needs_a_sigma() -> None:
     with pytest.raises(UserError, match="sigma above 0"):
-        pullback.Settle(0.0)
+        pullback.FreshBelow(0.0)
+
+
+def test_its_old_name_still_works_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="FreshBelow"):
+        old = pullback.Settle(1.0, pullback.Repaint(2))
+    new = pullback.FreshBelow(1.0, pullback.Repaint(2))
+    assert (old.sigma, old.constraint, old.cycles) == (new.sigma, new.constraint, new.cycles)

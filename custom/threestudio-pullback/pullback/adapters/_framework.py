@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import IterableDataset, default_collate
 
 from ..host.data import datamodule
 
@@ -21,7 +25,7 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.config import config_to_primitive, parse_structured
     from threestudio.utils.misc import C, get_device
 
-    from ._threestudio import batch_of_step, keep_checkpoints_whole, seed_step
+    from ._threestudio import batch_of_step, draw_batch, keep_checkpoints_whole, seed_step
 
     DRAWN_ANEW = True
 else:
@@ -45,6 +49,12 @@ else:
         """The batch as it is: the host's batch k depends on (seed, k) alone."""
         return batch
 
+    def draw_batch(system: Any, seed: int) -> Any:
+        """Cameras as the dataset draws them at this step, but with another seed than the run's."""
+        dataset = copy.copy(system.dataset)
+        dataset.seed = seed
+        return dataset.collate({})
+
     def keep_checkpoints_whole(trainer: Any) -> None:
         """Nothing: the host's are."""
 
@@ -66,6 +76,7 @@ __all__ = [
     "config_to_primitive",
     "datamodule",
     "find",
+    "fresh_batch",
     "get_device",
     "info",
     "keep_checkpoints_whole",
@@ -91,6 +102,21 @@ def calling_system() -> Any:
             return caller
         frame = frame.f_back
     return None
+
+
+def fresh_batch(system: Any, generator: torch.Generator) -> Any:
+    """A training batch of the config's own distribution that no step of a fit has had.
+
+    Where the dataset draws its cameras, they are drawn; where it holds them, some of them are picked.
+    """
+    seed = int(torch.randint(2**31, (), generator=generator))
+    if hasattr(system.dataset, "collate") and isinstance(system.dataset, IterableDataset):
+        batch = draw_batch(system, seed)
+    else:
+        loader = system.trainer.train_dataloader
+        picks = torch.randint(len(loader.dataset), (loader.batch_size or 1,), generator=generator).tolist()
+        batch = (loader.collate_fn or default_collate)([loader.dataset[i] for i in picks])
+    return system.transfer_batch_to_device(batch, system.device, 0)
 
 
 def load_adapters() -> None:

@@ -25,10 +25,20 @@ def batch_of_step(system: Any, batch: Any) -> Any:
     The loader's own batch was drawn one step ahead, with what the generators and the dataset's schedules happened to
     be then; after a resume that is something else. A dataset that reads its batches keeps the one given.
     """
-    draw = getattr(system.dataset, "collate", None)
-    if draw is not None and isinstance(system.dataset, torch.utils.data.IterableDataset):
-        batch = system.transfer_batch_to_device(draw({}), system.device, 0)
+    if hasattr(system.dataset, "collate") and isinstance(system.dataset, torch.utils.data.IterableDataset):
+        batch = system.transfer_batch_to_device(system.dataset.collate({}), system.device, 0)
     _check_cameras(batch)
+    return batch
+
+
+def draw_batch(system: Any, seed: int) -> Any:
+    """Cameras as the dataset's `collate` draws them with this seed; every global generator stays where it was."""
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng():
+        seed_step(seed, 0)
+        batch = system.dataset.collate({})
+    np.random.set_state(states[0])
+    random.setstate(states[1])
     return batch
 
 

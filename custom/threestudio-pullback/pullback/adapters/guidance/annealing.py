@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
-from pullback.noise import Coupling, refresh, white
+from pullback.constraints import Constraint, Visit
+from pullback.noise import Coupling, white
 from pullback.seeding import derive_seed
 from torch import Tensor
 
@@ -13,44 +15,71 @@ from torch import Tensor
 class Annealing:
     """Spreads the visits of all noise levels evenly over a training; several steps may share a visit.
 
-    sigmas: [L+1], decreasing to 0. cycles: visits of a level; between two of them noise is refreshed as RePaint does.
-    total: training steps; with fewer steps than visits some are left out, never the last level. settle: σ below which
-    every visit has new noise, see pullback.Settle.
+    Between two visits the constraint says what becomes of the noise, as in the sampler; it must not read renders
+    (`per_view_noise`), which are gone when a resumed run comes to ask again.
+
+    Args:
+        sigmas: [L+1], decreasing to 0.
+        constraint: how often a level is visited, and which noise the next visit has.
+        total: training steps; with fewer steps than visits some are left out, never the last level.
+        coupling: of the noise.
+        seed: of the run.
     """
 
-    def __init__(
-        self, sigmas: Tensor, cycles: int, total: int, coupling: Coupling, seed: int, settle: float = 0.0
-    ) -> None:
-        self.sigmas, self.cycles, self.total = [float(s) for s in sigmas], cycles, max(1, total)
-        self.coupling, self.seed, self.settle = coupling, seed, settle
-        self.visits = (len(self.sigmas) - 1) * cycles
-        self._kept: tuple[int, tuple[int, ...], Tensor] | None = None
+    def __init__(self, sigmas: Tensor, constraint: Constraint, total: int, coupling: Coupling, seed: int) -> None:
+        self.sigmas, self.constraint, self.total = [float(s) for s in sigmas], constraint, max(1, total)
+        self.coupling, self.seed = coupling, seed
+        self.visits = (len(self.sigmas) - 1) * constraint.cycles
+        self._kept: tuple[int, tuple[int, ...], Tensor, Tensor | None] | None = None
 
     def level(self, step: int) -> int:
         """The level of a step; that of σ_min from the last visit on."""
-        return self._visit(step) // self.cycles
+        return self._index(step) // self.constraint.cycles
 
     def noise(self, step: int, like: Tensor, views: Any) -> Tensor:
         """ε of a step for these views, shaped like `like` [V,C,H,W] and on its device."""
         shape = tuple(like.shape)
         if not self.coupling.kept:
-            return self.coupling.at(self._draw(("step", step), like), views, shape)
-        visit = self._visit(step)
-        if self._kept is None or self._kept[0] > visit or self._kept[1] != shape:
-            self._kept = 0, shape, self._draw(("visit", 0), like)
-        at, _, source = self._kept
-        for k in range(at + 1, visit + 1):
-            level, cycle = divmod(k, self.cycles)
-            if self.sigmas[(k - 1) // self.cycles + 1] < self.settle:
-                source = self._draw(("visit", k), like)
-            elif cycle:
-                source = refresh(source, self._draw(("visit", k), like), *self.sigmas[level : level + 2])
-        self._kept = visit, shape, source
+            return self.coupling.at(self._draw("step", step, like)(), views, shape)
+        index = self._index(step)
+        if self._kept is None or self._kept[0] > index or self._kept[1] != shape:
+            self._kept = 0, shape, self._draw("visit", 0, like)(), None
+        at, _, source, memory = self._kept
+        for k in range(at, index):
+            level, cycle = divmod(k, self.constraint.cycles)
+            sigma, sigma_next = self.sigmas[level : level + 2]
+            none = source[:0]
+            visit = Visit(
+                sigma,
+                sigma_next,
+                cycle,
+                none,
+                none,
+                none,
+                source,
+                self._draw("visit", k + 1, like),
+                memory,
+                _no_renders,
+            )
+            source, memory = self.constraint.renoise(visit)
+        self._kept = index, shape, source, memory
         return self.coupling.at(source.to(like), views, shape)
 
-    def _visit(self, step: int) -> int:
+    def target(self, step: int, clean: Tensor, noise: Tensor, x0: Tensor) -> Tensor:
+        """What the renders are to become; a loss knows no step size, so the constraint is asked for the end, σ' = 0."""
+        level, cycle = divmod(self._index(step), self.constraint.cycles)
+        draw = self._draw("target", step, clean)
+        return self.constraint.target(
+            Visit(self.sigmas[level], 0.0, cycle, clean, noise, x0, noise, draw, None, _no_renders)
+        )
+
+    def _index(self, step: int) -> int:
         return min(step * self.visits // self.total, self.visits - 1)
 
-    def _draw(self, what: tuple[str, int], like: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, *what, "noise"))
-        return self.coupling.draw(white(generator, like), tuple(like.shape))
+    def _draw(self, what: str, number: int, like: Tensor) -> Callable[[], Tensor]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, what, number, "noise"))
+        return lambda: self.coupling.draw(white(generator, like), tuple(like.shape))
+
+
+def _no_renders(images: Tensor, iterations: int) -> NoReturn:
+    raise NotImplementedError("a loss cannot project onto what the representation can render")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pullback import noise
+from pullback.constraints import Constraint
 from pullback.errors import NonFiniteError, UserError, check_finite
+from pullback.noise import Coupling
 from pullback.version import describe
 from torch import Tensor
 
@@ -39,6 +40,8 @@ class DropIn:
     model: Any
     sigmas: Callable[[], Tensor]
     denoiser: Callable[[Any], Any]
+    constraint: Callable[[], Constraint]
+    coupling: Callable[[], Coupling]
     _epoch = _step = 0
     _annealing: Annealing | None = None
 
@@ -82,11 +85,13 @@ class DropIn:
             with torch.set_grad_enabled(torch.is_grad_enabled() and in_latents):
                 latents = denoise.fit_latents(rgb) if rgb_as_latents else denoise.encode(rgb * 2 - 1)
             with torch.no_grad():
-                noisy = latents + sigma * self._annealing.noise(self._step, latents, views)
+                noise = self._annealing.noise(self._step, latents, views)
+                noisy = latents + sigma * noise
                 x0 = check_finite(denoise(noisy, sigma, views), "the denoiser's answer")
-                target = x0 if in_latents else check_finite(denoise.decode(x0), "the decoded target")
+                aim = self._annealing.target(self._step, latents, noise, x0)
+                target = aim if in_latents else check_finite(denoise.decode(aim), "the decoded target")
         except NonFiniteError as e:
-            raise NonFiniteError(f"Stopped at step {self._step}, level {level}, sigma {sigma:.4g}: {e}.") from e
+            raise NonFiniteError(f"Stopped at step {self._step}, level {level}, sigma {sigma:.4g}: {e}") from e
         if test_info:
             seen = noisy / math.sqrt(1 + sigma**2)  # of the size of clean latents, as the model's own state
             pictures = {"noisy_img": denoise.decode(seen), "noise_img": denoise.decode(seen - latents)}
@@ -107,7 +112,9 @@ class DropIn:
 
     def _start(self, system: Any) -> Annealing:
         """Levels and noise for the training of the calling system."""
-        visits = self.cfg.levels * self.cfg.cycles
+        constraint = self.constraint()
+        self._check_fits_a_loss(constraint)
+        visits = self.cfg.levels * constraint.cycles
         total = self.cfg.trainer_max_steps
         if system is not None:
             if "lambda_pullback" not in system.cfg.loss:
@@ -125,5 +132,23 @@ class DropIn:
             f"Annealing {self.cfg.levels} noise levels over {total} steps, from sigma {sigmas[0]:.3g} to "
             f"{sigmas[-2]:.3g}; {describe()}"
         )
-        settle = float(self.cfg.settle_sigma or 0)
-        return Annealing(sigmas, self.cfg.cycles, total, noise.find(self.cfg.noise), torch.initial_seed(), settle)
+        return Annealing(sigmas, constraint, total, self.coupling(), torch.initial_seed())
+
+    def _check_fits_a_loss(self, constraint: Constraint) -> None:
+        """UserError for what the sampler can do and a loss cannot."""
+        instead = "or take `system_type: pullback-system`"
+        if constraint.per_view_noise:
+            raise UserError(
+                f"`system.guidance.constraint` is {self.cfg.constraint}, which moves the noise by what the renders "
+                f"have become, and a loss cannot; use none or repaint, {instead}"
+            )
+        if self.cfg.order != 1:
+            raise UserError(
+                f"`system.guidance.order` is {self.cfg.order}, but a loss takes one step along one slope; set it to 1, "
+                f"{instead}"
+            )
+        if self.cfg.tries != 1:
+            raise UserError(
+                f"`system.guidance.tries` is {self.cfg.tries} (preset {self.cfg.preset}), but a loss cannot begin the "
+                f"run again; set it to 1, {instead}"
+            )

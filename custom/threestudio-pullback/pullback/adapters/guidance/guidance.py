@@ -8,13 +8,15 @@ from typing import Any
 import pullback
 import torch
 from pullback import models
+from pullback.constraints import Constraint
 from pullback.errors import UserError
+from pullback.noise import Coupling
 from torch import nn
 
 from .._framework import BaseObject, C, info, register
 from .drop_in import DropIn
 from .foreign import split
-from .options import Options, make_constraint
+from .options import Options, make_constraint, make_noise, make_restart
 
 
 @register("pullback-guidance")
@@ -78,6 +80,14 @@ class PullbackGuidance(DropIn, BaseObject):
             return models.AnySize(models.PerpNegDenoiser(self.model, models.perp_neg_text_of(*told), *options))
         return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*told), *options))
 
+    def constraint(self) -> Constraint:
+        """The constraint of the options."""
+        return make_constraint(self.cfg)
+
+    def coupling(self) -> Coupling:
+        """The noise coupling of the options."""
+        return make_noise(self.cfg)
+
     def sampler(
         self,
         diffrep: nn.Module,
@@ -92,9 +102,10 @@ class PullbackGuidance(DropIn, BaseObject):
             views,
             denoise,
             self.sigmas(),
-            noise=self.cfg.noise,
-            constraint=make_constraint(self.cfg),
+            noise=self.coupling(),
+            constraint=self.constraint(),
             solver=pullback.FirstOrder(steps=self.cfg.fit_steps, optimizer=optimizer),
             order=self.cfg.order,
             generator=torch.Generator().manual_seed(seed),
+            restart=make_restart(self.cfg),
         )

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-import pullback
-from pullback.constraints import Constraint
-from pullback.errors import ConfigError
+from pullback.constraints import CONSTRAINTS, Constraint, FreshBelow
+from pullback.errors import ConfigError, UserError
 from pullback.models.guided import FIT_SPACES
-from pullback.noise import COUPLINGS
+from pullback.named import Named
+from pullback.noise import COUPLINGS, Coupling
 from pullback.sampling.presets import PRESETS, retried
+from pullback.sampling.restart import Restart
 
-from .._framework import BaseObject
+from .._framework import BaseObject, config_to_primitive
 from .drop_in import WEIGHTS
 from .foreign import is_foreign
-
-CONSTRAINTS = {
-    "none": lambda cfg: None,
-    "repaint": lambda cfg: pullback.Repaint(cycles=int(cfg.cycles)),
-    "projection": lambda cfg: pullback.Projection(),
-}
 
 
 def _at_least(name: str, value: float, low: float, strict: bool = False) -> None:
@@ -49,15 +45,16 @@ class Options(BaseObject.Config):
     rho: float = 7.0
     # fast or faithful: what noise, constraint and tries are where they are null (docs/results/worlds.md)
     preset: str = "fast"
-    # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range
+    # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range (a key of CONSTRAINTS);
+    # either also as {type: name, option: value}. cycles: visits of a level where constraint is repaint
     noise: Any = None
     constraint: Any = None
     cycles: int = 2
-    # below this σ noise is drawn anew at every visit, see pullback.Settle; null: never
+    # below this σ noise is drawn anew at every visit, see pullback.FreshBelow; null: never
     settle_sigma: Any = None
     order: int = 1
-    # a run whose views disagree at its end is tried again, at most so many times in all (1: never); with
-    # noise=surface later tries tie the views closer; restart_sigma: where a try begins anew, null: after the first
+    # maximum number of attempts where views disagree at the end, including the first (1: no restart); with
+    # noise=surface later ones tie the views closer; restart_sigma: where a try begins anew, null: after the first
     # level; restart_limit: of self-consistency, null: derived from the model's own noise floor
     tries: Any = None
     restart_sigma: Any = None
@@ -89,30 +86,55 @@ class Options(BaseObject.Config):
         for name in ("sigma_min", "sigma_max", "settle_sigma", "restart_sigma", "restart_limit"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 0, strict=True)
-        choices = {
-            "constraint": tuple(CONSTRAINTS),
-            "noise": tuple(COUPLINGS),
-            "fit_space": FIT_SPACES,
-            "order": (1, 2),
-            "weighting_strategy": tuple(WEIGHTS),
-        }
+        choices = {"fit_space": FIT_SPACES, "order": (1, 2), "weighting_strategy": tuple(WEIGHTS)}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise ConfigError(name, f"must be one of {listed}, not {getattr(self, name)!r}")
-        if self.constraint == "projection" and self.noise != "independent":
-            raise ConfigError("noise", f"must be independent where constraint is projection, not {self.noise!r}")
-        if self.constraint == "projection" and self.settle_sigma is not None:
-            raise ConfigError("settle_sigma", "must be null where constraint is projection, which has noise of its own")
-        if self.constraint == "projection" and self.order != 1:
-            raise ConfigError("order", f"must be 1 where constraint is projection, not {self.order}")
+        coupling, constraint = _part(self, "noise", COUPLINGS), _part(self, "constraint", CONSTRAINTS)
+        kind = _name(self.constraint)
+        if constraint.per_view_noise and coupling != COUPLINGS["independent"]:
+            raise ConfigError("noise", f"must be independent where constraint is {kind}, not {_name(self.noise)!r}")
+        if constraint.per_view_noise and self.settle_sigma is not None:
+            raise ConfigError("settle_sigma", f"must be null where constraint is {kind}, which has noise of its own")
+        if self.order not in constraint.orders:
+            raise ConfigError("order", f"must be {constraint.orders[0]} where constraint is {kind}, not {self.order}")
 
 
-def make_constraint(cfg: Any) -> Constraint | None:
-    """The constraint that these options describe."""
+def _name(choice: Any) -> Any:
+    return choice.get("type") if isinstance(choice, Mapping) else choice
+
+
+def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
+    """The coupling or constraint that a key names, alone or with options; ConfigError where there is none."""
+    choice = config_to_primitive(getattr(cfg, key))
+    if _name(choice) not in table:
+        raise ConfigError(key, f"must be one of {', '.join(table)}, not {_name(choice)!r}")
+    try:
+        return table.find(choice)
+    except UserError as error:
+        raise ConfigError(key, f"cannot be built: {error}") from error
+
+
+def make_noise(cfg: Any) -> Coupling:
+    """The coupling that these options describe."""
+    return _part(cfg, "noise", COUPLINGS)
+
+
+def make_constraint(cfg: Any) -> Constraint:
+    """The constraint that these options describe; `cycles` is for one that is named without options."""
+    constraint: Any = _part(cfg, "constraint", CONSTRAINTS)
+    if (
+        is_dataclass(constraint)
+        and "cycles" in (f.name for f in fields(constraint))
+        and isinstance(cfg.constraint, str)
+    ):
+        constraint = replace(constraint, cycles=int(cfg.cycles))
+    return constraint if cfg.settle_sigma is None else FreshBelow(float(cfg.settle_sigma), constraint)
+
+
+def make_restart(cfg: Any) -> Restart | None:
+    """The run control that these options describe."""
     sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
     limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
-    constraint = CONSTRAINTS[cfg.constraint](cfg)
-    if cfg.settle_sigma is not None:
-        constraint = pullback.Settle(float(cfg.settle_sigma), constraint or Constraint())
-    return retried(constraint, cfg.noise, int(cfg.tries), sigma, limit)
+    return retried(make_noise(cfg), int(cfg.tries), sigma, limit)

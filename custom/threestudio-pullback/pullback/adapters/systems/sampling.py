@@ -10,13 +10,14 @@ import pullback
 import torch
 from pullback.errors import UserError
 from pullback.output.turntable import Pictures
-from pullback.sampling.consistency import Judged, check
+from pullback.sampling.consistency import Verdict
 from pullback.version import describe
 
 from .._framework import (
     BaseLift3DSystem,
     batch_of_step,
     find,
+    fresh_batch,
     info,
     keep_checkpoints_whole,
     parse_structured,
@@ -51,7 +52,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._seed = torch.initial_seed()
         self._saved: dict[str, Any] | None = None
         self._begun = 0  # steps of the checkpoint; the host's own count is restored only after on_fit_start
-        self._judged: Judged | None = None
+        self._verdict: Verdict | None = None
         config = find(self.cfg.guidance_type).Config
         options = parse_structured(config, split(self.cfg.guidance, config)[0])
         self._fit_steps = int(options.fit_steps)
@@ -82,10 +83,9 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
                 self.guidance.cfg.fit_rays, self.true_current_epoch,
             ),
         )  # fmt: skip
-        self._batch: dict[str, Any] = {}
         sampler = self.sampler = self.guidance.sampler(
             self._field[0],
-            views=lambda generator: self._batch,
+            views=lambda generator: fresh_batch(self, generator),
             denoise=denoise,
             optimizer=self.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
             seed=self._seed,
@@ -133,10 +133,9 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         assert self.sampler is not None
         field = self._field[0]
-        self._batch = batch_of_step(self, batch)
         field.fit_step = self.true_global_step * self._fit_steps
         attempt = self.state.attempt
-        self.state = self.sampler.visit(self.state)
+        self.state = self.sampler.visit(self.state, batch_of_step(self, batch))
         if self.state.attempt > attempt:
             info(f"The views disagree: try {self.state.attempt + 1} begins at sigma {self.state.sigma:.3g}")
         self._plan(self.true_global_step + 1)
@@ -145,9 +144,9 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         for name in ("cycle", "nfe", "residual_before"):
             self.log(name, float(self.state.record[name]))
         if self.state.sigma == 0:
-            judged = self._judged = self.state.judged or check(self.sampler)
-            self.log("consistency", judged.consistency)
-            self.log("consistency_threshold", judged.threshold)
+            verdict = self._verdict = self.state.verdict or self.sampler.check()
+            self.log("consistency", verdict.consistency)
+            self.log("consistency_threshold", verdict.threshold)
         self._count_step()
 
     def _count_step(self) -> None:
@@ -171,10 +170,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
                 self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
 
     def on_fit_end(self) -> None:
-        if self._judged is None:
+        if self._verdict is None:
             return
-        found, limit = self._judged.consistency, self._judged.threshold
-        above = "" if self._judged.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
+        found, limit = self._verdict.consistency, self._verdict.threshold
+        above = "" if self._verdict.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
         info(
             f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
             f"level 1, between the render of the worst camera and what the model makes of it{above}"

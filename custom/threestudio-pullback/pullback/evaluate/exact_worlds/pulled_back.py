@@ -74,7 +74,8 @@ def pullback(
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
         diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
-        constraint=_choice("constraint", constraint, constraints)(), restart=presets.retried(noise, tries, limit=limit or None), solver=_choice("solver", solver, solvers)(),
+        constraint=_choice("constraint", constraint, constraints)(),
+        restart=presets.retried(noise, tries, limit=limit or None), solver=_choice("solver", solver, solvers)(),
         order=order, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     outcome = Outcome.of(diffrep, result, world.samples)
