@@ -57,7 +57,7 @@ def test_the_later_noise_settles_the_wider_the_spread() -> None:
 def test_above_it_is_the_constraint_it_wraps() -> None:
     inner = pullback.Repaint(cycles=3)
     above, below = pullback.FreshBelow(1.0, inner), pullback.FreshBelow(1.5, inner)
-    assert (above.cycles, above.orders, above.noises) == (inner.cycles, inner.orders, inner.noises)
+    assert (above.cycles, above.orders, above.per_view_noise) == (inner.cycles, inner.orders, inner.per_view_noise)
     last = visit(cycle=2)  # from σ = 2 to 1.2
     assert above.renoise(last)[0] is last.source
     new = below.renoise(last)[0]
