@@ -52,7 +52,7 @@ def imports(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
                 continue
             inner = source.partition(".")[2]
             whole = f"{inner}.{part}" if inner else part
-            yield whole if whole in known else inner or "sampling"  # `import pullback`: what it offers
+            yield (whole if whole in known else inner) or "sampling"  # `import pullback`: what it offers
 
 
 MODULES = modules()
