@@ -49,6 +49,11 @@ class LatentDenoiser(Denoiser, Protocol):
         """Renders [V,3,H,W] in [−1, 1] to latents [V,c,h,w]."""
         ...
 
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What a latent denoiser needs besides, where θ is fitted in image space."""
+
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [V,c,h,w] to images [V,3,H,W], about [−1, 1]."""
         ...

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Denoiser, Sigma
+from ..denoiser import Denoiser, LatentDenoiser, Sigma
 from ..errors import NonFiniteError, UserError, check_finite
 from ..fitting.linearise import trainable
 from ..noise import white
@@ -71,7 +71,7 @@ def distil(
     if steps < 1 or not lr > 0:
         raise UserError(f"A baseline needs steps >= 1 and lr > 0, not {steps} and {lr}.")
     sampler = Sampler(diffrep, views, denoise, sigmas, generator=generator)
-    space, encode = sampler.space, getattr(denoise, "encode", None)
+    space, encode = sampler.space, denoise.encode if isinstance(denoise, LatentDenoiser) else None
     optimizer = optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=lr)
     nfe, history = 0, []
 

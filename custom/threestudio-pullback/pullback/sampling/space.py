@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, JointDenoiser, LatentDenoiser
+from ..denoiser import Decoder, Denoiser, JointDenoiser, LatentDenoiser
 from ..errors import UserError, check_finite
 from ..fitting import DiffRep, Fit, FlatRender, Solution, Solver
 
@@ -29,8 +29,7 @@ class Space:
 
     def __init__(self, diffrep: DiffRep, denoise: Denoiser):
         self.diffrep, self._denoise = diffrep, denoise
-        self._latent = denoise if isinstance(denoise, LatentDenoiser) else None
-        self._encode = None if self._latent is None else self._latent.encode
+        self._encode = denoise.encode if isinstance(denoise, LatentDenoiser) else None
         self._group = denoise.group_size if isinstance(denoise, JointDenoiser) else 1
         self.fit_space: Literal["image", "latent"] = getattr(denoise, "fit_space", "image")
         if self.fit_space not in ("image", "latent"):
@@ -73,8 +72,10 @@ class Space:
     def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
         """Moves θ so that u reaches the target [V,C,H,W]."""
         encode = self._encode
-        if self._latent is not None and self.fit_space == "image":
+        if encode is not None and self.fit_space == "image":
+            if not isinstance(self._denoise, Decoder):
+                raise UserError("the denoiser has encode but no decode; give it one, or fit_space = 'latent'")
             with torch.no_grad():
-                target = check_finite(self._latent.decode(target), "the decoded target")
+                target = check_finite(self._denoise.decode(target), "the decoded target")
             encode = None
         return solver.solve(Fit(self.diffrep, views, target, encode, generator))
