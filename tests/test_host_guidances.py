@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def picture(size: int = 12) -> Tensor:
 
 def asked(made: Any, rgb: Tensor, seed: int = 1, **more: Any) -> dict[str, Any]:
     torch.manual_seed(seed)
+    random.seed(seed)
     return made(rgb, prompts(made), **{**VIEWS, **more})
 
 
