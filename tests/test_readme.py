@@ -35,7 +35,8 @@ SUFFIXES = (".md", ".py", ".sh", ".toml", ".txt", ".yaml")
 
 def documents() -> list[Path]:
     beside = [ROOT / folder / "README.md" for folder in ("benchmarks", "experiments")]
-    return [README, ROOT / "CONTRIBUTING.md", *beside, *sorted((ROOT / "docs").rglob("*.md"))]
+    cards = sorted((PACKAGE / "pullback").rglob("README.md"))
+    return [README, ROOT / "CONTRIBUTING.md", *beside, *cards, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def lines_of_code(markdown: str) -> Iterator[str]:
