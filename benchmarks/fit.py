@@ -95,7 +95,7 @@ def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
     from pullback.adapters.rendered_field import RenderedField
     from pullback.host import config, parts, registry
     from pullback.host.data.cameras import RandomCameras
-    from pullback.host.training.systems import parse_optimizer
+    from pullback.host.training.optimisers import parse_optimizer
 
     parts.load_parts()
     torch.manual_seed(0)

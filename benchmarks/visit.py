@@ -64,7 +64,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     from pullback.fitting.solvers import Fit
     from pullback.host import config, parts, registry
     from pullback.host.data.cameras import RandomCameras
-    from pullback.host.training.systems import parse_optimizer
+    from pullback.host.training.optimisers import parse_optimizer
 
     overrides = [
         "system.prompt_processor.prompt=a cube with a red front and a blue back",

@@ -90,20 +90,15 @@ class BaseObject(Updateable):
         """Override: build the part."""
 
 
-class BaseModule(nn.Module, Updateable):
+class BaseModule(BaseObject, nn.Module):
     """A part with parameters; `weights` ("file.ckpt:module") is a module of a checkpoint to start from."""
 
     @dataclass
     class Config:
         weights: str | None = None
 
-    cfg: Any
-
     def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-        self.cfg = parse_structured(self.Config, cfg)
-        self.device = get_device()
-        self.configure(*args, **kwargs)
+        super().__init__(cfg, *args, **kwargs)
         if self.cfg.weights is not None:
             where = config_path(self.cfg, "weights")
             path, colon, name = self.cfg.weights.rpartition(":")
@@ -112,9 +107,6 @@ class BaseModule(nn.Module, Updateable):
             state, epoch, step = load_module_weights(path, module_name=name, where=where)
             load_state(self, state, f"`{where}` ({path})")
             self.do_update_step(epoch, step, on_load_weights=True)
-
-    def configure(self, *args: Any, **kwargs: Any) -> None:
-        """Override: build the part."""
 
 
 def read_checkpoint(path: str, where: str) -> dict[str, Any]:

@@ -29,11 +29,7 @@ def C(value: Any, epoch: int, global_step: int, interpolation: str = "linear") -
     """
     if isinstance(value, (int, float)):
         return value
-    knots = list(config_to_primitive(value)) if isinstance(value, (list, tuple, ListConfig)) else []
-    if len(knots) == 3:
-        knots = [0, *knots]
-    if len(knots) < 4 or len(knots) % 2:
-        raise UserError(f"a schedule is a number or a list [start, v0, v1, end], not {value!r}")
+    knots = _knots(value)
     start, v0, v1, end = knots[:4]
     for i in range(3, len(knots) - 2, 2):
         if global_step >= knots[i]:
@@ -47,13 +43,21 @@ def C(value: Any, epoch: int, global_step: int, interpolation: str = "linear") -
     raise ValueError(f"interpolation is 'linear' or 'exp', not {interpolation!r}")
 
 
+def _knots(value: Any) -> list[Any]:
+    """[start, v0, v1, s1, v2, …] of a schedule that is a list, its start filled in."""
+    knots = list(config_to_primitive(value)) if isinstance(value, (list, tuple, ListConfig)) else []
+    if len(knots) == 3:
+        knots = [0, *knots]
+    if len(knots) < 4 or len(knots) % 2:
+        raise UserError(f"a schedule is a number or a list [start, v0, v1, end], not {value!r}")
+    return knots
+
+
 def C_max(value: Any) -> float:
     """The largest value a schedule takes (see `C`)."""
     if isinstance(value, (int, float)):
         return value
-    knots = list(config_to_primitive(value))
-    if len(knots) == 3:
-        knots = [0, *knots]
+    knots = _knots(value)
     return max(knots[1], *knots[2::2])
 
 

@@ -47,8 +47,8 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
             self.guidance = self._build("guidance")
         if not self.has_parts and "guidance" in (self.cfg.optimizer.get("params") or {}):
             info(f"`{config_path(self.cfg, 'optimizer')}.params.guidance` has no effect: the guidance is not trained")
-            self.cfg.optimizer = {**self.cfg.optimizer, "params": {**self.cfg.optimizer.params}}
-            del self.cfg.optimizer.params["guidance"]
+            left = {key: value for key, value in self.cfg.optimizer["params"].items() if key != "guidance"}
+            self.cfg.optimizer = {**self.cfg.optimizer, "params": left}
 
     def _check_loss(self) -> None:
         known = {f"lambda_{name}" for name in (*REGULARISERS, *LOSSES)} | set(SETTINGS)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any, List  # noqa: UP035
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
-from torch.optim import lr_scheduler
 
-from ...errors import UserError, first_line
+from ...errors import UserError
 from ..base import Updateable, load_module_weights, update_end_if_possible, update_if_possible
 from ..config import C, config_path, config_to_primitive, parse_structured
-from ..registry import find, info, suggest, warn
+from ..registry import find, info, warn
+from .optimisers import configured
 from .saving import SaverMixin
 
 
@@ -61,8 +59,6 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         self.load_state_dict(state, strict=False)
         self.do_update_step(epoch, step, on_load_weights=True)
 
-    # ---- where the run stands
-
     def set_resume_status(self, current_epoch: int, global_step: int) -> None:
         """Epoch and step of the checkpoint that is validated, tested or exported."""
         self._resumed_at = (current_epoch, global_step)
@@ -90,18 +86,8 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
             raise UserError(f"`{where}` must be false: the bundled host logs to CSV and TensorBoard only")
         return []
 
-    # ---- optimisers
-
     def configure_optimizers(self) -> Any:
-        where = config_path(self.cfg, "optimizer")
-        optimizer = parse_optimizer(config_to_primitive(self.cfg.optimizer), self, where)
-        if self.cfg.scheduler is None:
-            return {"optimizer": optimizer}
-        scheduler = config_to_primitive(self.cfg.scheduler)
-        where = config_path(self.cfg, "scheduler")
-        return {"optimizer": optimizer, "lr_scheduler": parse_scheduler(scheduler, optimizer, where)}
-
-    # ---- hooks around batches
+        return configured(self, self.cfg)
 
     def preprocess_data(self, batch: Any, stage: str) -> None:
         """Override: change the batch in place; stage is train, validation, test or predict."""
@@ -209,99 +195,3 @@ class BaseLift3DSystem(BaseSystem):
         for output in self.exporter():
             save = getattr(self, f"save_{output.save_type}")
             info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **output.params)}")
-
-
-def parse_optimizer(config: dict[str, Any], model: nn.Module, where: str) -> torch.optim.Optimizer:
-    """The optimiser a config block describes: {name, args, params}.
-
-    Args:
-        config: `name` of a class in torch.optim; `args`, its keywords; `params`, keywords by attribute path. Without
-            `params` everything is optimised, with it only what is named.
-        where: config path of the block, for errors.
-    """
-    for key in config:
-        if key not in ("name", "args", "params"):
-            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), ('name', 'args', 'params'))}")
-    name = config.get("name")
-    known = [n for n, c in vars(torch.optim).items() if _is_a(c, torch.optim.Optimizer) and n not in _UNFIT]
-    if name not in known:
-        raise UserError(f"`{where}.name` is {name!r}, which is no optimiser; {suggest(str(name), known)}")
-    make: Any = getattr(torch.optim, name)
-    common = _keywords(make, config.get("args", {}), f"{where}.args")
-    groups: Any = model.parameters()
-    if "params" in config:
-        if not isinstance(config["params"], dict) or not config["params"]:
-            raise UserError(
-                f"`{where}.params` should be a block {{geometry: {{lr: 0.01}}, …}}, not {config['params']!r}"
-            )
-        groups = [
-            {"params": _parameters(model, path, where), "name": path}
-            | _keywords(make, args or {}, f"{where}.params.{path}", common)
-            for path, args in config["params"].items()
-        ]
-    try:
-        return make(groups, **common)
-    except (TypeError, ValueError) as e:
-        raise UserError(f"`{where}.params`: {name} refuses it: {first_line(e)}") from e
-
-
-# they need a closure, or sparse gradients
-_UNFIT = ("LBFGS", "SparseAdam", "Optimizer")
-
-
-def _is_a(thing: Any, base: type) -> bool:
-    return isinstance(thing, type) and issubclass(thing, base)
-
-
-def _keywords(make: Any, given: Any, where: str, common: dict[str, Any] | None = None) -> dict[str, Any]:
-    """`given` itself, once an optimiser of one number has taken it; groups' own keywords go unchecked in torch."""
-    if not isinstance(given, dict):
-        raise UserError(f"`{where}` should be a block of the optimiser's keywords, such as {{lr: 0.01}}, not {given!r}")
-    known = [k for k in inspect.signature(make).parameters if k not in ("self", "params")]
-    for key in given:
-        if key not in known:
-            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), known)}")
-    try:
-        make([torch.zeros(1, 1, requires_grad=True)], **{**(common or {}), **given})
-    except (TypeError, ValueError, IndexError) as e:
-        raise UserError(f"`{where}`: {make.__name__} refuses it: {first_line(e)}") from e
-    return given
-
-
-def _parameters(model: nn.Module, path: str, where: str) -> Any:
-    target: Any = model
-    for name in path.split("."):
-        target = getattr(target, name, None)
-    if isinstance(target, nn.Module):
-        return list(target.parameters())
-    if isinstance(target, nn.Parameter):
-        return [target]
-    raise UserError(f"`{where}.params.{path}` names no module or parameter of the system")
-
-
-def parse_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> dict[str, Any]:
-    """The learning-rate schedule a config block describes: {name, args, interval: epoch | step}.
-
-    SequentialLR and ChainedScheduler take `schedulers`, a list of such blocks (and `milestones`).
-    """
-    interval = config.get("interval", "epoch")
-    if interval not in ("epoch", "step"):
-        raise UserError(f"`{where}.interval` should be epoch or step, but is {interval!r}")
-    return {"scheduler": _scheduler(config, optimizer, where), "interval": interval}
-
-
-def _scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> Any:
-    name = config.get("name")
-    bases = ("LRScheduler", "_LRScheduler")
-    known = [n for n, c in vars(lr_scheduler).items() if _is_a(c, lr_scheduler.LRScheduler) and n not in bases]
-    if name not in known:
-        raise UserError(f"`{where}.name` is {name!r}, which is no scheduler; {suggest(str(name), known)}")
-    inner = [_scheduler(c, optimizer, f"{where}.schedulers[{i}]") for i, c in enumerate(config.get("schedulers", []))]
-    try:
-        if name == "SequentialLR":
-            return lr_scheduler.SequentialLR(optimizer, inner, milestones=config["milestones"])
-        if name == "ChainedScheduler":
-            return lr_scheduler.ChainedScheduler(inner)
-        return getattr(lr_scheduler, str(name))(optimizer, **config.get("args", {}))
-    except (TypeError, ValueError, KeyError) as e:
-        raise UserError(f"`{where}`: {name} refuses it: {first_line(e)}") from e
