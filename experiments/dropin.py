@@ -15,10 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-from pullback.evaluate import prompts
 from pullback.evaluate import saved_run as saved
 from pullback.evaluate.studio import naming
 from pullback.evaluate.studio import world as worlds
+from pullback.evaluate.studio.held_out import held_out_cameras
 from pullback.evaluate.studio.world import StudioObject
 from pullback.output.contact_sheet import grid
 from pullback.output.markdown import print_table
@@ -73,7 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    c2w, rows, pictures = prompts.held_out_cameras(), [], []
+    c2w, rows, pictures = held_out_cameras(), [], []
     for obj in OBJECTS[: args.objects]:
         exact = worlds.render(obj, c2w, 64)
         for way in args.ways.split(";"):

@@ -233,7 +233,7 @@ def test_a_package_only_the_end_needs_is_missed_at_the_start(
         importlib.util, "find_spec", lambda name, *a: None if name == "imageio_ffmpeg" else real(name, *a)
     )
     sentence = refused(capsys, *arguments(model, tmp_path))
-    assert "'imageio_ffmpeg' is missing" in sentence and "pip install imageio-ffmpeg" in sentence
+    assert "'imageio_ffmpeg' is missing" in sentence and 'pip install "threestudio-pullback[host,models]"' in sentence
     assert not list(folder(tmp_path).rglob("*.ckpt"))
 
 

@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 from pullback import cli
 from pullback.errors import UserError
-from pullback.evaluate.compare import plan, runner, trial, tune
+from pullback.evaluate import trial
+from pullback.evaluate.compare import plan, runner, tune
 from pullback.evaluate.compare.judge import Judging, judge
 from pullback.resources import TINY_CONFIG
 

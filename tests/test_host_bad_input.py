@@ -134,7 +134,7 @@ def test_missing_package_names_the_command(config: str, capsys: Any, monkeypatch
 
     monkeypatch.setattr(builtins, "__import__", without)
     sentence = refused(capsys, "--config", config, "--test", "system.prompt=x")
-    assert "'imageio' is missing" in sentence and "pip install imageio" in sentence
+    assert "'imageio' is missing" in sentence and 'pip install "threestudio-pullback[host,models]"' in sentence
 
 
 def test_disk_full_while_a_picture_is_saved(config: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

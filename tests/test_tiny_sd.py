@@ -12,6 +12,7 @@ import torch
 from pullback import models
 from pullback.evaluate import prompts
 from pullback.evaluate.studio import model, naming
+from pullback.evaluate.studio.held_out import OBJECTS
 from pullback.evaluate.studio.world import StudioObject
 from pullback.resources import TINY_MODEL
 from safetensors.torch import load_file
@@ -60,7 +61,7 @@ def test_its_autoencoder_keeps_28_decibels(tiny):
 
 def test_it_draws_what_it_is_asked_for(tiny):
     """The card's figure is a share of 256; were the true share 0.9, fewer than 20 of 24 right had a chance of 3 %."""
-    wanted = prompts.OBJECTS * 2
+    wanted = OBJECTS * 2
     pictures = model.sample_pictures(tiny, [f"{o.caption}, side view" for o in wanted], 3.0, seed=11, levels=20)
     found = naming.PictureBank(azimuths=24, elevations=(0, 15, 30, 45, 60)).name(pictures)
     assert sum(f == w for f, w in zip(found, wanted, strict=True)) >= 20

@@ -34,6 +34,41 @@ def check_at_least(cfg: object, least: float, *keys: str) -> None:
             raise ConfigError(key, f"must be at least {least}, not {getattr(cfg, key)}")
 
 
+_EXTRAS = frozenset(
+    [
+        "PIL",
+        "accelerate",
+        "diffusers",
+        "huggingface_hub",
+        "imageio",
+        "imageio_ffmpeg",
+        "jinja2",
+        "jsonschema",
+        "markupsafe",
+        "nerfacc",
+        "numpy",
+        "omegaconf",
+        "pytorch_lightning",
+        "safetensors",
+        "scipy",
+        "skimage",
+        "tensorboard",
+        "transformers",
+        "trimesh",
+        "yaml",
+    ]
+)
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """What to install where a package is missing; None where the module is one of our own."""
+    package = (error.name or "pullback").partition(".")[0]
+    if package == "pullback":
+        return None
+    source = '"threestudio-pullback[host,models]"' if package in _EXTRAS else package
+    return f"the package '{package}' is missing; install it: pip install {source}"
+
+
 class NonFiniteError(ArithmeticError):
     """A NaN or infinity in a render, the denoiser or a fit; names the level, σ and the view."""
 

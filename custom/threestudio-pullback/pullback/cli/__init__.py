@@ -6,15 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..errors import UserError
+from ..errors import UserError, missing_package
 from ..host.arguments import Parser
 from ..version import __version__
 from .compare import add_compare
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .launch import add_launch
-
-INSTALL = 'pip install "threestudio-pullback[host,models]"'
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if not error.name or error.name.startswith("pullback"):
+        if (sentence := missing_package(error)) is None:
             raise
-        print(f"error: the package '{error.name}' is missing; install it: {INSTALL}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
     except OSError as error:
         print(f"error: cannot use {error.filename or 'a file'}: {error.strerror}; check --out", file=sys.stderr)
     return 2

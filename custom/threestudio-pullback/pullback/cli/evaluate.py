@@ -62,14 +62,13 @@ def add_evaluate(commands: Any) -> None:
 def run_prompts(args: argparse.Namespace) -> int:
     """Runs `evaluate prompts` and prints its table."""
     from ..evaluate import prompts
+    from ..evaluate.studio.held_out import OBJECTS
 
     if not find(args.config).is_file():
         raise UserError(f"--config {args.config} is not there; give a config file")
-    if not 1 <= args.prompts <= len(prompts.OBJECTS) or args.workers < 1:
-        raise UserError(f"--prompts must be 1 to {len(prompts.OBJECTS)} and --workers at least 1")
-    rows = prompts.evaluate(
-        args.config, args.out, args.seeds, prompts.OBJECTS[: args.prompts], args.overrides, args.workers
-    )
+    if not 1 <= args.prompts <= len(OBJECTS) or args.workers < 1:
+        raise UserError(f"--prompts must be 1 to {len(OBJECTS)} and --workers at least 1")
+    rows = prompts.evaluate(args.config, args.out, args.seeds, OBJECTS[: args.prompts], args.overrides, args.workers)
     print(prompts.table(rows))
     return 0
 

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import statistics
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import UserError
 from ..output.pictures import psnr, save_png
 from ..version import commit
-from .campaign import told, write_json
-from .process import run_logged
+from .campaign import Results
 from .saved_run import SavedRun
 from .studio import naming
 from .studio import world as worlds
+from .studio.held_out import held_out_cameras
 from .studio.world import StudioObject
-
-OBJECTS = [
-    StudioObject("sphere", "red", "red"),
-    StudioObject("cube", "green", "green"),
-    StudioObject("cylinder", "blue", "blue"),
-    StudioObject("cone", "yellow", "yellow"),
-    StudioObject("torus", "purple", "purple"),
-    StudioObject("diamond", "cyan", "cyan"),
-    StudioObject("sphere", "yellow", "purple"),
-    StudioObject("cube", "red", "blue"),
-    StudioObject("cylinder", "cyan", "red"),
-    StudioObject("cone", "green", "purple"),
-    StudioObject("torus", "blue", "yellow"),
-    StudioObject("diamond", "red", "green"),
-]
-
-
-def held_out_cameras(count: int = 16) -> torch.Tensor:
-    """Camera-to-world [count,4,4]: all round, at 10° and 35° of elevation by turns."""
-    i = torch.arange(count, dtype=torch.float32)
-    return worlds.look_at(torch.where(i % 2 == 0, 10.0, 35.0), (i + 0.5) * 360 / count)
+from .trial import Trial
 
 
 def run_one(
@@ -51,22 +27,16 @@ def run_one(
 ) -> dict[str, Any]:
     """Samples one object by an ordinary run of launch.py, then measures it."""
     tag = f"{obj.caption.replace(' ', '_')}-{seed}"
-    command = [
-        sys.executable, "-m", "pullback", "launch", "--config", str(config), "--train",
-        f"system.prompt_processor.prompt={obj.caption}", f"seed={seed}", "use_timestamp=false",
-        f"exp_root_dir={out / 'runs'}", "name=prompts", f"tag={tag}", "data.n_test_views=8", *overrides,
-    ]  # fmt: skip
+    run = Trial(out, "prompts", obj.caption, seed, tag, ("data.n_test_views=8", *overrides), config=config)
     start = time.time()
-    log = out / f"{tag}.log"
-    log.unlink(missing_ok=True)
-    status, memory = run_logged(command, log, threads)
+    failed, memory = run.run(threads)
     row: dict[str, Any] = {
         "prompt": obj.caption, "seed": seed, "seconds": round(time.time() - start, 1), "peak_memory_mb": memory,
     }  # fmt: skip
-    if status:
-        return {**row, "failed": (log.read_text().strip().splitlines() or ["no message"])[-1]}
+    if failed:
+        return {**row, "failed": failed}
     c2w = held_out_cameras()
-    renders = SavedRun(out / "runs" / "prompts" / tag).render(c2w)
+    renders = SavedRun(run.folder).render(c2w)
     match = naming.nearest_object(renders, c2w)
     exact = worlds.render(obj, c2w, renders.shape[-1])
     picture = torch.cat([torch.cat(list(renders[::4]), -1), torch.cat(list(exact[::4]), -1)], -2)
@@ -106,25 +76,17 @@ def evaluate(
 
     Raises UserError when the folder holds results of other settings.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    results = out / "prompts.json"
-    settings = {"config": str(config), "overrides": overrides, "views": "16 held-out, 64 px"}
-    rows: list[dict[str, Any]] = []
-    if results.exists():
-        saved = json.loads(results.read_text())
-        if saved["settings"] != settings:
-            raise UserError(f"--out {out} holds results of other settings ({saved['settings']}); choose another folder")
-        rows = [r for r in saved["rows"] if "failed" not in r]
-    known = {(r["prompt"], r["seed"]) for r in rows}
-    todo = [(o, s) for s in seeds for o in objects if (o.caption, s) not in known]
+    results = Results(out / "prompts.json", ("prompt", "seed"))
+    saved = results.data.get("settings", {})
+    if "config" in saved:
+        saved["config"] = Path(saved["config"]).name  # where it lies has changed, and is another in an installed wheel
+    settings = {"config": config.name, "overrides": overrides, "views": "16 held-out, 64 px"}
+    results.match("settings", value=settings)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run_one, config, o, s, out, overrides, threads) for o, s in todo]
-        for row in told((future.result() for future in as_completed(futures)), len(todo), _said):
-            rows.append(row)
-            write_json(results, {"settings": settings, "rows": rows})
-    overridden = f" {shlex.join(overrides)}" if overrides else ""
-    command = f"pullback evaluate prompts --config {config} --seeds {','.join(map(str, seeds))}{overridden}"
+    tasks = {(o.caption, s): (config, o, s, out.resolve(), overrides, threads) for s in seeds for o in objects}
+    rows = results.run(run_one, tasks, workers, _said).rows
+    words = ["--config", str(config), "--seeds", ",".join(map(str, seeds)), "--prompts", str(len(objects))]
+    command = shlex.join(["pullback", "evaluate", "prompts", *words, "--out", str(out), *overrides])
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
     head += f"commit {commit()}.\nHeld against all 216 exact objects of the studio world over 16 held-out views, 64 px."
     head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..host import config, parts
+from ..host.training import systems
 from .studio import world as worlds
 
 PARTS = ("geometry.", "material.", "background.", "renderer.")
@@ -22,9 +24,6 @@ class SavedRun:
     """
 
     def __init__(self, folder: Path, imports: Sequence[str] = ()) -> None:
-        from ..host import config, parts
-        from ..host.training import systems
-
         parts.load_parts(imports)
         self.folder = folder
         cfg = config.load_config(str(folder / "configs" / "parsed.yaml"))

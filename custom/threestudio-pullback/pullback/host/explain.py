@@ -8,15 +8,7 @@ import signal
 
 import torch
 
-from ..errors import NonFiniteError, UserError, first_line
-
-_PIP_NAMES = {
-    "PIL": "pillow",
-    "imageio_ffmpeg": "imageio-ffmpeg",
-    "skimage": "scikit-image",
-    "yaml": "pyyaml",
-    "pytorch_lightning": "pytorch-lightning",
-}
+from ..errors import NonFiniteError, UserError, first_line, missing_package
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
@@ -39,12 +31,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`",
             1,
         )
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pullback"):
-        package = error.name.partition(".")[0]
-        return (
-            f"the package '{package}' is missing; install it: pip install {_PIP_NAMES.get(package, package)}",
-            2,
-        )
+    if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
+        return sentence, 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         path = error.filename2 or error.filename  # of a copy, the second
         what = f"cannot write {path}" if path else "cannot write a file of the run"

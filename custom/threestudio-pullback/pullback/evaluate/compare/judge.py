@@ -15,13 +15,13 @@ from ...errors import NonFiniteError, check_finite
 from ...output.pictures import to_image
 from .. import metrics
 from ..metrics import features
-from ..prompts import held_out_cameras
 from ..saved_run import SavedRun
 from ..studio import captions, naming
 from ..studio import classifier as studio_classifier
 from ..studio import world as worlds
+from ..studio.held_out import held_out_cameras
+from ..trial import Course, Trial, read_course
 from .plan import Method
-from .trial import Course, Trial, read_course
 
 SIZE = 64
 FRAMES = 24

@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ...errors import UserError
+from .. import trial
 from ..campaign import Results, each
-from . import judge, plan, trial
+from . import judge, plan
 from .plan import Budget, Method
 
 CALIBRATION = (4, 8)

@@ -18,8 +18,8 @@ from ... import models
 from ...version import commit
 from .. import metrics
 from ..campaign import Results, write_json
-from ..prompts import held_out_cameras
 from ..studio import field as studio
+from ..studio.held_out import held_out_cameras
 from ..studio.model import sample_pictures
 from . import plan
 from .runner import Comparison

@@ -15,9 +15,9 @@ from torch import Tensor
 from ... import models
 from ...output.pictures import save_png
 from ..campaign import Results
-from ..prompts import OBJECTS, held_out_cameras
 from ..studio import field as studio
 from ..studio import naming
+from ..studio.held_out import OBJECTS, held_out_cameras
 from ..studio.model import sample_pictures
 
 FREE = {"a cube": "color", "a blue object": "shape"}

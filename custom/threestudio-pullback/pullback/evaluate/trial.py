@@ -1,4 +1,4 @@
-"""One run of a comparison: an ordinary run of launch.py in a process of its own, and what its logs say of it."""
+"""One run that is measured: an ordinary run of launch.py in a process of its own, and what its logs say of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import re
 import resource
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..campaign import end_with_parent
-from ..process import run_logged
+from .campaign import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Trial:
         if self.threestudio is None:
             status, memory = self._in_host(threads)
         else:
-            status, memory = run_logged(self.command(), self.log, threads, self.threestudio)
+            status, memory = _run_logged(self.command(), self.log, threads, self.threestudio)
         return (_last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:
@@ -88,7 +88,7 @@ class Trial:
 
 PRELOADED = [
     "pullback.host.launch", "pullback.host.training.systems", "pytorch_lightning", "torch.utils.tensorboard",
-    "imageio_ffmpeg",     "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
+    "imageio_ffmpeg", "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
     "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
 ]  # fmt: skip
 
@@ -97,7 +97,7 @@ def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
     """launch.py's main in a process of its own, which tells its exit status and its peak memory in MB."""
     import torch
 
-    from ...host import launch
+    from ..host import launch
 
     end_with_parent()
     with log.open("a") as stream:
@@ -108,6 +108,24 @@ def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
     torch.set_num_threads(threads)
     status = launch.main(words)
     told.send((status, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+
+
+def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple[int, int]:
+    """Runs it, its words added to the log; exit status, and peak memory in MB (an upper bound).
+
+    Where this is interrupted, it is asked to end, and waited for: a run of launch.py then saves its last whole step.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with log.open("a") as stream:
+        process = subprocess.Popen(command, cwd=cwd, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, round(usage.ru_maxrss / 1024)
 
 
 def shown(command: list[str]) -> str:

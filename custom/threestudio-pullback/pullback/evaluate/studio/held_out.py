@@ -1,0 +1,29 @@
+"""What NeRFs of the studio are judged by: twelve objects that prompts name, and cameras that no run trains on."""
+
+from __future__ import annotations
+
+import torch
+
+from . import world as worlds
+from .world import StudioObject
+
+OBJECTS = [
+    StudioObject("sphere", "red", "red"),
+    StudioObject("cube", "green", "green"),
+    StudioObject("cylinder", "blue", "blue"),
+    StudioObject("cone", "yellow", "yellow"),
+    StudioObject("torus", "purple", "purple"),
+    StudioObject("diamond", "cyan", "cyan"),
+    StudioObject("sphere", "yellow", "purple"),
+    StudioObject("cube", "red", "blue"),
+    StudioObject("cylinder", "cyan", "red"),
+    StudioObject("cone", "green", "purple"),
+    StudioObject("torus", "blue", "yellow"),
+    StudioObject("diamond", "red", "green"),
+]
+
+
+def held_out_cameras(count: int = 16) -> torch.Tensor:
+    """Camera-to-world [count,4,4]: all round, at 10° and 35° of elevation by turns."""
+    i = torch.arange(count, dtype=torch.float32)
+    return worlds.look_at(torch.where(i % 2 == 0, 10.0, 35.0), (i + 0.5) * 360 / count)
