@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pullback import cli
 from pullback.baselines import sds
 from pullback.errors import UserError
-from pullback.evaluate import options
+from pullback.evaluate import options, prompts
 from pullback.evaluate.campaign import Results
 from pullback.evaluate.compare import plan
 from pullback.evaluate.exact_worlds import methods, runner, world
 from pullback.evaluate.exact_worlds.distilled import distilled
+from pullback.evaluate.studio.held_out import OBJECTS
+from pullback.resources import TINY_CONFIG
 from pullback.sampling.state import Result
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -71,6 +74,29 @@ def test_published_rows_are_found_and_go_on(folder: str, tmp_path: Path, monkeyp
         seeds = [row["seed"] for row in saved["rows"] if (row["world"], row["method"]) == (name, label)]
         results = runner.run([name], [methods.parse(label)], seeds, tmp_path, 1)
         assert seeds and len(results.of(name, label)) == len(seeds)
+
+
+def test_published_prompts_are_found_though_their_config_lies_elsewhere_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = json.loads((RESULTS / "prompts" / "prompts.json").read_text())
+    (tmp_path / "prompts.json").write_text(json.dumps(saved))
+    monkeypatch.setattr(prompts, "run_one", None)
+    rows = prompts.evaluate(TINY_CONFIG, tmp_path, [0, 1], OBJECTS, saved["settings"]["overrides"], 1)
+    assert rows == saved["rows"]
+
+
+@pytest.mark.parametrize(("package", "source"), [("yaml", '"threestudio-pullback[host,models]"'), ("mine", "mine")])
+def test_a_missing_package_is_one_sentence(
+    package: str, source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{package}.core'", name=f"{package}.core")
+
+    monkeypatch.setattr("pullback.cli.evaluate.run_model", missing)
+    assert cli.main(["evaluate", "model"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: the package '{package}' is missing; install it: pip install {source}\n"
 
 
 @dataclass(frozen=True)
