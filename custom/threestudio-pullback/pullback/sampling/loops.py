@@ -29,10 +29,9 @@ def steps(
     restart: Restart | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[State]:
-    """The states after each visit.
+    """The states after each visit; what is not below is as for `Sampler`.
 
     Args:
-        diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart: as for `Sampler`.
         resume: a state's state_dict; goes on after it bit for bit, with its parameters and generator state.
     """
     sampler = Sampler(diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart)
@@ -55,10 +54,9 @@ def sample(
     callback: Callable[[State], None] | None = None,
     restart: Restart | None = None,
 ) -> Result:
-    """Samples the diffrep's parameters.
+    """Samples the diffrep's parameters; what is not below is as for `Sampler`.
 
     Args:
-        diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart: as for `Sampler`.
         callback: called with the state after every visit.
 
     Returns:

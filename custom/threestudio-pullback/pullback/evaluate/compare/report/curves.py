@@ -32,7 +32,8 @@ def mean_line(lines: list[np.ndarray], least: float = -math.inf, most: float = m
 
     Args:
         lines: each [N,2] of x (ascending) and value.
-        least, most: the interval is cut to these.
+        least: the interval begins here at the lowest.
+        most: the interval ends here at the highest.
 
     Returns:
         Points [x, mean, low, high, lines], at most MOST_POINTS. The interval is Student's t at 95 %, the lines taken
