@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pullback
 import pytest
 import torch
 from checkpoints import same
@@ -106,9 +107,7 @@ def test_sigterm_in_the_middle_then_the_printed_command(model: Path, trained: Pa
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 143, printed
     line = next(row for row in printed.splitlines() if "resume=" in row)
-    resumed = subprocess.run(
-        line.replace("python", sys.executable, 1), shell=True, env=environment, capture_output=True
-    )
+    resumed = subprocess.run(line, shell=True, env=environment, capture_output=True)
     assert resumed.returncode == 0, resumed.stderr
     assert same(checkpoint(trained)["state_dict"], checkpoint(tmp_path)["state_dict"])
 
@@ -149,6 +148,9 @@ def test_a_nan_names_level_and_view_and_leaves_the_last_good_state(
         ("system.guidance.pretrained_model_name_or_path=/nowhere/model", ["system.guidance.pretrained", "/nowhere"]),
         ("system.guidance.pretrained_model_name_or_path=tests", ["system.guidance.pretrained", "diffusers"]),
         ("data.batch_size=0", ["data", "batch_size", "at least 1"]),
+        ("system.guidance.noise={type: surface, radus: 1}", ["`system.guidance.noise`", "no option 'radus'", "radius"]),
+        ("system.guidance.noise={type: surface, radius: -1}", ["`system.guidance.noise`", "radius above 0"]),
+        ("system.guidance.constraint={type: repaint, cycles: 0}", ["`system.guidance.constraint`", "at least 1 cycle"]),
     ],
 )
 def test_bad_values_get_one_sentence(override: str, words: list[str], model: Path, tmp_path: Path, capsys):
@@ -187,3 +189,33 @@ def test_a_run_whose_views_disagree_starts_again_and_resumes_bit_for_bit(model: 
     assert launch.main(arguments(model, parts, *again, f"resume={resume}")) == 0
     for key in ("state_dict", "pullback", "optimizer_states", "global_step"):
         assert same(end[key], checkpoint(parts)[key]), key
+
+
+def test_noise_and_constraint_take_options(model: Path, tmp_path: Path):
+    options = [
+        "system.guidance.noise={type: surface, radius: 0.3}", "system.guidance.constraint={type: repaint, cycles: 1}",
+    ]  # fmt: skip
+    assert launch.main(arguments(model, tmp_path, *options)) == 0
+    end = checkpoint(tmp_path)
+    assert end["global_step"] == 3 and end["pullback"]["cycles"] == 1
+    assert end["pullback"]["noise"].shape[-1] == 8 * 8 + pullback.noise.Surface().points
+
+
+def test_the_check_at_the_end_sees_cameras_that_no_step_has_had(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from pullback.models import GuidedDenoiser
+
+    whole, calls = GuidedDenoiser.__call__, []
+
+    def recorded(self: Any, noisy: torch.Tensor, sigma: Any, views: Any) -> torch.Tensor:
+        calls.append((views["azimuth"], views["elevation"], views["c2w"]))
+        return whole(self, noisy, sigma, views)
+
+    monkeypatch.setattr(GuidedDenoiser, "__call__", recorded)
+    assert launch.main(arguments(model, tmp_path)) == 0
+    visits, check = calls[:6], calls[6:]
+    assert len(check) == 2 and torch.equal(check[0][2], check[1][2])  # the answer, and the model's own floor
+    azimuth, elevation, c2w = check[0]
+    assert not any(torch.isin(azimuth, seen).any() for seen, _, _ in visits)
+    assert c2w.shape == visits[0][2].shape and bool((elevation >= 0).all() and (elevation <= 60).all())
