@@ -1,5 +1,8 @@
 """Differentiable representations: modules with render(views) -> images [V,C,H,W] in [−1, 1]."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from ..views.cameras import orbit as orbit
 from .coordinates import CoordinateImage as CoordinateImage
 from .coordinates import pixel_centres as pixel_centres
@@ -14,3 +17,9 @@ from .siren import Siren as Siren
 from .siren import SirenImage as SirenImage
 from .siren import SirenImages as SirenImages
 from .voxel import VoxelField as VoxelField
+
+# A file of this folder needs no line above: its classes are exported as they are. The lines are for type checkers.
+for _info in iter_modules(__path__):
+    _module = import_module(f"{__name__}.{_info.name}")
+    _classes = {name: value for name, value in vars(_module).items() if isinstance(value, type)}
+    globals().update({n: c for n, c in _classes.items() if c.__module__ == _module.__name__ and not n.startswith("_")})
