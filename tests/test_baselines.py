@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from pullback import diffreps, priors
 from pullback.baselines import sdi, sds, sjc, vsd
-from pullback.baselines.distil import Ask
+from pullback.baselines.distil import Step
 from pullback.errors import NonFiniteError, UserError
 
 D = torch.float64
@@ -36,8 +36,8 @@ def covariance(prior: priors.GaussianPrior) -> torch.Tensor:
     return prior.directions @ prior.variances.diag() @ prior.directions.T
 
 
-def ask(clean: torch.Tensor, prior, levels: list[float], done: float = 0.0, seed: int = 0) -> Ask:
-    return Ask(clean, done, levels, seeded(seed), prior.denoise)
+def a_step(clean: torch.Tensor, prior, levels: list[float], done: float = 0.0, seed: int = 0) -> Step:
+    return Step(clean, done, levels, seeded(seed), prior.denoise)
 
 
 # ---- the gradients
@@ -51,20 +51,20 @@ def test_sds_is_the_weighted_error_of_the_predicted_noise(weight, of):
     noise = torch.randn(5, 1, 1, 4, generator=generator, dtype=D)
     noisy = clean + 2.0 * noise
     expected = of(2.0) * ((noisy - prior.denoise(noisy, 2.0)) / 2.0 - noise)
-    assert torch.allclose(sds.gradient(ask(clean, prior, [2.0], seed=7), weight), expected, atol=1e-12)
+    assert torch.allclose(sds.gradient(a_step(clean, prior, [2.0], seed=7), weight), expected, atol=1e-12)
 
 
 def test_sjc_is_minus_sigma_times_the_score_and_in_the_mean_sds():
     prior, count = gaussian(4), 40_000
     clean = torch.randn(1, 1, 1, 4, generator=seeded(1), dtype=D).expand(count, 1, 1, 4)
-    whole, reduced = (sjc.gradient(ask(clean, prior, [2.0]), reduce) for reduce in (False, True))
+    whole, reduced = (sjc.gradient(a_step(clean, prior, [2.0]), reduce) for reduce in (False, True))
     noise = whole - reduced
     score = torch.linalg.solve(
         covariance(prior) + 4 * torch.eye(4, dtype=D), -(clean + 2 * noise - prior.mean)[..., None]
     )
     assert torch.allclose(whole, -2.0 * score[..., 0], atol=1e-9)
     assert float(noise.std()) == pytest.approx(1, abs=0.02)
-    assert torch.equal(reduced, sds.gradient(ask(clean, prior, [2.0]), "uniform"))
+    assert torch.equal(reduced, sds.gradient(a_step(clean, prior, [2.0]), "uniform"))
     # without variance reduction it agrees in the mean, within 5 standard errors of unit noise
     assert (whole.mean(0) - reduced.mean(0)).abs().max() < 5 / math.sqrt(count)
 
@@ -74,7 +74,7 @@ def test_each_view_may_have_a_level_of_its_own():
     levels = torch.tensor([0.3, 2.0, 5.0], dtype=D)
 
     @dataclass(frozen=True)
-    class AskEach(Ask):
+    class StepEach(Step):
         def random_level(self):
             return levels
 
@@ -89,13 +89,13 @@ def test_each_view_may_have_a_level_of_its_own():
     score = (clean - torch.cat(x0)) / levels.view(-1, 1, 1, 1)
     share = (levels**2 / (1 + levels**2)).view(-1, 1, 1, 1)
 
-    def asked() -> AskEach:
-        return AskEach(clean, 0.0, levels.tolist(), seeded(7), denoise, other)
+    def step() -> StepEach:
+        return StepEach(clean, 0.0, levels.tolist(), seeded(7), denoise, other)
 
-    assert torch.allclose(sds.gradient(asked(), "sds"), share * score, atol=1e-12)
-    assert torch.allclose(sjc.gradient(asked(), True), score, atol=1e-12)
+    assert torch.allclose(sds.gradient(step(), "sds"), share * score, atol=1e-12)
+    assert torch.allclose(sjc.gradient(step(), True), score, atol=1e-12)
     own = (0.5 * (clean + levels.view(-1, 1, 1, 1) * noise) - clean) / levels.view(-1, 1, 1, 1)
-    assert torch.allclose(vsd.gradient(asked(), "uniform"), score + own, atol=1e-12)
+    assert torch.allclose(vsd.gradient(step(), "uniform"), score + own, atol=1e-12)
 
 
 def test_one_particle_of_vsd_is_sds_whose_noise_stays_at_the_denoiser():
@@ -134,7 +134,7 @@ def test_particles_of_vsd_spread_like_the_prior_where_sds_gathers_at_its_mode():
             assert result.nfe == 400 * count
         else:
             sds.sample(
-                whole, [0], vsd.ForEach(prior.denoise, count), levels, 400, optimizer=descent, generator=seeded()
+                whole, [0], vsd.ForEach(prior.denoise, count), levels, steps=400, optimizer=descent, generator=seeded()
             )
         at = torch.stack([p.values.detach().flatten() for p in particles])
         spreads[method] = float(at.std())
@@ -158,8 +158,8 @@ def test_sdi_has_its_closed_form_for_a_gaussian():
     # along e_k, d = ⟨u − μ, e_k⟩ and a = √((λ + σ²)/(λ + σ_min²)): y − μ = a d, ε̂ = σ a d/(λ + σ²), ε = (a − 1) d/σ
     prior, clean = gaussian(5), torch.randn(3, 1, 1, 5, generator=seeded(2), dtype=D)
     levels = torch.logspace(math.log10(2.0), -1, 1500, dtype=D).tolist()
-    asked = ask(clean, prior, levels)
-    found = sdi.gradient(asked, *sdi.annealed(asked, 1500, False), "uniform")
+    step = a_step(clean, prior, levels)
+    found = sdi.gradient(step, *sdi.annealed(step, 1500, False), "uniform")
     parts, variances = (clean - prior.mean).flatten(1) @ prior.directions, prior.variances
     a = ((variances + 4) / (variances + 0.01)).sqrt()
     expected = (2.0 * a / (variances + 4) - (a - 1) / 2.0) * parts
@@ -184,19 +184,19 @@ def test_noise_of_the_inversion_has_ddims_deviation_in_the_variance_preserving_s
 
 def test_an_inversion_that_ends_higher_is_remapped_or_not():
     prior, clean = gaussian(4), torch.randn(2, 1, 1, 4, generator=seeded(2), dtype=D)
-    asked, path = ask(clean, prior, [2.0, 1.0]), [0.5, 1.0, 1.3]
+    step, path = a_step(clean, prior, [2.0, 1.0]), [0.5, 1.0, 1.3]
     noise = sdi.invert(clean, path, prior.denoise)
     remapped = prior.denoise(clean + 1.1 * noise, 1.1)
     state = (clean + 1.3 * noise) / math.sqrt(1 + 1.3**2)  # z at the path's end, shown as if it were of σ = 1.1
     shown = prior.denoise(state * math.sqrt(1 + 1.1**2), 1.1)
     for remap, x0 in ((True, remapped), (False, shown)):
-        assert torch.allclose(sdi.gradient(asked, path, 1.1, "x0", remap=remap), clean - x0, atol=1e-12)
+        assert torch.allclose(sdi.gradient(step, path, 1.1, "x0", remap=remap), clean - x0, atol=1e-12)
 
 
 def test_the_overshoot_ends_at_most_one_step_of_the_path_above():
     levels, ends = torch.logspace(1, -1, 21, dtype=D).tolist(), set()
     for seed in range(200):
-        path, sigma = sdi.annealed(Ask(torch.zeros(1), 0.5, levels, seeded(seed), lambda y, s: y), 5, True)
+        path, sigma = sdi.annealed(Step(torch.zeros(1), 0.5, levels, seeded(seed), lambda y, s: y), 5, True)
         assert sigma == levels[10] and path[:-1] == sorted(path[:-1]) and len(path) == 6
         ends.add(path[-1])
     assert ends == set(levels[8:11])  # ten levels below in five steps: two levels each
@@ -228,8 +228,8 @@ def test_sdi_goes_through_the_levels_once_and_inverts_over_those_below():
             seen.append(sigma)
             return prior.denoise(noisy, sigma)
 
-        asked = Ask(clean, done, levels, seeded(), denoise)
-        sdi.gradient(asked, *sdi.annealed(asked, 2, False), "sds")
+        step = Step(clean, done, levels, seeded(), denoise)
+        sdi.gradient(step, *sdi.annealed(step, 2, False), "sds")
         paths.append(seen)
     assert paths == [[0.5, 2.0, 8.0], [0.5, 2.0, 4.0], [0.5, 1.0, 2.0], [0.5]]
 

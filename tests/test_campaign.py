@@ -129,7 +129,9 @@ def test_a_word_that_is_no_option_is_one_sentence(word: str, said: str) -> None:
 
 def test_a_baseline_needs_its_line_in_the_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def sample(diffrep, views, denoise, sigmas, steps=10, lr=0.1, half=False, generator=None) -> Result:
-        return sds.sample(diffrep, views, denoise, sigmas, steps // 2 if half else steps, lr, generator=generator)
+        return sds.sample(
+            diffrep, views, denoise, sigmas, steps=steps // 2 if half else steps, lr=lr, generator=generator
+        )
 
     monkeypatch.setitem(methods.METHODS, "half", methods.Method("half", "Half", "", distilled(sample, lr=0.2)))
     assert methods.METHODS["half"].options["lr"] == 0.2

@@ -200,7 +200,7 @@ def test_as_the_second_model_it_learns_the_present_pictures():
 
     denoise = models.GuidedDenoiser(model, lambda views: (text, text), 7.5)
     denoise.encode = lambda images: images  # type: ignore[method-assign]
-    result = vsd.sample(Latents(), None, denoise, torch.tensor([5.0, 1.0, 0.0]), 3, phi=phi, generator=generator)
+    result = vsd.sample(Latents(), None, denoise, torch.tensor([5.0, 1.0, 0.0]), steps=3, phi=phi, generator=generator)
     assert result.nfe == 3 * 2 * (2 + 1 + 1)  # guided, the second model asked, the second model trained
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -141,7 +142,7 @@ def test_a_passed_optimizer_keeps_its_memory_and_the_default_forgets():
     solver.solve(fit)
     solver.solve(fit)
     assert int(kept.state[fit.diffrep.theta]["step"]) == 10
-    saved = solver.state_dict()
+    saved = copy.deepcopy(solver.state_dict())  # it shares memory with the solver
     solver.solve(fit)
     assert int(saved["state"][0]["step"]) == 10
     solver.load_state_dict(saved)

@@ -153,8 +153,8 @@ def ours(case: dict[str, Any], answer: dict[str, Any], monkeypatch: pytest.Monke
     made.update_step(0, case["step"])
     times, noise, shares = (list(answer[key]) for key in ("times", "noise", "share"))
     first, sigmas = times.pop(0), made.model.schedule.sigmas
-    monkeypatch.setattr(distillation.AskEach, "random_level", lambda self: sigmas[first])
-    monkeypatch.setattr(distillation.AskEach, "noise", lambda self: noise.pop(0))
+    monkeypatch.setattr(distillation.StepEach, "random_level", lambda self: sigmas[first])
+    monkeypatch.setattr(distillation.StepEach, "noise", lambda self: noise.pop(0))
     if module is vsd_guidance:
         drawn = {"randint": lambda *_, **__: times.pop(0), "randn": lambda *_, **__: noise.pop(0)}
         monkeypatch.setattr(module, "torch", Given(torch, **drawn))

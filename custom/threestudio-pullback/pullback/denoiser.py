@@ -122,7 +122,7 @@ class VPSchedule:
         UserError outside [sigma_min, sigma_max] (a part in a thousand is taken for rounding).
         """
         if isinstance(sigma, Tensor):
-            times = [self.t_of_sigma(level) for level in sigma.tolist()]
+            times = [self.t_of_sigma(float(level)) for level in sigma.unbind()]
             return torch.tensor(times, dtype=torch.float64, device=sigma.device)
         low, high = self.sigma_min, self.sigma_max
         if not low * 0.999 <= sigma <= high * 1.001:

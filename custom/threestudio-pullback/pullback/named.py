@@ -69,7 +69,7 @@ class Named(Mapping[str, T], Generic[T]):
         if choice not in self._parts:
             raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
         part = cast(Any, self._parts[choice])
-        hints = get_type_hints(type(part))
+        hints = get_type_hints(cast(type[Any], type(part)))
         for name, value in options.items():
             if name not in (field.name for field in dataclasses.fields(part)):
                 has = ", ".join(field.name for field in dataclasses.fields(part)) or "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,10 +23,10 @@ class GaussianPrior:
         if cov.shape != (mean.numel(), mean.numel()):
             raise UserError(f"cov must be {mean.numel()} by {mean.numel()} for this mean, not {list(cov.shape)}.")
         self.mean = mean
-        self.variances, self.directions = torch.linalg.eigh(cov)
-        if self.variances[0] < -1e-6 * self.variances[-1].abs():
+        variances, self.directions = cast(tuple[Tensor, Tensor], cast(Any, torch.linalg).eigh(cov))
+        if variances[0] < -1e-6 * variances[-1].abs():
             raise UserError("cov has a negative eigenvalue; give a positive semi-definite matrix.")
-        self.variances = self.variances.clamp(min=0)  # rounding may leave zeros just below
+        self.variances = variances.clamp(min=0)  # rounding may leave zeros just below
 
     def _scaled(self, images: Tensor, factors: Tensor) -> Tensor:
         """mean + Σ_k factor_k ⟨image − mean, e_k⟩ e_k for every image of [V,C,H,W]."""

@@ -1,6 +1,6 @@
-"""What the baselines share: choose σ and ε, ask for a change of u, and step along Jᵀ of it with an optimiser.
+"""What the baselines share: choose σ and ε, get a change of u, and step along Jᵀ of it with an optimiser.
 
-Each step: draw views, render u, let the method say the gradient g in image space, and give the optimiser Jᵀ g / V.
+Each step: draw views, render u, let the method compute the gradient g in image space, and give the optimiser Jᵀ g / V.
 There is no inverse metric, so the path of images depends on how f is parametrised and on the learning rate.
 """
 
@@ -8,30 +8,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Denoiser, LatentDenoiser, Sigma
 from ..errors import NonFiniteError, UserError, check_finite
-from ..fitting.linearise import trainable
+from ..fitting import DiffRep, trainable
 from ..noise import white
 from ..sampling.sampler import Sampler
 from ..sampling.space import Space
 from ..sampling.state import Result
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Record = dict[str, Any]
 Predict = Callable[[Tensor, Any], Tensor]
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a method knows when it is asked for a gradient.
+class Descent(TypedDict, total=False):
+    """The keyword arguments that every baseline's `sample` has.
 
-    clean: u [V,C,H,W], without gradient. done: share of the steps taken, in [0, 1). levels: the positive σ, decreasing.
-    denoise: (noisy, σ) -> x̂0, σ a number or [V]; its calls are counted. other: the same of the method's second
-    network, where it has one.
+    Attributes:
+        steps: Steps of the optimiser; 1000 by default.
+        lr: Learning rate of Adam; 0.01 by default.
+        optimizer: Another optimiser of the diffrep's parameters, which has its own learning rate.
+        generator: As for pullback.Sampler.
+        callback: Called with the record of every step, a dict of plain values.
+    """
+
+    steps: int
+    lr: float
+    optimizer: torch.optim.Optimizer | None
+    generator: torch.Generator | None
+    callback: Callable[[Record], None] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method has to compute a gradient from.
+
+    Attributes:
+        clean: u [V,C,H,W], without gradient.
+        done: Share of the steps taken, in [0, 1).
+        levels: The positive σ, decreasing.
+        generator: Draws what the method needs.
+        denoise: (noisy, σ) -> x̂0, σ a number or [V]; its calls are counted.
+        other: The same of the method's second network, where it has one.
     """
 
     clean: Tensor
@@ -52,50 +77,58 @@ class Ask:
 
 
 def distil(
-    diffrep: nn.Module,
+    diffrep: DiffRep,
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    gradient: Callable[[Ask], Tensor],
-    steps: int,
-    lr: float,
-    optimizer: torch.optim.Optimizer | None,
-    generator: torch.Generator | None,
-    callback: Callable[[Record], None] | None,
+    gradient: Callable[[Step], Tensor],
     other: Any = None,
+    **descent: Unpack[Descent],
 ) -> Result:
-    """The loop; gradient: what u is to descend, g [V,C,H,W]. See `sds.sample` for the rest.
+    """Runs a baseline.
 
-    other: a second denoiser; where it can `learn(clean, views, generator) -> calls`, it does so before every step.
+    Args:
+        diffrep: As for pullback.Sampler.
+        views: As for pullback.Sampler.
+        denoise: As for pullback.Sampler.
+        sigmas: 1-D, decreasing, ending in 0.
+        gradient: What u descends, g [V,C,H,W].
+        other: A second denoiser; where it has `learn(clean, views, generator) -> calls`, that comes before every step.
+        **descent: See `Descent`.
+
+    Raises:
+        UserError: An argument is out of range.
+        NonFiniteError: A NaN or infinity; it names the step and σ.
     """
+    steps, lr = descent.get("steps", 1000), descent.get("lr", 0.01)
     if steps < 1 or not lr > 0:
-        raise UserError(f"A baseline needs steps >= 1 and lr > 0, not {steps} and {lr}.")
-    sampler = Sampler(diffrep, views, denoise, sigmas, generator=generator)
+        raise UserError(f"a baseline needs steps >= 1 and lr > 0, not {steps} and {lr}")
+    sampler = Sampler(diffrep, views, denoise, sigmas, generator=descent.get("generator"))
     space, encode = sampler.space, denoise.encode if isinstance(denoise, LatentDenoiser) else None
-    optimizer = optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=lr)
-    nfe, history = 0, []
+    optimizer: Any = descent.get("optimizer") or torch.optim.Adam(trainable(diffrep).values(), lr=lr)
+    callback, nfe, history = descent.get("callback"), 0, list[Record]()
 
     for step in range(steps):
-        seen = sampler.draw_views()
+        batch = sampler.draw_views()
         optimizer.zero_grad()
         with torch.enable_grad():
-            render = cast(Any, diffrep).render(seen)
+            render = diffrep.render(batch)
             clean = check_finite(render if encode is None else encode(render), "the render")
-        asked: list[tuple[float, int]] = []
+        calls: list[tuple[float, int]] = []
         if other is not None and hasattr(other, "learn"):
-            nfe += other.learn(clean.detach(), seen, sampler.generator)
+            nfe += other.learn(clean.detach(), batch, sampler.generator)
         try:
             with torch.no_grad():
-                predict = _counted(space, seen, asked)
-                second = None if other is None else _counted(Space(diffrep, other), seen, asked)
-                known = (clean.detach(), step / steps, sampler.sigmas[:-1], sampler.generator)
-                pull = gradient(Ask(*known, predict, second))
-            clean.backward(check_finite(pull, "the gradient") / len(clean))
+                predict = _counted(space, batch, calls)
+                second = None if other is None else _counted(Space(diffrep, other), batch, calls)
+                levels = sampler.sigmas[:-1]
+                pull = gradient(Step(clean.detach(), step / steps, levels, sampler.generator, predict, second))
+            torch.autograd.backward(clean, check_finite(pull, "the gradient") / len(clean))
         except NonFiniteError as error:
-            raise NonFiniteError(f"Stopped in step {step}, sigma {asked[-1][0]:.4g}: {error}.") from error
+            raise NonFiniteError(f"stopped in step {step}, sigma {calls[-1][0]:.4g}: {error}") from error
         optimizer.step()
-        nfe += sum(calls for _, calls in asked)
-        history.append({"step": step, "sigma": asked[-1][0], "nfe": nfe})
+        nfe += sum(count for _, count in calls)
+        history.append({"step": step, "sigma": calls[-1][0], "nfe": nfe})
         if callback is not None:
             callback(history[-1])
     optimizer.zero_grad()
@@ -103,9 +136,11 @@ def distil(
     return Result(space.render(sampler.draw_views()), nfe, history, verdict.consistency, verdict.threshold)
 
 
-def _counted(space: Space, seen: Any, asked: list[tuple[float, int]]) -> Predict:
+def _counted(space: Space, views: Any, calls: list[tuple[float, int]]) -> Predict:
+    """The space's denoiser, which appends σ and its number of calls to the list."""
+
     def predict(noisy: Tensor, sigma: float) -> Tensor:
-        asked.append((sigma, space.calls(len(noisy))))
-        return space.denoise(noisy, sigma, seen)
+        calls.append((sigma, space.calls(len(noisy))))
+        return space.denoise(noisy, sigma, views)
 
     return predict

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..errors import UserError
+from ..fitting import DiffRep
 from ..sampling.state import Result
-from .distil import Ask, Predict, Record, distil
+from .distil import Descent, Predict, Step, distil
 from .sds import weight_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def invert(
@@ -25,11 +29,21 @@ def invert(
     white: Callable[[], Tensor] | None = None,
     preserving: bool = False,
 ) -> Tensor:
-    """The noise ε [V,C,H,W] with which u, taken as the image at the first level, arrives at the last: (y − u)/σ.
+    """The noise ε with which u, taken as the image at the first level, arrives at the last: (y − u)/σ.
 
-    levels: increasing σ; Euler steps of dy/dσ = ε̂ from each to the next, one denoiser call each: DDIM inversion.
-    eta, white: noise of η times DDIM's standard deviation (Song et al. 2021, eq. 16) is added after each step, in the
-    variance-preserving coordinates of z = y/√(1 + σ²). preserving: take u as the z of the first level, not as its y.
+    DDIM inversion: Euler steps of dy/dσ = ε̂ from each level to the next, one denoiser call each.
+
+    Args:
+        clean: u [V,C,H,W].
+        levels: Increasing σ.
+        denoise: (noisy, σ) -> x̂0.
+        eta: Noise of `eta` times DDIM's standard deviation (Song et al. 2021, eq. 16) is added after each step, in the
+            variance-preserving coordinates of z = y/√(1 + σ²).
+        white: Draws that noise, [V,C,H,W]; without it there is none.
+        preserving: Whether u is the z of the first level, not its y.
+
+    Returns:
+        ε [V,C,H,W].
     """
     noisy = clean * math.sqrt(1 + levels[0] ** 2) if preserving else clean
     for sigma, higher in pairwise(levels):
@@ -41,74 +55,93 @@ def invert(
 
 
 def gradient(
-    ask: Ask, path: list[float], sigma: float, weight: str, eta: float = 0.0, remap: bool = True, **start: Any
+    step: Step, path: list[float], sigma: float, weight: str, eta: float = 0.0, remap: bool = True, **start: Any
 ) -> Tensor:
-    """w(σ) (ε̂ − ε) [V,C,H,W] at σ, ε by inversion over the path with `ask.other`, or drawn where it has one level.
+    """w(σ) (ε̂ − ε) [V,C,H,W] at σ.
 
-    path: increasing σ; it may end above σ, which varies the ε found. remap: that ε then makes up y at σ, as the paper
-    has it; without, the denoiser sees the end of the inversion itself, as a variance-preserving state, as if its level
-    were σ. start: for `invert`.
+    Args:
+        step: Its `other` denoiser inverts, or its first one where it has no other.
+        path: Increasing σ over which ε is inverted; it may end above `sigma`, which varies ε. With one level ε is
+            drawn instead.
+        sigma: σ of the gradient.
+        weight: A key of sds.WEIGHTS.
+        eta: See `invert`.
+        remap: Whether that ε makes up y at σ, as in the paper; otherwise the denoiser sees the end of the inversion
+            itself, as a variance-preserving state, as if its level were σ.
+        **start: For `invert`.
     """
     if len(path) < 2:
-        noisy = ask.clean + sigma * ask.noise()
+        noisy = step.clean + sigma * step.noise()
     else:
-        noise = invert(ask.clean, path, ask.other or ask.denoise, eta, ask.noise, **start)
+        noise = invert(step.clean, path, step.other or step.denoise, eta, step.noise, **start)
         if remap:
-            noisy = ask.clean + sigma * noise
+            noisy = step.clean + sigma * noise
         else:
-            noisy = (ask.clean + path[-1] * noise) * math.sqrt((1 + sigma**2) / (1 + path[-1] ** 2))
-    x0 = ask.denoise(noisy, sigma)
-    return weight_of(weight, sigma) * (ask.clean - x0) / sigma
+            noisy = (step.clean + path[-1] * noise) * math.sqrt((1 + sigma**2) / (1 + path[-1] ** 2))
+    x0 = step.denoise(noisy, sigma)
+    return weight_of(weight, sigma) * (step.clean - x0) / sigma
 
 
-def annealed(ask: Ask, inversion_steps: int, overshoot: bool) -> tuple[list[float], float]:
-    """The path over the levels and its σ, that of the level whose turn it is.
+def annealed(step: Step, inversion_steps: int, overshoot: bool) -> tuple[list[float], float]:
+    """The path of a step of the descent.
 
-    overshoot: the path ends as much as one of its steps above, at random.
+    Args:
+        step: Its share of the steps taken chooses the level.
+        inversion_steps: Steps of the path; fewer where there are not so many levels below.
+        overshoot: Whether the path ends up to one of its steps higher, at random.
+
+    Returns:
+        Increasing levels, and σ of the chosen level.
     """
-    current = int(ask.done * len(ask.levels))
-    below = len(ask.levels) - 1 - current
+    current = int(step.done * len(step.levels))
+    below = len(step.levels) - 1 - current
     count = min(inversion_steps, below)
-    path = [ask.levels[-1 - round(below * i / max(count, 1))] for i in range(count + 1)]
+    path = [step.levels[-1 - round(below * i / max(count, 1))] for i in range(count + 1)]
     sigma = path[-1]
     if overshoot and count:
         reach = min(below // count, current)
-        step = torch.randint(reach + 1, (), generator=ask.generator, device=ask.generator.device)
-        path[-1] = ask.levels[current - int(step)]
+        higher = torch.randint(reach + 1, (), generator=step.generator, device=step.generator.device)
+        path[-1] = step.levels[current - int(higher)]
     return path, sigma
 
 
 def sample(
-    diffrep: nn.Module,
+    diffrep: DiffRep,
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    steps: int = 1000,
-    lr: float = 0.01,
     inversion_steps: int = 10,
     weight: str = "sds",
     eta: float = 0.0,
     overshoot: bool = False,
     invert_denoise: Denoiser | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[Record], None] | None = None,
+    **descent: Unpack[Descent],
 ) -> Result:
     """SDI on the diffrep's parameters: the levels are gone through from the first to the last, once.
 
-    inversion_steps: denoiser calls a view and step beside the one of SDS, fewer near the last level, where there are
-    not so many levels below; at the last one, with nothing to invert, ε is drawn. They should be the model's own levels
-    or many. eta, overshoot: randomness of the inversion, see `invert` and `annealed`; the paper has 0.3 and True.
-    invert_denoise: the denoiser of the inversion, in the paper the same model with a guidance scale of −7.5. weight: a
-    key of sds.WEIGHTS. The rest is as for `sds.sample`.
+    Args:
+        diffrep: As for `sds.sample`, like the other arguments that are not explained here.
+        views: See there.
+        denoise: See there.
+        sigmas: See there; the model's own levels, or many.
+        inversion_steps: Denoiser calls per view and step beside the one of SDS. There are fewer near the last level,
+            which has not so many levels below it; at the last level there is nothing to invert, and ε is drawn.
+        weight: See there.
+        eta: Randomness of the inversion, see `invert`; 0.3 in the paper.
+        overshoot: Randomness of its end, see `annealed`; True in the paper.
+        invert_denoise: Denoiser of the inversion; in the paper the same model with a guidance scale of −7.5.
+        **descent: See `Descent`.
+
+    Raises:
+        UserError: An argument is out of range.
     """
     if inversion_steps < 1:
-        raise UserError(f"SDI needs at least 1 inversion step, not {inversion_steps}.")
+        raise UserError(f"SDI needs at least 1 inversion step, not {inversion_steps}")
     if not eta >= 0:
-        raise UserError(f"eta of SDI must be at least 0, not {eta}.")
+        raise UserError(f"eta of SDI must be at least 0, not {eta}")
     weight_of(weight, 1.0)
-    return distil(
-        diffrep, views, denoise, sigmas,
-        lambda ask: gradient(ask, *annealed(ask, inversion_steps, overshoot), weight, eta),
-        steps, lr, optimizer, generator, callback, invert_denoise,
-    )  # fmt: skip
+
+    def annealed_gradient(step: Step) -> Tensor:
+        return gradient(step, *annealed(step, inversion_steps, overshoot), weight, eta)
+
+    return distil(diffrep, views, denoise, sigmas, annealed_gradient, invert_denoise, **descent)

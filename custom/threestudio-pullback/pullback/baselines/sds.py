@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Denoiser, per_view
 from ..errors import UserError
+from ..fitting import DiffRep
 from ..sampling.state import Result
-from .distil import Ask, Record, distil
+from .distil import Descent, Step, distil
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 WEIGHTS: dict[str, Callable[[Any], Any]] = {
     "sds": lambda sigma: sigma**2 / (1 + sigma**2),
@@ -20,45 +23,51 @@ WEIGHTS: dict[str, Callable[[Any], Any]] = {
     "x0": lambda sigma: sigma,
 }
 """w(σ) by name. With ᾱ = 1/(1 + σ²): 1 − ᾱ (DreamFusion), 1, √ᾱ (1 − ᾱ) (Chen et al. 2023, "Fantasia3D"), and σ, by
-which u is to descend u − x̂0 (Lukoianov et al. 2024)."""
+which u descends u − x̂0 (Lukoianov et al. 2024)."""
 
 
 def weight_of(name: str, sigma: Any) -> Any:
-    """w(σ), of a number or a tensor; UserError for a name that is not in WEIGHTS."""
+    """w(σ) of a number or a tensor.
+
+    Raises:
+        UserError: WEIGHTS has no such name.
+    """
     if name not in WEIGHTS:
-        raise UserError(f"weight {name!r} is not known; use one of {', '.join(WEIGHTS)}.")
+        raise UserError(f"weight {name!r} is not known; use one of {', '.join(WEIGHTS)}")
     return WEIGHTS[name](sigma)
 
 
-def gradient(ask: Ask, weight: str) -> Tensor:
+def gradient(step: Step, weight: str) -> Tensor:
     """w(σ) (ε̂ − ε) = w(σ) (u − x̂0)/σ [V,C,H,W] at a random level."""
-    level = ask.random_level()
-    sigma = per_view(level, ask.clean)
-    x0 = ask.denoise(ask.clean + sigma * ask.noise(), level)
-    return weight_of(weight, sigma) * (ask.clean - x0) / sigma
+    level = step.random_level()
+    sigma = per_view(level, step.clean)
+    x0 = step.denoise(step.clean + sigma * step.noise(), level)
+    return weight_of(weight, sigma) * (step.clean - x0) / sigma
 
 
 def sample(
-    diffrep: nn.Module,
+    diffrep: DiffRep,
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    steps: int = 1000,
-    lr: float = 0.01,
     weight: str = "sds",
-    optimizer: torch.optim.Optimizer | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[Record], None] | None = None,
+    **descent: Unpack[Descent],
 ) -> Result:
     """SDS on the diffrep's parameters. It seeks a mode of the smoothed model, whatever the noise, and does not sample.
 
-    diffrep, views, denoise, generator: as for pullback.Sampler; guidance (100 in DreamFusion) is the denoiser's.
-    sigmas: 1-D, decreasing, ending in 0; each positive one is equally likely in every step. steps: one denoiser call a
-    view each. lr: of Adam, unless an `optimizer` over the diffrep's parameters is given. weight: a key of WEIGHTS.
-    callback: called with the record of every step, a dict of plain values. Raises UserError for bad arguments,
-    NonFiniteError where a NaN turns up.
+    A step costs one denoiser call per view.
+
+    Args:
+        diffrep: As for pullback.Sampler.
+        views: As for pullback.Sampler.
+        denoise: As for pullback.Sampler; guidance (100 in DreamFusion) is the denoiser's.
+        sigmas: 1-D, decreasing, ending in 0; each positive one is equally likely in every step.
+        weight: A key of WEIGHTS.
+        **descent: See `Descent`.
+
+    Raises:
+        UserError: An argument is out of range.
+        NonFiniteError: A NaN or infinity.
     """
     weight_of(weight, 1.0)
-    return distil(
-        diffrep, views, denoise, sigmas, lambda ask: gradient(ask, weight), steps, lr, optimizer, generator, callback
-    )
+    return distil(diffrep, views, denoise, sigmas, lambda step: gradient(step, weight), **descent)

@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Denoiser, per_view
+from ..fitting import DiffRep
 from ..sampling.state import Result
-from .distil import Ask, Record, distil
+from .distil import Descent, Step, distil
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def gradient(ask: Ask, variance_reduction: bool) -> Tensor:
+def gradient(step: Step, variance_reduction: bool) -> Tensor:
     """(y − x̂0)/σ [V,C,H,W], which is −σ times the score at y = u + σε; with variance reduction (u − x̂0)/σ.
 
     The two differ by ε, whose mean is 0.
     """
-    level, noise = ask.random_level(), ask.noise()
-    sigma = per_view(level, ask.clean)
-    x0 = ask.denoise(ask.clean + sigma * noise, level)
-    predicted = (ask.clean - x0) / sigma
+    level, noise = step.random_level(), step.noise()
+    sigma = per_view(level, step.clean)
+    x0 = step.denoise(step.clean + sigma * noise, level)
+    predicted = (step.clean - x0) / sigma
     return predicted if variance_reduction else predicted + noise
 
 
 def sample(
-    diffrep: nn.Module,
+    diffrep: DiffRep,
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    steps: int = 1000,
-    lr: float = 0.01,
     variance_reduction: bool = True,
-    optimizer: torch.optim.Optimizer | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[Record], None] | None = None,
+    **descent: Unpack[Descent],
 ) -> Result:
     """SJC on the diffrep's parameters; seeks modes like SDS, with every level weighted alike.
 
-    variance_reduction: take ε, whose mean is 0, out of the gradient, as the authors' code does; their paper's formula
-    leaves it in. The rest is as for `sds.sample`.
+    Args:
+        diffrep: As for `sds.sample`, like the other arguments.
+        views: See there.
+        denoise: See there.
+        sigmas: See there.
+        variance_reduction: Whether ε, whose mean is 0, is taken out of the gradient, as in the authors' code; their
+            paper's formula leaves it in.
+        **descent: See `Descent`.
     """
-    return distil(
-        diffrep, views, denoise, sigmas, lambda ask: gradient(ask, variance_reduction), steps, lr, optimizer, generator,
-        callback,
-    )  # fmt: skip
+    return distil(diffrep, views, denoise, sigmas, lambda step: gradient(step, variance_reduction), **descent)

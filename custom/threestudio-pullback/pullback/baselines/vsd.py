@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser, Sigma, per_view
 from ..errors import UserError
+from ..fitting import DiffRep
 from ..priors import SceneMixture
 from ..sampling.state import Result
-from .distil import Ask, Record, distil
+from .distil import Descent, Step, distil
 from .sds import weight_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Second(Protocol):
-    """φ: what the second model holds the present renders for. May bring `nfe_per_view`."""
+    """φ: a denoiser of the present renders. It may have `nfe_per_view`, see `Denoiser`."""
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
         """Its x̂0 [V,C,H,W] of noisy renders of these views."""
         ...
 
     def learn(self, clean: Tensor, views: Any, generator: torch.Generator) -> int:
-        """One step towards the present renders u [V,C,H,W]; returns the calls it took, each view counted singly."""
+        """Takes one step towards the present renders u [V,C,H,W].
+
+        Returns:
+            Its denoiser calls, where each view counts.
+        """
         ...
 
 
 class Particles(nn.Module):
-    """Several representations as one, whose views are those of the first, then those of the second, …"""
+    """Several representations as one; its views are those of the first, then those of the second, and so on."""
 
-    def __init__(self, diffreps: list[nn.Module]):
+    def __init__(self, diffreps: list[DiffRep]):
         super().__init__()
-        self.diffreps = nn.ModuleList(diffreps)
+        self.diffreps = nn.ModuleList(cast(list[nn.Module], diffreps))
 
     def render(self, views: Any) -> Tensor:
         """[n·V,C,H,W] of n representations and V views."""
@@ -41,7 +48,7 @@ class Particles(nn.Module):
 
 
 class ForEach:
-    """A denoiser of V views for the n·V of `Particles`; brings the denoiser's other attributes along."""
+    """A denoiser of V views for the n·V of `Particles`; the denoiser's other attributes are there too."""
 
     def __init__(self, denoise: Denoiser, count: int):
         self.denoise, self.count = denoise, count
@@ -54,10 +61,13 @@ class ForEach:
 
 
 class Exact:
-    """The best φ of n particles, without a network: of a view, the mean of their renders as the noise lets them be.
+    """The best φ of n particles, without a network: the posterior mean of a view's render.
 
     E[u_j | y] with j one of the particles, all equally likely: Σ_j u_j softmax_j(−‖y − u_j‖²/(2σ²)). It costs no
     denoiser calls. With one particle it is u itself, and VSD is SDS without its noise ε.
+
+    Args:
+        count: n.
     """
 
     nfe_per_view = 0
@@ -67,7 +77,8 @@ class Exact:
         self._mixture: SceneMixture | None = None
 
     def learn(self, clean: Tensor, views: Any, generator: torch.Generator) -> int:
-        renders = clean.unflatten(0, (self.count, -1))
+        """Takes the renders u [n·V,C,H,W] for those of the particles, at no cost."""
+        renders = clean.reshape(self.count, -1, *clean.shape[1:])
         self._mixture = SceneMixture(lambda views: renders, 0.0)
         return 0
 
@@ -77,42 +88,46 @@ class Exact:
         return torch.cat([self._mixture.denoise(part, sigma, views) for part in noisy.chunk(self.count)])
 
 
-def gradient(ask: Ask, weight: str) -> Tensor:
-    """w(σ) (ε̂ − ε̂_φ) = w(σ) (x̂0_φ − x̂0)/σ [V,C,H,W] at a random level; φ is `ask.other`."""
-    assert ask.other is not None
-    level = ask.random_level()
-    sigma = per_view(level, ask.clean)
-    noisy = ask.clean + sigma * ask.noise()
-    x0 = ask.denoise(noisy, level)
-    return weight_of(weight, sigma) * (ask.other(noisy, level) - x0) / sigma
+def gradient(step: Step, weight: str) -> Tensor:
+    """w(σ) (ε̂ − ε̂_φ) = w(σ) (x̂0_φ − x̂0)/σ [V,C,H,W] at a random level; φ is `step.other`."""
+    assert step.other is not None
+    level = step.random_level()
+    sigma = per_view(level, step.clean)
+    noisy = step.clean + sigma * step.noise()
+    x0 = step.denoise(noisy, level)
+    return weight_of(weight, sigma) * (step.other(noisy, level) - x0) / sigma
 
 
 def sample(
-    diffrep: nn.Module | list[nn.Module],
+    diffrep: DiffRep | list[DiffRep],
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    steps: int = 1000,
-    lr: float = 0.01,
     weight: str = "sds",
     phi: Second | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[Record], None] | None = None,
+    **descent: Unpack[Descent],
 ) -> Result:
     """VSD on the parameters of one diffrep, or of several, which push each other apart.
 
-    phi: the second model; `Exact` by default. Of several diffreps, its views and the result's are those of `Particles`.
-    In every step it learns first, then all of them take a step. The rest is as for `sds.sample`; guidance is 7.5 in the
-    paper.
+    In every step φ learns first; then all diffreps take a step.
+
+    Args:
+        diffrep: One or several. Of several, the views of φ and of the result are those of `Particles`.
+        views: As for `sds.sample`, like the other arguments that are not explained here.
+        denoise: See there; guidance is 7.5 in the paper.
+        sigmas: See there.
+        weight: See there.
+        phi: The second model; `Exact` by default.
+        **descent: See `Descent`.
+
+    Raises:
+        UserError: There is no diffrep, or an argument is out of range.
     """
     weight_of(weight, 1.0)
     particles = diffrep if isinstance(diffrep, list) else [diffrep]
     if not particles:
-        raise UserError("VSD needs at least one particle.")
+        raise UserError("VSD needs at least one particle")
     count = len(particles)
     whole, each = (particles[0], denoise) if count == 1 else (Particles(particles), ForEach(denoise, count))
-    return distil(
-        whole, views, each, sigmas, lambda ask: gradient(ask, weight), steps, lr, optimizer, generator, callback,
-        Exact(count) if phi is None else phi,
-    )  # fmt: skip
+    second = Exact(count) if phi is None else phi
+    return distil(whole, views, each, sigmas, lambda step: gradient(step, weight), second, **descent)

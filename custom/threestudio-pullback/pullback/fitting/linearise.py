@@ -50,7 +50,7 @@ class FlatRender:
         return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
-        pieces = flat.split([p.numel() for p in self._parameters.values()])
+        pieces = torch.split(flat, [p.numel() for p in self._parameters.values()])
         named = zip(self._parameters.items(), pieces, strict=True)
         return {name: piece.view_as(parameter) for (name, parameter), piece in named}
 

@@ -70,7 +70,7 @@ class FirstOrder(Solver):
             with torch.enable_grad():
                 residual = check_finite(fit.residual(), "the fit")
                 loss = residual.square().mean()
-                loss.backward()
+                torch.autograd.backward(loss)
             if step == 0:
                 start = math.sqrt(loss.item())
             if not all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
@@ -112,15 +112,15 @@ class GaussNewton(Solver):
     def solve(self, fit: Fit) -> Solution:
         function = FlatRender(fit.diffrep, fit.views, fit.encode)
         start = achieved = fit.rms()
-        first_slope = None
+        slopes: list[float] = []
         for iteration in range(self.iterations + 1):
             render, push, pull = function.linearise(function.flat)
             downhill = pull(fit.target - render)
-            slope = downhill.norm().item()
+            slope = math.sqrt(downhill.dot(downhill).item())
             if not math.isfinite(slope):
                 raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in iteration {iteration}")
-            first_slope = slope if first_slope is None else first_slope
-            if slope <= self.tolerance * first_slope or achieved <= self.tolerance * start:
+            slopes.append(slope)
+            if slope <= self.tolerance * slopes[0] or achieved <= self.tolerance * start:
                 return Solution(achieved, start, iteration, Outcome.CONVERGED)
             if iteration == self.iterations:
                 break

@@ -39,7 +39,7 @@ class Smooth(OneSource):
         n = F.normalize(read_positions(views, "noise='smooth'"), dim=-1).to(source)
         if len(n) != shape[0]:
             raise UserError(f"{len(n)} cameras for {shape[0]} renders.")
-        power, features = n.new_ones(len(n), 1), []
+        power, features = n.new_ones(len(n), 1), list[Tensor]()
         for weight in self.weights:
             features.append(math.sqrt(weight) * power)
             power = (power[:, :, None] * n[:, None, :]).flatten(1)

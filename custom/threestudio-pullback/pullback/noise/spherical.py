@@ -55,7 +55,7 @@ class Spherical(OneSource):
         poses, fovy = read_poses(views, "noise='spherical'", self.fovy)
         if len(poses) != count:
             raise UserError(f"{len(poses)} crops for {count} renders.")
-        image, cells = source[0].split([pixels, number], 1)
+        image, cells = torch.split(source[0], [pixels, number], 1)
         towards = evenly(number).to(source.device)
         noise = [
             _integrated(image, cells, *_footprints(towards, turn, half, height, width))

@@ -59,12 +59,12 @@ class Surface(OneSource):
         count, channels, height, width = shape
         pixels = height * width
         self.check_size(source, shape)
-        image, on_sphere = source[0].split([pixels, self.points], 1)
+        image, on_sphere = torch.split(source[0], [pixels, self.points], 1)
         pixel = self._pixels(views, height, width).to(source.device)
         if len(pixel) != count:
             raise UserError(f"{len(pixel)} cameras for {count} renders.")
         # points that are not seen fall into one pixel more
-        number = source.new_zeros(count, pixels + 1).scatter_add_(1, pixel, source.new_ones(()).expand(pixel.shape))
+        number = source.new_zeros(count, pixels + 1).scatter_add_(1, pixel, torch.ones_like(pixel, dtype=source.dtype))
         index = pixel[:, None].expand(count, channels, self.points)
         total = source.new_zeros(count, channels, pixels + 1).scatter_add_(2, index, on_sphere.expand(index.shape))
         number = number[:, None, :pixels]

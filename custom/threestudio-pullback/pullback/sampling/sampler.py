@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -141,11 +141,11 @@ class Sampler:
 
     def _reviewed(self, state: State) -> State:
         state = state if self.restart is None else self.restart.review(self, state)
-        live = {"params": self.diffrep.state_dict(), "solver": self.solver.state_dict()}
-        return replace(state, rng=self.generator.get_state(), **live)
+        params, solver = self.diffrep.state_dict(), self.solver.state_dict()
+        return replace(state, rng=self.generator.get_state(), params=params, solver=solver)
 
     @contextlib.contextmanager
-    def _whole_or_not_at_all(self, state: State) -> Iterator[None]:
+    def _whole_or_not_at_all(self, state: State) -> Generator[None, None, None]:
         """Starts the generator where the state has it; where a NaN turns up, θ is put back and σ and view are named."""
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
@@ -172,9 +172,10 @@ class Sampler:
 
     def initial(self) -> State:
         """The state before the first visit; nothing is rendered or drawn yet."""
-        run: dict[str, Any] = {"sigmas": self.sigmas, "cycles": self.constraint.cycles}
-        live = {"params": self.diffrep.state_dict(), "solver": self.solver.state_dict()}
-        return State(0, 0, self.sigmas[0], None, None, math.nan, 0, {}, self.generator.get_state(), **run, **live)
+        return State(
+            0, 0, self.sigmas[0], None, None, math.nan, 0, {}, self.generator.get_state(), sigmas=self.sigmas,
+            cycles=self.constraint.cycles, params=self.diffrep.state_dict(), solver=self.solver.state_dict(),
+        )  # fmt: skip
 
     def restore(self, saved: Mapping[str, Any]) -> State:
         """The state of a state_dict; sets the diffrep's parameters and the solver's memory too.

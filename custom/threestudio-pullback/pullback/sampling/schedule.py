@@ -54,7 +54,7 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
     sigmas = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise UserError("sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas.")
-    levels = sigmas.tolist()
+    levels = [float(sigma) for sigma in sigmas.unbind()]
     if levels[-1] != 0 or levels[0] == math.inf or not all(a > b for a, b in itertools.pairwise(levels)):
         raise UserError("sigmas must be finite, strictly decreasing and end in 0; see karras_sigmas.")
     return levels

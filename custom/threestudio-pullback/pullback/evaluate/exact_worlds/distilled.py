@@ -25,9 +25,9 @@ def distilled(sample: Callable[..., Result], **usual: Any) -> Callable[..., Outc
 
     The options of all: sigma_min, sigma_max and levels, the noise levels, as many, spaced evenly in log σ.
     """
-    given = {p.name: p.default for p in inspect.signature(sample).parameters.values()}
-    own = {name: value for name, value in given.items() if isinstance(value, (bool, int, float, str))}
-    options = {**USUAL, **own, **USUAL, **usual}
+    defaults = {p.name: p.default for p in inspect.signature(sample).parameters.values()}
+    own = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}
+    options = {**USUAL, **own, **usual}
 
     def method(world: Any, seed: int, **chosen: Any) -> Outcome:
         chosen = {**options, **chosen}
@@ -36,7 +36,7 @@ def distilled(sample: Callable[..., Result], **usual: Any) -> Callable[..., Outc
         start = made if "particles" in chosen else made[0]
         result = sample(
             start, world.views, world.denoise, sigmas, generator=torch.Generator().manual_seed(seed),
-            **{name: chosen[name] for name in own},
+            **{name: chosen[name] for name in ("steps", "lr", *own)},
         )  # fmt: skip
         return Outcome.of(made[0], result, world.samples * len(made))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ... import models
 from ...baselines import sds, sjc
-from ...baselines.distil import Ask, distil
+from ...baselines.distil import Step, distil
 from ...denoiser import Sigma
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...noise import White
@@ -97,7 +97,7 @@ def chain_rule_adam(given: Batch) -> Made:
     return pulled_back(given, FirstOrder(given.settings.distil_lr, 1))
 
 
-class _Apart(Ask):
+class _Apart(Step):
     """One level for every sample instead of one for all."""
 
     def random_level(self) -> Sigma:
@@ -106,27 +106,27 @@ class _Apart(Ask):
         return torch.tensor(self.levels, dtype=self.clean.dtype)[index.cpu()].to(self.clean.device)
 
 
-def _distilled(given: Batch, gradient: Callable[[Ask], Tensor]) -> Made:
+def _distilled(given: Batch, gradient: Callable[[Step], Tensor]) -> Made:
     model, settings = given.model, given.settings
     levels = torch.as_tensor(model.schedule.sigmas).double()
     count = len(levels)
     kept = levels[round(0.02 * count) : round(0.98 * count)].flip(0)  # the share of the model's time that SDS uses
     result = distil(
         given.sirens, list(range(len(given.noise))), given.with_gradients, torch.cat([kept, kept.new_zeros(1)]),
-        lambda ask: gradient(_Apart(**vars(ask))),
-        settings.distil_steps, settings.distil_lr, None, given.generator, None,
+        lambda step: gradient(_Apart(**vars(step))),
+        steps=settings.distil_steps, lr=settings.distil_lr, generator=given.generator,
     )  # fmt: skip
     return result.renders, result.nfe, {}
 
 
 def by_sds(given: Batch) -> Made:
     """Score distillation with the weight of DreamFusion, every sample at a level of its own."""
-    return _distilled(given, lambda ask: sds.gradient(ask, "sds"))
+    return _distilled(given, lambda step: sds.gradient(step, "sds"))
 
 
 def by_sjc(given: Batch) -> Made:
     """Score Jacobian chaining, every sample at a level of its own."""
-    return _distilled(given, lambda ask: sjc.gradient(ask, True))
+    return _distilled(given, lambda step: sjc.gradient(step, True))
 
 
 METHODS: dict[str, Callable[[Batch], Made]] = {

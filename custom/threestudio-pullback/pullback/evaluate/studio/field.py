@@ -180,4 +180,4 @@ def make(
     times = model.schedule.sigmas.flip(0)
     edge = len(times) // 50  # 2 % to 98 % of the model's time, as in DreamFusion
     sigmas = torch.cat([times[edge:-edge], times.new_zeros(1)])
-    return field, sds.sample(field, views, denoise, sigmas, method.steps, method.lr, generator=generator)
+    return field, sds.sample(field, views, denoise, sigmas, steps=method.steps, lr=method.lr, generator=generator)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import models
-from ...baselines.distil import Ask
+from ...baselines.distil import Step
 from ...denoiser import Sigma
 from ...errors import ConfigError, NonFiniteError, UserError, check_at_least, check_finite
 from ..base import BaseObject
@@ -66,7 +66,7 @@ class Options(BaseObject.Config):
 
 
 @dataclass(frozen=True)
-class AskEach(Ask):
+class StepEach(Step):
     """What a method knows, with a level drawn for each view."""
 
     def random_level(self) -> Sigma:
@@ -100,12 +100,12 @@ class Distillation:
         info("Loading the diffusion model %s", self.cfg[key])
         return models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
 
-    def gradient(self, ask: Ask) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         """Override: what the latents are to descend, [B,c,h,w]."""
         raise NotImplementedError
 
     def second(self, prompt_utils: Any) -> Any:
-        """Override: the method's second denoiser, for `ask.other`."""
+        """Override: the method's second denoiser, for `step.other`."""
         return None
 
     def further_losses(self, latents: Tensor, prompt_utils: Any, views: dict[str, Any]) -> dict[str, Tensor]:
@@ -147,7 +147,7 @@ class Distillation:
                 known = (latents.detach(), 0.0, self._levels(low, high), torch.default_generator)
                 asked = [self._counted(d, views) for d in (self.denoiser(prompt_utils), self.second(prompt_utils))]
                 with torch.no_grad():
-                    pull = self.gradient(AskEach(*known, *asked))
+                    pull = self.gradient(StepEach(*known, *asked))
                 pull = torch.nan_to_num(pull) if self.cfg.nan_to_num else check_finite(pull, "the gradient")
                 if self.cfg.grad_clip is not None:
                     limit = C(self.cfg.grad_clip, self._epoch, self._step)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...baselines import sdi
-from ...baselines.distil import Ask
+from ...baselines.distil import Step
 from ...denoiser import Sigma, VPSchedule
 from ...errors import check_at_least
 from ..base import BaseObject
@@ -82,13 +82,13 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
     def second(self, prompt_utils: Any) -> Any:
         return self.denoiser(prompt_utils, self.cfg.inversion_guidance_scale, self._inverting)
 
-    def gradient(self, ask: Ask) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         levels = self.model.schedule.sigmas
         low, high = self.times()
         t = int(torch.randint(low, high + 1, ()))
         path = [levels[i].item() for i in self.path(t, random.random())] if self.cfg.enable_sdi else []
         return sdi.gradient(
-            ask, path, levels[t].item(), "x0", self.cfg.inversion_eta, self.cfg.inversion_remap, preserving=True
+            step, path, levels[t].item(), "x0", self.cfg.inversion_eta, self.cfg.inversion_remap, preserving=True
         )
 
     def path(self, t: int, draw: float) -> list[int]:

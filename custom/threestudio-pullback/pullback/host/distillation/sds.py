@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...baselines import sds, sjc
-from ...baselines.distil import Ask
+from ...baselines.distil import Step
 from ...errors import ConfigError
 from ..base import BaseObject
 from ..registry import register
@@ -42,7 +42,7 @@ class StableDiffusionGuidance(Distillation, BaseObject):
     def annealing(self) -> float | None:
         return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
 
-    def gradient(self, ask: Ask) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         if self.cfg.use_sjc:
-            return sjc.gradient(ask, self.cfg.var_red)
-        return sds.gradient(ask, self.cfg.weighting_strategy)
+            return sjc.gradient(step, self.cfg.var_red)
+        return sds.gradient(step, self.cfg.weighting_strategy)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...baselines import vsd
-from ...baselines.distil import Ask
+from ...baselines.distil import Step
 from ...denoiser import Sigma, guide
 from ...errors import ConfigError, check_at_least
 from ...models.lora import LoRA
@@ -62,8 +62,8 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
     def annealing(self) -> float | None:
         return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
 
-    def gradient(self, ask: Ask) -> Tensor:
-        return vsd.gradient(ask, "sds")
+    def gradient(self, step: Step) -> Tensor:
+        return vsd.gradient(step, "sds")
 
     def second(self, prompt_utils: Any) -> _Told:
         return _Told(self, prompt_utils)
