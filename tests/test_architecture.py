@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +115,9 @@ def test_the_glossary_names_what_is_in_the_code() -> None:
     code = "\n".join(file.read_text(encoding="utf-8") for file in MODULES.values())
     known = set(re.findall(r"\w+", code)) | set(re.findall(r"[\w-]+", code))
     assert len(words) > 30 and sorted(words - known) == []
+
+
+def test_a_visit_reads_as_the_algorithm_in_twenty_lines() -> None:
+    from pullback import Sampler
+
+    assert len(inspect.getsource(Sampler.visit).splitlines()) <= 20

@@ -1,9 +1,13 @@
 """The sampler: θ moves so that its renders follow the reverse diffusion of a pretrained model.
 
 At level σ the denoiser sees y_i = u_i + σ ε_i, with u_i = f(θ, π_i) the renders and ε_i noise kept apart from
-θ. One visit of the level asks the renders for target_i = (σ'/σ) u_i + (1 − σ'/σ) x̂0(y_i, σ) and fits θ to
-that by least squares: the probability-flow ODE, pulled back through the metric JᵀJ. Source: Savani, Finzi &
+θ. One visit of the level wants the renders at target_i = (σ'/σ) u_i + (1 − σ'/σ) x̂0(y_i, σ), σ' the next level, and
+fits θ to that by least squares: the probability-flow ODE, pulled back through the metric JᵀJ. Source: Savani, Finzi &
 Kolter, "Diffusing Differentiable Representations", NeurIPS 2024.
+
+The noises of all views come from one source of white noise, by a coupling. A constraint may want another target and
+another source for the next visit, and several visits (cycles) of a level; between two of them the source is mixed with
+fresh noise, so that the renders, already at σ', are seen at σ again. docs/notation.md has all words.
 """
 
 from __future__ import annotations
@@ -48,8 +52,8 @@ class Sampler:
         noise: a name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling.
         constraint: what keeps the renders in the range of f; the plain flow if None.
         solver: of a level's fit; FirstOrder() if None.
-        order: 1 Euler, which for the identity is DDIM; 2 Heun, of second order where the fits reach their targets or f
-            is linear.
+        order: 1 Euler, which for f the identity is DDIM; 2 Heun, of second order where the fits reach their targets or
+            f is linear.
         generator: draws views and noise; seeded from torch's global one if None.
         restart: whether and where a run whose views disagree at its end begins again; never if None.
 
@@ -87,25 +91,23 @@ class Sampler:
         self.generator = generator
 
     def visit(self, state: State, views: Any = None) -> State:
-        """One visit of the state's level, which changes θ and the solver's memory; NonFiniteError leaves them as
-        before.
-
-        views: in place of those of the sampler, where a framework draws them.
-        """
-        with self._whole_or_not_at_all(state):
-            views = self.draw_views() if views is None else views
+        """One visit of the state's level; moves θ and the solver's moments. A NonFiniteError leaves θ as it was."""
+        with self._undo_where_not_finite(state):
             sigma, sigma_next = self.sigmas[state.level], self.sigmas[state.level + 1]
-            clean = self.space.clean(views)
+            views = self.draw_views() if views is None else views  # a framework hands its own in
+            clean = self.space.clean(views)  # the renders u, in the denoiser's space
             source, noise, draw = self._noise(state, views, clean)
             x0 = self.space.denoise(clean + sigma * noise, sigma, views)
             memory = None if state.memory is None else state.memory.to(clean)
             project = partial(self.space.project, views)
             visit = Visit(sigma, sigma_next, state.cycle, clean, noise, x0, source, draw, memory, project)
-            solution = self.space.fit(self.solver, views, self.constraint.target(visit), self.generator)
+            target = self.constraint.target(visit)  # plain: (σ'/σ) u + (1 − σ'/σ) x̂0
+            solution = self.space.fit(self.solver, views, target, self.generator)
             if self.order == 2 and sigma_next > 0:
                 solution = self._correct(visit, views)
-            source, memory = self.constraint.renoise(visit)
-            return self._reviewed(self._next(state, visit, solution, source, memory))
+            source, memory = self.constraint.renoise(visit)  # what the next visit's noise is made of
+            state = self._next(state, visit, solution, source, memory)
+            return self._with_run(state if self.restart is None else self.restart.review(self, state))
 
     def _noise(self, state: State, views: Any, clean: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """The coupling's source, the noise [V,C,H,W] of the views, and what draws another source."""
@@ -115,7 +117,7 @@ class Sampler:
         return source, coupling.at(source, views, shape), draw
 
     def _correct(self, visit: Visit, views: Any) -> Solution:
-        """Heun's corrector; it goes on from the predictor's θ, which is nearer to the same minimum."""
+        """Heun's corrector, for the plain target; the fit goes on from the predictor's θ, which is near its own."""
         ahead = self.space.clean(views)
         x0 = self.space.denoise(ahead + visit.sigma_next * visit.noise, visit.sigma_next, views)
         slope = ((visit.clean - visit.x0) / visit.sigma + (ahead - x0) / visit.sigma_next) / 2
@@ -132,8 +134,8 @@ class Sampler:
             "outcome": solution.outcome.name, "nfe": nfe,
         }  # fmt: skip
         _log.debug("%s: %s", record, solution.outcome.value)
-        further, cycle = divmod(state.cycle + 1, self.constraint.cycles)
-        level = state.level + further
+        levels_done, cycle = divmod(state.cycle + 1, self.constraint.cycles)
+        level = state.level + levels_done
         return replace(
             state, level=level, cycle=cycle, sigma=self.sigmas[level], noise=source, memory=memory,
             residual=solution.residual, nfe=nfe, record=record,
@@ -145,8 +147,9 @@ class Sampler:
         return replace(state, rng=self.generator.get_state(), params=params, solver=solver)
 
     @contextlib.contextmanager
-    def _whole_or_not_at_all(self, state: State) -> Generator[None, None, None]:
-        """Starts the generator where the state has it; where a NaN turns up, θ is put back and σ and view are named."""
+    def _undo_where_not_finite(self, state: State) -> Generator[None, None, None]:
+        """Sets the generator to the state's; a NonFiniteError puts θ back, and goes on with level, cycle and σ in
+        front."""
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
         try:
