@@ -105,6 +105,23 @@ def test_projection_tells_which_noise_it_needs():
         pullback.sample(rep, [0], prior.denoise, sigmas, constraint=pullback.Projection(), order=2)
 
 
+def test_a_constraint_goes_by_its_name_or_with_options():
+    sigmas, ends = pullback.karras_sigmas(4, 0.1, 10.0), []
+    for constraint in (pullback.Repaint(2), {"type": "repaint", "cycles": 2}, pullback.Repaint(), "repaint"):
+        rep = diffreps.Pixels(2, 1, 1, 6).double()
+        generator = torch.Generator().manual_seed(3)
+        pullback.sample(rep, [0, 1], gaussian(6).denoise, sigmas, constraint=constraint, generator=generator)
+        ends.append(rep.values.detach())
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[2], ends[3]) and not torch.equal(ends[1], ends[2])
+    for constraint, words in (
+        ("repeint", "constraint 'repeint' is not known; use one of none, .*repaint"),
+        ({"type": "repaint", "cycle": 2}, "constraint 'repaint' has no option 'cycle'; its options: cycles"),
+        ({"type": "none", "cycles": 2}, "constraint 'none' has no option 'cycles'; its options: none"),
+    ):
+        with pytest.raises(UserError, match=words):
+            pullback.Sampler(rep, [0, 1], gaussian(6).denoise, sigmas, constraint=constraint)
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match="cycle"):
         pullback.Repaint(cycles=0)

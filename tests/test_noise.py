@@ -124,6 +124,7 @@ def test_a_coupling_takes_options_by_name():
         ({"type": "surface", "radus": 1.0}, "no option 'radus'; its options: share, radius, fovy, points, kept"),
         ({"type": "surface", "radius": "wide"}, "radius must be float, not 'wide'"),
         ({"type": "surface", "radius": -1.0}, "radius above 0"),
+        ({"type": "smooth", "weights": 0.5}, r"'smooth' cannot take \{'weights': 0.5\}: "),
     ):
         with pytest.raises(UserError, match=words):
             noise.find(choice)

@@ -7,12 +7,14 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from typing import Any, Generic, TypeVar, Union, cast, get_type_hints
 
 from .errors import UserError
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
+Choice = Union[str, Mapping[str, Any], T]  # noqa: UP007 (3.10 has no subscript for the other form)
+"""A part by its name, by `{"type": name, option: value}`, or itself: `Choice[Coupling]`."""
 
 
 class Named(Mapping[str, T], Generic[T]):
@@ -49,7 +51,7 @@ class Named(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def find(self, choice: str | Mapping[str, Any] | T) -> T:
+    def find(self, choice: Choice[T]) -> T:
         """The part that a choice means.
 
         Args:
@@ -69,13 +71,17 @@ class Named(Mapping[str, T], Generic[T]):
         if choice not in self._parts:
             raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
         part = cast(Any, self._parts[choice])
+        fields = [field.name for field in dataclasses.fields(part)] if dataclasses.is_dataclass(type(part)) else []
         hints = get_type_hints(cast(type[Any], type(part)))
         for name, value in options.items():
-            if name not in (field.name for field in dataclasses.fields(part)):
-                has = ", ".join(field.name for field in dataclasses.fields(part)) or "none"
+            if name not in fields:
+                has = ", ".join(fields) or "none"
                 raise UserError(f"{self.kind} {choice!r} has no option {name!r}; its options: {has}")
             kinds = (int, float) if hints[name] is float else (hints[name],)
             if hints[name] in (int, float, bool, str) and (type(value) not in kinds):
                 raise UserError(f"{self.kind} {choice!r}: {name} must be {hints[name].__name__}, not {value!r}")
         tuples = {name: tuple(cast(Any, v)) if isinstance(v, list) else v for name, v in options.items()}
-        return cast(T, dataclasses.replace(part, **tuples)) if tuples else cast(T, part)
+        try:
+            return cast(T, dataclasses.replace(part, **tuples) if tuples else part)
+        except TypeError as error:  # of a value that the part does not check, such as a word among numbers
+            raise UserError(f"{self.kind} {choice!r} cannot take {tuples}: {error}") from error

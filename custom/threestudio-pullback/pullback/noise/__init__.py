@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from ..named import Choice
 from .coupling import COUPLINGS, Coupling, White, refresh, white
 from .independent import Independent
 from .shared import Shared
@@ -29,6 +27,6 @@ __all__ = [
 COUPLINGS.discover(__name__, __path__)
 
 
-def find(noise: str | Mapping[str, Any] | Coupling) -> Coupling:
+def find(noise: Choice[Coupling]) -> Coupling:
     """The coupling of a name, of `{"type": name, option: value}`, or the object itself; errors as `Named.find`."""
     return COUPLINGS.find(noise)

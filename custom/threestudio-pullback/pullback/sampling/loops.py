@@ -11,8 +11,10 @@ from torch import Tensor
 from ..constraints import Constraint
 from ..denoiser import Denoiser
 from ..fitting import DiffRep, Solver
+from ..named import Choice
+from ..noise import Coupling
 from .restart import Restart
-from .sampler import Noise, Sampler
+from .sampler import Sampler
 from .state import Result, State
 
 
@@ -21,8 +23,8 @@ def steps(
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    noise: Noise = "shared",
-    constraint: Constraint | None = None,
+    noise: Choice[Coupling] = "shared",
+    constraint: Choice[Constraint] | None = None,
     solver: Solver | None = None,
     order: int = 1,
     generator: torch.Generator | None = None,
@@ -46,8 +48,8 @@ def sample(
     views: Any,
     denoise: Denoiser,
     sigmas: Tensor,
-    noise: Noise = "shared",
-    constraint: Constraint | None = None,
+    noise: Choice[Coupling] = "shared",
+    constraint: Choice[Constraint] | None = None,
     solver: Solver | None = None,
     order: int = 1,
     generator: torch.Generator | None = None,

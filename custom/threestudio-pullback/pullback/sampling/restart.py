@@ -14,9 +14,10 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..constraints import Constraint
+from ..constraints import CONSTRAINTS, Constraint
 from ..errors import UserError
 from ..fitting import DiffRep, Solver
+from ..named import Choice
 from ..noise import Coupling, Surface
 from .consistency import Verdict
 from .state import State
@@ -103,12 +104,14 @@ class Restart:
         )
 
 
-def separate(constraint: Constraint | Restart | None, restart: Restart | None) -> tuple[Constraint, Restart | None]:
+def separate(
+    constraint: Choice[Constraint] | Restart | None, restart: Restart | None
+) -> tuple[Constraint, Restart | None]:
     """Constraint and run control; `constraint=Restart(…)`, the way of 0.1, still works, with a warning."""
     if isinstance(constraint, Restart):
         warnings.warn("constraint=Restart(…) is now restart=Restart(…)", FutureWarning, stacklevel=4)
         restart, constraint = constraint, constraint.constraint
-    return constraint or Constraint(), restart
+    return CONSTRAINTS.find("none" if constraint is None else constraint), restart
 
 
 def _keep(run: Run, level: int) -> dict[str, Any]:

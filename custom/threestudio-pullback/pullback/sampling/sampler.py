@@ -28,6 +28,8 @@ from ..constraints import Constraint, Visit
 from ..denoiser import Denoiser
 from ..errors import NonFiniteError, UserError
 from ..fitting import DiffRep, FirstOrder, Solution, Solver, trainable
+from ..named import Choice
+from ..noise import Coupling
 from .consistency import Verdict, check
 from .restart import Restart, separate
 from .schedule import check_sigmas
@@ -35,8 +37,6 @@ from .space import Space
 from .state import SAVED, State
 
 _log = logging.getLogger(__name__)
-
-Noise = str | Mapping[str, Any] | couplings.Coupling
 
 
 class Sampler:
@@ -50,7 +50,7 @@ class Sampler:
             `Denoiser`.
         sigmas: 1-D, decreasing, ending in 0.
         noise: a name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling.
-        constraint: what keeps the renders in the range of f; the plain flow if None.
+        constraint: what keeps the renders in the range of f, as noise but of CONSTRAINTS; the plain flow if None.
         solver: of a level's fit; FirstOrder() if None.
         order: 1 Euler, which for f the identity is DDIM; 2 Heun, of second order where the fits reach their targets or
             f is linear.
@@ -67,8 +67,8 @@ class Sampler:
         views: Any,
         denoise: Denoiser,
         sigmas: Tensor,
-        noise: Noise = "shared",
-        constraint: Constraint | None = None,
+        noise: Choice[Coupling] = "shared",
+        constraint: Choice[Constraint] | None = None,
         solver: Solver | None = None,
         order: int = 1,
         generator: torch.Generator | None = None,
