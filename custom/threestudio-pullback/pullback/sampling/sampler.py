@@ -141,8 +141,8 @@ class Sampler:
             residual=solution.residual, nfe=nfe, record=record,
         )  # fmt: skip
 
-    def _reviewed(self, state: State) -> State:
-        state = state if self.restart is None else self.restart.review(self, state)
+    def _with_run(self, state: State) -> State:
+        """The state with what the run holds outside of it; θ and the solver's moments are shared, not copied."""
         params, solver = self.diffrep.state_dict(), self.solver.state_dict()
         return replace(state, rng=self.generator.get_state(), params=params, solver=solver)
 
