@@ -153,12 +153,12 @@ def test_a_checkpoint_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch:
     assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
 
 
-def test_the_held_state_does_not_follow_training() -> None:
+def test_the_copy_in_memory_does_not_follow_training() -> None:
     io, weight = AtomicCheckpointIO(), torch.ones(2)
     io.save_checkpoint({"state_dict": {"w": weight}, "moments": [weight]}, io.MEMORY)
     weight.fill_(5.0)
-    assert io.held is not None
-    assert io.held["state_dict"]["w"].tolist() == [1.0, 1.0] and io.held["moments"][0].tolist() == [1.0, 1.0]
+    assert io.copy is not None
+    assert io.copy["state_dict"]["w"].tolist() == [1.0, 1.0] and io.copy["moments"][0].tolist() == [1.0, 1.0]
 
 
 def test_a_second_signal_stops_at_once_and_handlers_are_put_back() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from pullback import cli, resources
-from pullback.host.invocation import command_line
+from pullback.host.arguments import command_line
 from pullback.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,6 @@
 """A small 3D framework with threestudio's registry names, config keys and command line; runs without CUDA.
 
-Importing this package imports neither Lightning nor any renderer: `launch` does, when a run starts.
+Importing this package imports neither Lightning nor a renderer; `launch` does, when a run starts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
-"""The command line of a run."""
+"""The command line of a run: how it is read, and how one is printed so that it runs where it is pasted."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -10,14 +14,15 @@ from ..errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Bad usage is a UserError."""
+    """A parser that raises UserError for bad usage, instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises UserError with argparse's message."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
-    """Adds `--import MODULE`, the modules of which are `imports`."""
+    """Adds `--import MODULE`, which may be repeated; the names are in the attribute `imports`, a list."""
     parser.add_argument(
         "--import", dest="imports", metavar="MODULE", action="append", default=[],
         help="a module that registers parts of your own; may be repeated",
@@ -25,7 +30,14 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The command line, and the key=value overrides on it."""
+    """Reads a run's command line.
+
+    Returns:
+        The options, and the other words: overrides key=value.
+
+    Raises:
+        UserError: bad usage, or --gpu is not one number.
+    """
     parser = Parser(
         prog="launch.py",
         description="Train, validate, test or export what a config describes.",
@@ -42,3 +54,25 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if not args.gpu.isdigit():
         raise UserError(f"--gpu takes the number of one GPU, not '{args.gpu}'")
     return args, extras
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The shell command that runs a command line of launch.py in the way this process was started.
+
+    It starts with `python launch.py` where launch.py, or another script, was run, and with `pullback launch`
+    otherwise. A program that PATH does not lead to is written with its path.
+    """
+    script = sys.argv[0]
+    if script.endswith(".py") and os.path.basename(script) != "__main__.py":
+        start = [_written("python", sys.executable), script]
+    elif os.path.basename(script) == "pullback":
+        start = [_written("pullback", script), "launch"]
+    else:
+        start = [_written("python", sys.executable), "-m", "pullback", "launch"]
+    return shlex.join([*start, *words])
+
+
+def _written(name: str, program: str) -> str:
+    """`name` where PATH leads to `program` by it, else `program`."""
+    path = shutil.which(name)
+    return name if path is not None and os.path.abspath(path) == os.path.abspath(program) else program

@@ -1,4 +1,4 @@
-"""Base classes of everything a config can name: configured once, told the step before every batch."""
+"""Base classes of everything a config can name, and reading of checkpoints."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ def get_device() -> torch.device:
 
 
 class Updateable:
-    """Told epoch and step before every batch, together with every Updateable among its public attributes.
+    """A part whose `update_step` runs before every batch, after those of the parts among its public attributes.
 
-    `update_step` runs in training, validation, test and export, and may run twice for one batch: it must be
-    idempotent.
+    It runs in training, validation, test and export, and may run twice for one batch: it must be idempotent.
     """
 
     def do_update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Updates the parts, then this one, before a batch."""
         for part in _updateable_parts(self):
             part.do_update_step(epoch, global_step, on_load_weights=on_load_weights)
         self.update_step(epoch, global_step, on_load_weights=on_load_weights)
 
     def do_update_step_end(self, epoch: int, global_step: int) -> None:
+        """Updates the parts, then this one, after a batch."""
         for part in _updateable_parts(self):
             part.do_update_step_end(epoch, global_step)
         self.update_step_end(epoch, global_step)
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
-        """Override: react to the step. With `on_load_weights`, tensors may still lie on different devices."""
+        """Override: react to the step; with `on_load_weights`, tensors may still lie on different devices."""
 
     def update_step_end(self, epoch: int, global_step: int) -> None:
         """Override: react to the end of a batch."""
@@ -57,18 +58,6 @@ def _updateable_parts(owner: Any) -> Iterator[Updateable]:
     for name, part in attributes.items():
         if not name.startswith("_") and isinstance(part, Updateable):
             yield part
-
-
-def update_if_possible(module: Any, epoch: int, global_step: int) -> None:
-    """`do_update_step` where the module has one."""
-    if isinstance(module, Updateable):
-        module.do_update_step(epoch, global_step)
-
-
-def update_end_if_possible(module: Any, epoch: int, global_step: int) -> None:
-    """`do_update_step_end` where the module has one."""
-    if isinstance(module, Updateable):
-        module.do_update_step_end(epoch, global_step)
 
 
 class BaseObject(Updateable):
@@ -110,10 +99,14 @@ class BaseModule(BaseObject, nn.Module):
 
 
 def read_checkpoint(path: str, where: str) -> dict[str, Any]:
-    """A checkpoint's content on the CPU; tensors and plain values only, nothing in it is executed.
+    """A checkpoint's content on the CPU: tensors and plain values only; nothing in it is executed.
+
+    Args:
+        path: the file.
+        where: config path that names the file, for errors.
 
     Raises:
-        UserError: there is no such file, or it is no checkpoint; `where` is the config path that named it.
+        UserError: there is no such file, or it is no checkpoint.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,12 +120,19 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
 
 
 def load_module_weights(
-    path: str,
-    module_name: str | None = None,
-    ignore_modules: Sequence[str] | None = None,
-    where: str = "weights",
+    path: str, module_name: str | None = None, ignore_modules: Sequence[str] | None = None, where: str = "weights"
 ) -> tuple[dict[str, torch.Tensor], int, int]:
-    """State dict, epoch and global step of a checkpoint, for one module of it or for all but some."""
+    """State dict, epoch and global step of a checkpoint, for one module of it or for all but some.
+
+    Args:
+        path: the file.
+        module_name: the module, whose tensors then have their names in it; None takes all modules.
+        ignore_modules: names of modules to leave out.
+        where: config path that names the file, for errors.
+
+    Raises:
+        UserError: the file is no checkpoint, or holds no such module.
+    """
     content = read_checkpoint(path, where)
     state: dict[str, torch.Tensor] = content["state_dict"]
     if module_name is not None:
@@ -145,7 +145,17 @@ def load_module_weights(
 
 
 def load_state(module: nn.Module, state: dict[str, torch.Tensor], what: str, strict: bool = True) -> None:
-    """`load_state_dict`, with a misfit told in one sentence that names the first tensor concerned."""
+    """Loads a state dict.
+
+    Args:
+        module: what to load it into.
+        state: tensors by name.
+        what: subject of the error's sentence.
+        strict: whether both must have the same names.
+
+    Raises:
+        UserError: the state does not fit; the sentence names the first tensor concerned.
+    """
     try:
         module.load_state_dict(state, strict=strict)
     except RuntimeError as e:

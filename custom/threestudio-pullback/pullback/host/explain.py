@@ -9,11 +9,12 @@ import signal
 import torch
 
 from ..errors import NonFiniteError, UserError, first_line, missing_package
+from .config.schema import missing_values
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """A sentence and an exit status; None for a fault of the program."""
-    # the class lives in a module that needs Lightning
+    """A sentence and the exit status of `launch.main`; None for a fault of the program."""
+    # `Interrupted` lies in a module that imports Lightning
     signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
     if signum is not None:
         return f"stopped by {signal.Signals(signum).name}", 128 + signum
@@ -22,33 +23,23 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, NonFiniteError):
         return str(error), 1
     if isinstance(error, torch.cuda.OutOfMemoryError):
-        return (
-            f"out of GPU memory ({first_line(error)}); lower `data.batch_size`, `data.width`, `data.height`",
-            1,
-        )
+        return f"out of GPU memory ({first_line(error)}); lower `data.batch_size`, `data.width`, `data.height`", 1
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return (
-            "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`",
-            1,
-        )
+        return "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`", 1
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
         return sentence, 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         path = error.filename2 or error.filename  # of a copy, the second
         what = f"cannot write {path}" if path else "cannot write a file of the run"
-        return (
-            f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole",
-            2,
-        )
+        return f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole", 2
     if type(error).__name__ == "MisconfigurationException":
         return f"`trainer`: {first_line(error)}", 2
     if type(error).__name__ == "MissingMandatoryValue":
-        key = getattr(error, "full_key", "") or "a value"
-        return f"`{key}` must be given: set it in the config file or on the command line as {key}=…", 2
+        return missing_values([getattr(error, "full_key", "") or "a value"]), 2
     return None
 
 
 def need(package: str) -> None:
-    """Raises ModuleNotFoundError now rather than after hours of training."""
+    """Raises ModuleNotFoundError where a package is missing: now rather than after hours of training."""
     if importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(package, name=package)

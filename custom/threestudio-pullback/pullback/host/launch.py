@@ -1,4 +1,4 @@
-"""`python launch.py --config … --train|--validate|--test|--export key=value …`"""
+"""The bundled host's `python launch.py --config … --train|--validate|--test|--export key=value …`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from .training.memory import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit status.
+    """Runs one command line.
 
-    0 done · 1 the run failed (a NaN, or a fault of the program, with its traceback) · 2 the user can mend it:
-    one line on stderr says how · 130 and 143 stopped by Ctrl-C and SIGTERM.
+    Args:
+        argv: the arguments; by default those of the process.
+
+    Returns:
+        The exit status: 0 done; 1 the run failed, by a NaN or by a fault of the program, which shows its traceback;
+        2 the user can mend it, and one line on stderr says how; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
@@ -29,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as e:  # argparse's --help
         return int(e.code or 0)
     except BaseException as e:
-        said = explain(e)
-        if verbose or said is None:
+        reason = explain(e)
+        if verbose or reason is None:
             traceback.print_exc()
-        sentence, status = said or (f"{type(e).__name__}: {first_line(e)}", 1)
+        sentence, status = reason or (f"{type(e).__name__}: {first_line(e)}", 1)
         if isinstance(e, Exception) or not run.resume_line():
             print("error: " + re.sub(r"\s+", " ", sentence), file=sys.stderr)
         if status != 2 and run.resume_line():

@@ -1,4 +1,4 @@
-"""Everything that a config can name: the host's parts, the adapters, and those of users."""
+"""Loads everything that a config can name: the host's parts, the adapters, and users' own parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_own(imports: Sequence[str] = ()) -> None:
     """Imports the users' modules: those of the entry points, then those of `--import`.
 
     Args:
-        imports: module names; modules may lie in the working folder.
+        imports: module names; a module may lie in the working folder.
 
     Raises:
         UserError: a module cannot be imported; the sentence names the entry point or the option.

@@ -56,11 +56,7 @@ class PromptUtils:
     perp_neg_decays: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def get_text_embeddings_perp_neg(
-        self,
-        elevation: Tensor,
-        azimuth: Tensor,
-        camera_distances: Tensor,
-        view_dependent_prompting: bool = True,
+        self, elevation: Tensor, azimuth: Tensor, camera_distances: Tensor, view_dependent_prompting: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Embeddings [4B,T,D] for B cameras, and the weights [B,2] of their negative prompts, at most 0.
 
@@ -100,11 +96,7 @@ class PromptUtils:
         return -(a * math.exp(-b * share) + c)
 
     def get_text_embeddings(
-        self,
-        elevation: Tensor,
-        azimuth: Tensor,
-        camera_distances: Tensor,
-        view_dependent_prompting: bool = True,
+        self, elevation: Tensor, azimuth: Tensor, camera_distances: Tensor, view_dependent_prompting: bool = True
     ) -> Tensor:
         """Embeddings [2B,T,D] for B cameras: conditional ones first, then unconditional.
 

@@ -1,4 +1,4 @@
-"""What a run prints: our own messages, and not what others log, warn of or repeat."""
+"""What a run prints: our own messages, not those of the packages it uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class _Stdout(logging.Handler):
 
 
 def quieten(verbose: bool) -> None:
-    """Our own messages on stdout; Lightning's, which sets its level when imported, only with `verbose`."""
+    """Shows our own messages on stdout, and the packages' messages and warnings only with `verbose`.
+
+    Call it after Lightning is imported, which sets its own level then.
+    """
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not logger.handlers:
         logger.addHandler(_Stdout())
@@ -33,13 +36,13 @@ def quieten(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """A writer thread that meets a full disk says nothing: its owner raises the same error in the main thread."""
+    """Prints no OSError of a thread, such as a full disk: the thread's owner raises it again in the main thread."""
 
-    def tell(args: Any) -> None:
+    def report(args: Any) -> None:
         if not isinstance(args.exc_value, OSError):
             before(args)
 
-    before, threading.excepthook = threading.excepthook, tell
+    before, threading.excepthook = threading.excepthook, report
     try:
         yield
     finally:

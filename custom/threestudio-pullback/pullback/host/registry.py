@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from ..errors import UserError
@@ -19,10 +19,10 @@ _classes: dict[str, Any] = {}
 
 
 def register(name: str) -> Callable[[T], T]:
-    """Class decorator: makes the class known as `name`.
+    """Class decorator that enters a class under the name a config uses for it.
 
     Raises:
-        ValueError: the name is taken; the message names both modules.
+        ValueError: another class has the name; the message names both modules.
     """
 
     def enter(cls: T) -> T:
@@ -43,7 +43,7 @@ def find(name: str, path: str = "") -> Any:
         path: config path that holds the name, for the error, e.g. `system.geometry_type`.
 
     Raises:
-        UserError: nothing is registered under that name; gives the nearest name, or says that threestudio has it.
+        UserError: no class has that name; the message gives the nearest name, or says that threestudio has it.
     """
     if name in _classes:
         return _classes[name]
@@ -62,9 +62,16 @@ def is_registered(name: str) -> bool:
     return name in _classes
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """'did you mean …?' with the nearest of `known`, or all of `known` where none is near."""
-    names = sorted(known)
+def check_keys(keys: Iterable[Any], names: Collection[str], path: str) -> None:
+    """Raises UserError for the first key that is not among the names; `path` is the config path of their block."""
+    for key in keys:
+        if key not in names:
+            raise UserError(f"unknown key `{path}.{key}`; {suggest(str(key), names)}")
+
+
+def suggest(word: str, names: Iterable[str]) -> str:
+    """'did you mean …?' with the name nearest to `word`, or all names where none is near."""
+    names = sorted(names)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -10,14 +10,13 @@ from typing import Any, get_type_hints
 
 from ..errors import UserError, first_line
 from ..version import __version__, describe
-from .arguments import parse_args
+from .arguments import command_line, parse_args
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
 from .explain import need
-from .invocation import command_line
 from .parts import load_parts
 from .quiet import quiet_threads, quieten
-from .registry import find, info, suggest
+from .registry import check_keys, find, info
 
 
 class Run:
@@ -31,6 +30,12 @@ class Run:
         self.training = False
 
     def __call__(self) -> None:
+        """Reads and checks the config, then trains, validates, tests or exports.
+
+        Raises:
+            UserError: the user can mend it.
+            NonFiniteError: a NaN or infinity in a render, a model or a fit.
+        """
         args, extras = parse_args(self.argv)
         self.training, self.imports = args.train, args.imports
         if "CUDA_VISIBLE_DEVICES" not in os.environ:
@@ -79,11 +84,11 @@ class Run:
 
         taken = {"self", "callbacks", "logger", "plugins", "inference_mode", "default_root_dir", "dirpath"}
         for block, cls in (("trainer", pl.Trainer), ("checkpoint", ModelCheckpoint)):
-            known = [k for k in inspect.signature(cls.__init__).parameters if k not in taken]
+            check_keys(
+                self.cfg[block], [k for k in inspect.signature(cls.__init__).parameters if k not in taken], block
+            )
             types = get_type_hints(cls.__init__)
             for key, value in self.cfg[block].items():
-                if key not in known:
-                    raise UserError(f"unknown key `{block}.{key}`; {suggest(str(key), known)}")
                 check_type(f"{block}.{key}", types[key], value)
         trainer = self.cfg.trainer
         for key in ("devices", "num_nodes"):
@@ -144,11 +149,7 @@ class Run:
         settings |= config_to_primitive(cfg.trainer)
         try:
             if args.train:
-                keep = {
-                    "save_last": True,
-                    "enable_version_counter": False,
-                    **config_to_primitive(cfg.checkpoint),
-                }
+                keep = {"save_last": True, "enable_version_counter": False, **config_to_primitive(cfg.checkpoint)}
                 folder = os.path.join(cfg.trial_dir, "configs")
                 callbacks = [
                     ConfigSnapshot(args.config, cfg, folder),
@@ -175,10 +176,10 @@ class Run:
 
 
 def make_writable(folder: str) -> None:
-    """Makes the run's folder and tries it out.
+    """Makes the run's folder and writes to it once.
 
     Raises:
-        UserError: it cannot be made or written to.
+        UserError: the folder cannot be made or written to.
     """
     try:
         os.makedirs(folder, exist_ok=True)

@@ -17,7 +17,7 @@ from .schema import ExperimentConfig, config_path, missing_values, parse_structu
 
 
 def dump_config(path: str, config: Any) -> None:
-    """Writes a config as YAML."""
+    """Writes a config to a file as YAML."""
     OmegaConf.save(config=config, f=path)
 
 
@@ -28,6 +28,7 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
         files: paths of YAML files, or YAML text with `from_string`.
         cli_args: overrides "dotted.key=value". The value is YAML, except where the key takes text: there it
             is taken as it stands, unless it is a quoted YAML string.
+        from_string: whether `files` are YAML text.
         kwargs: top-level keys set by the program.
 
     Raises:
@@ -83,7 +84,7 @@ def read_yaml(source: str, from_string: bool = False) -> DictConfig:
 
 
 def split_override(arg: str) -> tuple[str, str]:
-    """ "dotted.key=value" in two; UserError for anything else."""
+    """Dotted key and value of an override "key=value"; UserError for anything else."""
     key, equals, raw = arg.partition("=")
     if not equals or not key or key.startswith("-"):
         raise UserError(f"cannot read `{arg}` on the command line: overrides are written key=value")
@@ -91,7 +92,16 @@ def split_override(arg: str) -> tuple[str, str]:
 
 
 def override(cfg: Any, key: str, raw: str) -> DictConfig:
-    """The value of a dotted key as the command line writes it: text where `cfg` takes text there, else YAML."""
+    """A config with one value from the command line.
+
+    Args:
+        cfg: the config it will be merged into, which says whether the key takes text.
+        key: dotted key.
+        raw: the value: text where the key takes text, else YAML.
+
+    Raises:
+        UserError: the value is no YAML.
+    """
     if _takes_text(cfg, key) and raw.strip() not in ("null", "~") and not _is_quoted(raw):
         text = OmegaConf.create()
         OmegaConf.update(text, key, raw)
@@ -110,7 +120,7 @@ def _is_quoted(raw: str) -> bool:
 
 
 def _takes_text(cfg: Any, key: str) -> bool:
-    """Whether the dataclass behind a dotted key says that it holds text."""
+    """Whether a dotted key holds text by the annotation in its dataclass."""
     cls, block = ExperimentConfig, cfg
     *blocks, last = key.split(".")
     for name in blocks:

@@ -13,7 +13,7 @@ from ...errors import UserError
 
 
 def config_to_primitive(config: Any, resolve: bool = True) -> Any:
-    """A config node as plain dicts, lists and numbers."""
+    """A config node as plain dicts, lists and numbers; anything else as it is."""
     return OmegaConf.to_container(config, resolve=resolve) if OmegaConf.is_config(config) else config
 
 
@@ -26,6 +26,9 @@ def C(value: Any, epoch: int, global_step: int, interpolation: str = "linear") -
         epoch: the present epoch.
         global_step: the present step.
         interpolation: "linear" or "exp" (linear in the logarithm).
+
+    Raises:
+        UserError: `value` is no schedule.
     """
     if isinstance(value, (int, float)):
         return value

@@ -21,7 +21,7 @@ from .schedules import config_to_primitive
 
 @dataclass
 class ExperimentConfig:
-    """One run. Its files go to `trial_dir` = exp_root_dir/name/tag[@timestamp]."""
+    """One run; its files go to `trial_dir` = exp_root_dir/name/tag[@timestamp]."""
 
     name: str = "default"
     description: str = ""
@@ -31,7 +31,7 @@ class ExperimentConfig:
     timestamp: str | None = None
     exp_root_dir: str = "outputs"
 
-    # worked out from the above, whatever the file says
+    # computed from the above, whatever the file says
     exp_dir: str = "outputs/default"
     trial_name: str = "exp"
     trial_dir: str = "outputs/default/exp"
@@ -80,16 +80,16 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
     """A block of config checked against the dataclass that describes it.
 
     Args:
-        cls: dataclass; its annotations are the types, its field names the known keys. It may have a function
-            `ignores(key)`, true for unknown keys that are left out in silence.
+        cls: dataclass; its annotations are the types, its field names the keys. It may have a function
+            `ignores(key)`, true for other keys that are left out in silence.
         cfg: the block: a DictConfig (which knows its own path) or a dict; None stands for an empty one.
 
     Returns:
         Struct-mode DictConfig with the defaults filled in; `config_path` of it is that of `cfg`.
 
     Raises:
-        UserError: unknown key (with the nearest known), wrong type, a value not given, or an error of the dataclass's
-            `__post_init__`, all with the path: a ConfigError's with that of its key, a ValueError's with the block's.
+        UserError: unknown key (the message suggests the nearest), wrong type, a missing value, or an error of the
+            dataclass's `__post_init__`, all with the path: a ConfigError has that of its key, a ValueError the block's.
     """
     base = config_path(cfg)
 
@@ -100,7 +100,7 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
         raise UserError(f"`{base}` should be a block of keys, but is {cfg!r}")
     hints = get_type_hints(cls)
     probe: Any = OmegaConf.structured(cls)
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     block = {} if cfg is None else cfg
     for key in list(block.keys()):
         name = str(key)
@@ -119,12 +119,12 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
             OmegaConf.update(probe, name, value, merge=False)
         except OmegaConfBaseException as e:
             raise UserError(_wrong_type(path(name), hints[name], value)) from e
-        given[name] = probe[name]
-        for where, number in _numbers(config_to_primitive(given[name]), path(name)):
+        values[name] = probe[name]
+        for where, number in _numbers(config_to_primitive(values[name]), path(name)):
             if not math.isfinite(number):
                 raise UserError(f"`{where}` must be a finite number, not {number}")
     try:
-        scfg = OmegaConf.structured(cls(**given))
+        scfg = OmegaConf.structured(cls(**values))
     except ConfigError as e:
         raise ConfigError(path(e.key), e.message) from e
     except ValueError as e:
@@ -177,5 +177,6 @@ def _type_name(hint: Any) -> str:
 
 
 def missing_values(paths: Sequence[str]) -> str:
+    """The sentence that asks for the values of these config paths."""
     what = " and ".join(f"`{p}`" for p in paths)
     return f"{what} must be given: set it in the config file or on the command line as {paths[0]}=…"

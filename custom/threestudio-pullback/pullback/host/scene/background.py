@@ -78,12 +78,7 @@ class NeuralEnvironmentMapBackground(BaseBackground):
         color_activation: str = "sigmoid"
         dir_encoding_config: dict = field(default_factory=lambda: {"otype": "SphericalHarmonics", "degree": 3})
         mlp_network_config: dict = field(
-            default_factory=lambda: {
-                "otype": "VanillaMLP",
-                "activation": "ReLU",
-                "n_neurons": 16,
-                "n_hidden_layers": 2,
-            }
+            default_factory=lambda: {"otype": "VanillaMLP", "activation": "ReLU", "n_neurons": 16, "n_hidden_layers": 2}
         )
         eval_color: tuple[float, float, float] | None = None
 

@@ -119,10 +119,7 @@ class SphericalHarmonics(nn.Module):
                 out[l * l + l + m] = norm * legendre * real
                 if m:
                     out[l * l + l - m] = norm * legendre * imaginary
-                before, legendre = (
-                    legendre,
-                    ((2 * l + 1) * z * legendre - (l + m) * before) / (l - m + 1),
-                )
+                before, legendre = (legendre, ((2 * l + 1) * z * legendre - (l + m) * before) / (l - m + 1))
             start = start * (2 * m + 1)
             real, imaginary = real * x - imaginary * y, real * y + imaginary * x
         return torch.stack([o for o in out if o is not None], -1)

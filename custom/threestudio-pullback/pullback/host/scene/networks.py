@@ -48,19 +48,7 @@ _ACTIVATIONS: dict[str, Activation] = {
     "shifted_softplus": lambda x: F.softplus(x - 1),
     "scale_-11_01": lambda x: x * 0.5 + 0.5,
 }
-_TORCH = (
-    "relu",
-    "leaky_relu",
-    "softplus",
-    "silu",
-    "gelu",
-    "elu",
-    "selu",
-    "softsign",
-    "hardtanh",
-    "relu6",
-    "mish",
-)
+_TORCH = ("relu", "leaky_relu", "softplus", "silu", "gelu", "elu", "selu", "softsign", "hardtanh", "relu6", "mish")
 
 
 def get_activation(name: str | None, path: str = "activation") -> Activation:

@@ -95,12 +95,7 @@ class NeRFVolumeRenderer(Renderer):
         self.render_step_size = 3**0.5 * 2 * self.cfg.radius / self.cfg.num_samples_per_ray
 
     def forward(
-        self,
-        rays_o: Tensor,
-        rays_d: Tensor,
-        light_positions: Tensor,
-        bg_color: Tensor | None = None,
-        **kwargs: Any,
+        self, rays_o: Tensor, rays_d: Tensor, light_positions: Tensor, bg_color: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
         """Renders rays.
 
@@ -148,11 +143,7 @@ class NeRFVolumeRenderer(Renderer):
             path = config_path(self.geometry.cfg, "n_feature_dims")
             raise UserError(f"`{path}` is 0, but the material makes colours of features; set it to 3")
         color = self.material(
-            viewdirs=ray_directions,
-            positions=points,
-            light_positions=samples.spread(lights),
-            **field,
-            **kwargs,
+            viewdirs=ray_directions, positions=points, light_positions=samples.spread(lights), **field, **kwargs
         )
         weights = samples.weights(field["density"][:, 0])[:, None]
         normal = field.get("normal") if self.cfg.return_comp_normal or not self.training else None

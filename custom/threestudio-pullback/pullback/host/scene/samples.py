@@ -42,14 +42,7 @@ class DenseSamples:
 
     @classmethod
     def march(
-        cls,
-        origins: Tensor,
-        directions: Tensor,
-        bbox: Tensor,
-        near: float,
-        far: float,
-        n: int,
-        randomized: bool,
+        cls, origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float, n: int, randomized: bool
     ) -> DenseSamples:
         """n samples a ray between entry and exit: in the middle of their intervals, or anywhere in them."""
         entry, leave = ray_box(origins, directions, bbox, near, far)

@@ -21,7 +21,7 @@ from .checkpoint import KEY, AtomicCheckpointIO
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM; `signum` says which. No `except Exception` shall swallow it."""
+    """Ctrl-C or SIGTERM; `signum` says which. It is no Exception, so that no `except Exception` swallows it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -35,15 +35,16 @@ class StepSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Seeds PyTorch's, NumPy's and Python's generators."""
         part = batch_idx % trainer.accumulate_grad_batches
         pl.seed_everything(derive_seed(self.seed, trainer.global_step, part, "step") % 2**32, verbose=False)
 
 
 class SafeStop(Callback):
-    """Holds the state after the last whole step, and writes it to `path` where training ends early.
+    """Copies the state after every whole step, and writes the copy to `path` where training ends early.
 
     The first SIGINT or SIGTERM during training lets the step finish; a second one, or one outside of
-    training, raises `Interrupted` at once. Use as a context manager around the whole run.
+    training, raises `Interrupted` at once. Use it as a context manager around the whole run.
     """
 
     def __init__(self, io: AtomicCheckpointIO, path: str, seal: dict[str, Any]) -> None:
@@ -67,9 +68,11 @@ class SafeStop(Callback):
         info("\nStopping after this step; once more stops at once")
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Adds the version and the config's signature to the checkpoint."""
         checkpoint[KEY] = self.seal
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Copies the first state, and handles the signals from now on."""
         # Lightning has put its own SIGTERM handler over ours, which would end the run without a checkpoint
         for signum in self._before:
             signal.signal(signum, self._on_signal)
@@ -77,35 +80,39 @@ class SafeStop(Callback):
         trainer.save_checkpoint(self.io.MEMORY)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Copies the state; raises NonFiniteError for a NaN or infinity in it, Interrupted after a signal."""
         for name, value in pl_module.state_dict().items():
             if not bool(value.isfinite().all()):
                 logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
                 raise NonFiniteError(
-                    f"Stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity."
+                    f"Stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity"
                 )
         trainer.save_checkpoint(self.io.MEMORY)
         if self.received is not None:
             raise Interrupted(self.received)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """From now on a signal ends the run at once."""
         self._training = False
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Writes the copy to `path`, unless no step is done, the disk refuses, or the user has to mend something."""
         in_training, self._training = self._training, False
         if not in_training or isinstance(exception, (UserError, OSError)):
             return
-        assert self.io.held is not None
-        if self.io.held["global_step"] > 0:
-            self.io.write_held(self.path)
+        assert self.io.copy is not None
+        if self.io.copy["global_step"] > 0:
+            self.io.write_copy(self.path)
 
 
 class ConfigSnapshot(Callback):
-    """Copies the config as written and as parsed into the run's folder."""
+    """Copies the config into the run's folder, as it was written and as it was parsed."""
 
     def __init__(self, source: str, config: Any, folder: str) -> None:
         self.source, self.config, self.folder = source, config, folder
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Writes raw.yaml and parsed.yaml."""
         os.makedirs(self.folder, exist_ok=True)
         raw, parsed = (os.path.join(self.folder, f"{n}.yaml") for n in ("raw", "parsed"))
         if os.path.abspath(self.source) not in (os.path.abspath(raw), os.path.abspath(parsed)):
@@ -114,9 +121,9 @@ class ConfigSnapshot(Callback):
 
 
 class ProgressLine(ProgressBar):
-    """Step, the values logged with prog_bar=True, and the time left.
+    """Prints the step, the values logged with prog_bar=True, and the time left.
 
-    In a terminal one line that renews itself; elsewhere a line of its own, at most every `every` seconds.
+    In a terminal this is one line that renews itself; elsewhere a new line, at most one in `every` seconds.
     """
 
     def __init__(self, every: float = 10.0) -> None:
@@ -128,15 +135,19 @@ class ProgressLine(ProgressBar):
         self._width = 0
 
     def disable(self) -> None:
+        """Prints nothing from now on."""
         self.enabled = False
 
     def enable(self) -> None:
+        """Prints again."""
         self.enabled = True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Starts the clock of the time left."""
         self._began, self._first = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Prints the line, where one is due."""
         now, step, total = time.monotonic(), trainer.global_step, trainer.max_steps
         last = step == total
         if not self.enabled or (now - self._shown < (0.2 if self.terminal else self.every) and not last):
@@ -148,16 +159,8 @@ class ProgressLine(ProgressBar):
             words.append(f"{_clock((now - self._began) / (step - self._first) * (total - step))} left")
         self._show(" · ".join(words), end=last)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._close()
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self._close()
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        self._close()
-
     def print(self, *args: Any, **kwargs: Any) -> None:
+        """Prints below the line."""
         self._close()
         print(*args, **kwargs)
 
@@ -171,10 +174,13 @@ class ProgressLine(ProgressBar):
         if end:
             self._close()
 
-    def _close(self) -> None:
+    def _close(self, *_: Any) -> None:
+        """Ends the line in a terminal, so that what others print begins on one of its own."""
         if self._width:
             print(flush=True)
             self._width = 0
+
+    on_train_end = on_exception = on_validation_start = _close
 
 
 def _clock(seconds: float) -> str:

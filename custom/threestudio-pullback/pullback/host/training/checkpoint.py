@@ -1,4 +1,4 @@
-"""Checkpoints that are never half written, and that know which config they belong to."""
+"""Checkpoints that are never half written, and that say which config they belong to."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _FREE = ("exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface
 class AtomicCheckpointIO(CheckpointIO):
     """Writes beside the target and renames, so that the target is the old checkpoint or the new one, whole.
 
-    Saving to `MEMORY` keeps a copy in `held` in place of a file.
+    Saving to `MEMORY` sets `copy` and writes no file. `newest` is the path of the last file.
     """
 
     MEMORY = "memory"
 
     def __init__(self) -> None:
-        self.held: dict[str, Any] | None = None
-        self.newest: str | None = None  # the last file written
+        self.copy: dict[str, Any] | None = None
+        self.newest: str | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Raises UserError where the disk refuses; a checkpoint that was there before is still whole."""
+        """Writes a checkpoint; raises UserError where the disk refuses, and leaves an earlier one whole."""
         if path == self.MEMORY:
-            self.held = _copy(checkpoint)
+            self.copy = _copy(checkpoint)
             return
         path = os.fspath(path)
         part = f"{path}.part"
@@ -53,21 +53,23 @@ class AtomicCheckpointIO(CheckpointIO):
             if cause is None and "PytorchStreamWriter" not in str(e):
                 raise
             reason = cause.strerror if cause is not None else "the disk refused the data"
-            kept = f"the last good checkpoint is {self.newest}" if self.newest else "there is no earlier one"
+            last = f"the last good checkpoint is {self.newest}" if self.newest else "there is no earlier one"
             raise UserError(
-                f"cannot write the checkpoint {path}: {reason}; {kept}; free space or set `exp_root_dir`, then resume"
+                f"cannot write the checkpoint {path}: {reason}; {last}; free space or set `exp_root_dir`, then resume"
             ) from e
         self.newest = path
 
-    def write_held(self, path: str) -> None:
+    def write_copy(self, path: str) -> None:
         """Writes the copy in memory to a file."""
-        assert self.held is not None
-        self.save_checkpoint(self.held, path)
+        assert self.copy is not None
+        self.save_checkpoint(self.copy, path)
 
     def load_checkpoint(self, path: Any, map_location: Callable | None = None, weights_only: Any = None) -> Any:
+        """The content on the CPU; raises UserError where the file is no checkpoint."""
         return read_checkpoint(os.fspath(path), "resume")
 
     def remove_checkpoint(self, path: Any) -> None:
+        """Deletes the file, where it is there."""
         if os.path.exists(path):
             os.remove(path)
 
@@ -76,26 +78,31 @@ def _copy(tree: Any) -> Any:
     if isinstance(tree, torch.Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):
-        return (
-            type(tree)((k, _copy(v)) for k, v in tree.items())
-            if type(tree) is not dict
-            else {k: _copy(v) for k, v in tree.items()}
-        )
+        return type(tree)((k, _copy(v)) for k, v in tree.items())
     if isinstance(tree, (list, tuple)) and type(tree) in (list, tuple):
         return type(tree)(_copy(v) for v in tree)
     return tree
 
 
 def signature(system_type: str, system: dict[str, Any]) -> str:
-    """What a checkpoint remembers of its config, as JSON: the system's blocks with all defaults filled in."""
+    """What a checkpoint says of its config, as JSON: the system's blocks with all defaults filled in."""
     return json.dumps({"system_type": system_type, "system": system}, default=str, sort_keys=True)
 
 
 def check_belongs(content: dict[str, Any], path: str, mine: str, training: bool) -> None:
-    """Raises UserError where a checkpoint was made with another config than `mine` (a `signature`).
+    """Checks that a checkpoint was made with this config; one without a signature passes.
 
-    To go on training all of `system` must agree, but for what only concerns results; to validate, test or
-    export only the types of the parts and their prompt.
+    To go on with training, all of `system` must agree, except for what concerns results only. To validate, test or
+    export, the types of the parts and the prompt must.
+
+    Args:
+        content: the checkpoint.
+        path: its file, for the error.
+        mine: `signature` of this config.
+        training: whether the run goes on with training.
+
+    Raises:
+        UserError: the two differ; the message names up to three keys.
     """
     if KEY not in content:
         return
@@ -108,10 +115,12 @@ def check_belongs(content: dict[str, Any], path: str, mine: str, training: bool)
         differ = [k for k in differ if k.endswith(("_type", ".prompt")) and not k.startswith("system.exporter")]
     if not differ:
         return
-    told = ", ".join(f"`{k}` is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in differ[:3])
+    listed = ", ".join(f"`{k}` is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in differ[:3])
     more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
     config = os.path.join(os.path.dirname(os.path.dirname(path)), "configs", "parsed.yaml")
-    raise UserError(f"`resume`: {path} belongs to another config: {told}{more}; resume with its own, --config {config}")
+    raise UserError(
+        f"`resume`: {path} belongs to another config: {listed}{more}; resume with its own, --config {config}"
+    )
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,11 +11,11 @@ from torch.optim import lr_scheduler
 
 from ...errors import UserError, first_line
 from ..config import config_path, config_to_primitive
-from ..registry import suggest
+from ..registry import check_keys, suggest
 
 
 def configured(model: nn.Module, cfg: Any) -> dict[str, Any]:
-    """What Lightning's `configure_optimizers` returns, from the blocks `optimizer` and `scheduler` of a config."""
+    """Optimiser and schedule of a config, from its blocks `optimizer` and `scheduler`, in Lightning's form."""
     optimizer = parse_optimizer(config_to_primitive(cfg.optimizer), model, config_path(cfg, "optimizer"))
     if cfg.scheduler is None:
         return {"optimizer": optimizer}
@@ -28,16 +28,18 @@ def parse_optimizer(config: dict[str, Any], model: nn.Module, where: str) -> tor
 
     Args:
         config: `name` of a class in torch.optim; `args`, its keywords; `params`, keywords by attribute path. Without
-            `params` everything is optimised, with it only what is named.
+            `params` everything is optimised, with it only what it names.
+        model: the module whose parameters are optimised.
         where: config path of the block, for errors.
+
+    Raises:
+        UserError: an unknown key, name or path, or a value that the optimiser refuses.
     """
-    for key in config:
-        if key not in ("name", "args", "params"):
-            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), ('name', 'args', 'params'))}")
+    check_keys(config, ("name", "args", "params"), where)
     name = config.get("name")
-    known = [n for n, c in vars(torch.optim).items() if _is_a(c, torch.optim.Optimizer) and n not in _UNFIT]
-    if name not in known:
-        raise UserError(f"`{where}.name` is {name!r}, which is no optimiser; {suggest(str(name), known)}")
+    names = [n for n, c in vars(torch.optim).items() if _is_a(c, torch.optim.Optimizer) and n not in _UNFIT]
+    if name not in names:
+        raise UserError(f"`{where}.name` is {name!r}, which is no optimiser; {suggest(str(name), names)}")
     make: Any = getattr(torch.optim, name)
     common = _keywords(make, config.get("args", {}), f"{where}.args")
     groups: Any = model.parameters()
@@ -65,19 +67,16 @@ def _is_a(thing: Any, base: type) -> bool:
     return isinstance(thing, type) and issubclass(thing, base)
 
 
-def _keywords(make: Any, given: Any, where: str, common: dict[str, Any] | None = None) -> dict[str, Any]:
-    """`given` itself, once an optimiser of one number has taken it; groups' own keywords go unchecked in torch."""
-    if not isinstance(given, dict):
-        raise UserError(f"`{where}` should be a block of the optimiser's keywords, such as {{lr: 0.01}}, not {given!r}")
-    known = [k for k in inspect.signature(make).parameters if k not in ("self", "params")]
-    for key in given:
-        if key not in known:
-            raise UserError(f"unknown key `{where}.{key}`; {suggest(str(key), known)}")
+def _keywords(make: Any, block: Any, where: str, common: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The block itself, after an optimiser of one number has taken it: torch does not check the keywords of groups."""
+    if not isinstance(block, dict):
+        raise UserError(f"`{where}` should be a block of the optimiser's keywords, such as {{lr: 0.01}}, not {block!r}")
+    check_keys(block, [k for k in inspect.signature(make).parameters if k not in ("self", "params")], where)
     try:
-        make([torch.zeros(1, 1, requires_grad=True)], **{**(common or {}), **given})
+        make([torch.zeros(1, 1, requires_grad=True)], **{**(common or {}), **block})
     except (TypeError, ValueError, IndexError) as e:
         raise UserError(f"`{where}`: {make.__name__} refuses it: {first_line(e)}") from e
-    return given
+    return block
 
 
 def _parameters(model: nn.Module, path: str, where: str) -> Any:
@@ -94,7 +93,7 @@ def _parameters(model: nn.Module, path: str, where: str) -> Any:
 def parse_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> dict[str, Any]:
     """The learning-rate schedule a config block describes: {name, args, interval: epoch | step}.
 
-    SequentialLR and ChainedScheduler take `schedulers`, a list of such blocks (and `milestones`).
+    SequentialLR and ChainedScheduler take `schedulers`, a list of such blocks, and SequentialLR also `milestones`.
     """
     interval = config.get("interval", "epoch")
     if interval not in ("epoch", "step"):
@@ -105,9 +104,9 @@ def parse_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, wh
 def _scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer, where: str) -> Any:
     name = config.get("name")
     bases = ("LRScheduler", "_LRScheduler")
-    known = [n for n, c in vars(lr_scheduler).items() if _is_a(c, lr_scheduler.LRScheduler) and n not in bases]
-    if name not in known:
-        raise UserError(f"`{where}.name` is {name!r}, which is no scheduler; {suggest(str(name), known)}")
+    names = [n for n, c in vars(lr_scheduler).items() if _is_a(c, lr_scheduler.LRScheduler) and n not in bases]
+    if name not in names:
+        raise UserError(f"`{where}.name` is {name!r}, which is no scheduler; {suggest(str(name), names)}")
     inner = [_scheduler(c, optimizer, f"{where}.schedulers[{i}]") for i, c in enumerate(config.get("schedulers", []))]
     try:
         if name == "SequentialLR":

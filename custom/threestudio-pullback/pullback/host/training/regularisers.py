@@ -37,8 +37,8 @@ def opaque(out: Out, options: dict[str, Any]) -> Tensor:
 
 def z_variance(out: Out, options: dict[str, Any]) -> Tensor:
     """Spread of a ray's density along it, where it meets something (Zhu & Zhuang 2023, "HiFA"); 0 where none does."""
-    seen = out["opacity"] > 0.5
-    return (out["z_variance"] * seen).sum() / seen.sum().clamp(min=1)
+    opaque_rays = out["opacity"] > 0.5
+    return (out["z_variance"] * opaque_rays).sum() / opaque_rays.sum().clamp(min=1)
 
 
 def eikonal(out: Out, options: dict[str, Any]) -> Tensor:
@@ -65,7 +65,7 @@ def emptiness(out: Out, options: dict[str, Any]) -> Tensor:
 def depth(out: Out, options: dict[str, Any]) -> Tensor:
     """±log |d|, d how much farther the middle of the picture is than its border; what is empty is 10 away.
 
-    The idea is of SJC's code. threestudio's has no | |, and is NaN as soon as the middle is nearer, as it should be.
+    The idea is that of SJC's code. threestudio's has no | |, and is NaN when the middle is nearer, which is the goal.
     """
     far = (out["depth"] + 10 * (1 - out["opacity"]))[..., 0]
     _, height, width = far.shape
@@ -78,14 +78,7 @@ def depth(out: Out, options: dict[str, Any]) -> Tensor:
 
 
 REGULARISERS: dict[str, Callable[[Out, dict[str, Any]], Tensor]] = {
-    "orient": orient,
-    "sparsity": sparsity,
-    "opaque": opaque,
-    "z_variance": z_variance,
-    "eikonal": eikonal,
-    "convex": convex,
-    "emptiness": emptiness,
-    "depth": depth,
+    term.__name__: term for term in (orient, sparsity, opaque, z_variance, eikonal, convex, emptiness, depth)
 }
 
 

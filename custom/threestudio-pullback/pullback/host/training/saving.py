@@ -28,6 +28,7 @@ class SaverMixin:
     _save_dir: str | None = None
 
     def set_save_dir(self, save_dir: str) -> None:
+        """Sets the folder that relative names start from."""
         self._save_dir = save_dir
 
     def get_save_dir(self) -> str:
@@ -37,7 +38,7 @@ class SaverMixin:
         return self._save_dir
 
     def get_save_path(self, filename: str) -> str:
-        """The full path of a file, whose folder is made if need be."""
+        """The full path of a file; makes its folder."""
         path = os.path.join(self.get_save_dir(), filename)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
@@ -58,9 +59,11 @@ class SaverMixin:
     # ---- pictures
 
     def get_rgb_image_(self, img: Any, data_format: str, data_range: tuple[float, float]) -> np.ndarray:
+        """[H,W,C] ("HWC") or [C,H,W] ("CHW") as uint8 [H,W,3]; see `output.arrays.rgb`."""
         return arrays.rgb(self.convert_data(img), data_format, data_range)
 
     def get_grayscale_image_(self, img: Any, data_range: tuple[float, float] | None, cmap: str | None) -> np.ndarray:
+        """[H,W] as uint8 [H,W,3]; see `output.arrays.grayscale`."""
         return arrays.grayscale(self.convert_data(img), data_range, cmap)
 
     def get_image_grid_(self, imgs: list[Any], align: Any) -> np.ndarray:
@@ -94,6 +97,7 @@ class SaverMixin:
         name: str | None = None,
         step: int | None = None,
     ) -> str:
+        """A colour picture; see `get_rgb_image_`."""
         return self._write_image(filename, self.get_rgb_image_(img, data_format, data_range), name, step)
 
     def save_grayscale_image(
@@ -105,6 +109,7 @@ class SaverMixin:
         name: str | None = None,
         step: int | None = None,
     ) -> str:
+        """A picture of one channel; see `get_grayscale_image_`."""
         return self._write_image(filename, self.get_grayscale_image_(img, data_range, cmap), name, step)
 
     def save_image_grid(
@@ -119,8 +124,11 @@ class SaverMixin:
         """A row (list of cells) or several rows (list of lists) of pictures.
 
         Args:
+            filename: relative to the save folder.
             imgs: cells {"type": "rgb" | "grayscale", "img": picture, "kwargs": of the single picture's save}.
             align: cell size: "max" or "min" over the cells, an int, or (height, width).
+            name: name in TensorBoard; None logs nothing.
+            step: step in TensorBoard.
             texts: lines written into the top left corner.
         """
         grid = self.get_image_grid_(imgs, align)
@@ -168,10 +176,10 @@ class SaverMixin:
 
         path = self.get_save_path(filename if filename.endswith(save_format) else f"{filename}.{save_format}")
         folder = os.path.join(self.get_save_dir(), img_dir)
-        found = [(int(m.group(1)), f) for f in os.listdir(folder) if (m := re.search(matcher, f))]
-        if not found:
+        pictures = [(int(m.group(1)), f) for f in os.listdir(folder) if (m := re.search(matcher, f))]
+        if not pictures:
             raise UserError(f"there are no pictures in {folder} to make a video of")
-        save_video(path, [imageio.imread(os.path.join(folder, f)) for _, f in sorted(found)], fps)
+        save_video(path, [imageio.imread(os.path.join(folder, f)) for _, f in sorted(pictures)], fps)
         return path
 
     # ---- the rest
@@ -180,7 +188,10 @@ class SaverMixin:
         """A triangle mesh; the file's extension (obj, glb, ply) is the format.
 
         Args:
-            v_pos: [N,3] vertices. t_pos_idx: [M,3] indices. v_rgb: [N,3] colours in [0,1], or None.
+            filename: relative to the save folder.
+            v_pos: [N,3] vertices.
+            t_pos_idx: [M,3] indices.
+            v_rgb: [N,3] colours in [0,1], or None.
         """
         path = self.get_save_path(filename)
         arrays.save_mesh(path, *(self.convert_data(part) for part in (v_pos, t_pos_idx, v_rgb)))
@@ -198,14 +209,17 @@ class SaverMixin:
         return path
 
     def save_state_dict(self, filename: str, data: Any) -> str:
+        """A state dict, by `torch.save`."""
         path = self.get_save_path(filename)
         torch.save(data, path)
         return path
 
     def save_file(self, filename: str, src_path: str) -> str:
+        """A copy of a file."""
         return shutil.copyfile(src_path, self.get_save_path(filename))
 
     def save_json(self, filename: str, payload: Any) -> str:
+        """Plain dicts, lists and values as JSON."""
         path = self.get_save_path(filename)
         with open(path, "w") as f:
             json.dump(payload, f)

@@ -1,19 +1,27 @@
-"""Base systems on Lightning: hooks, steps, optimisers and the parts of a scene, laid out as threestudio's."""
+"""Base systems on Lightning: hooks, steps, optimisers and the parts of a scene, as threestudio has them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any, List  # noqa: UP035
 
 import pytorch_lightning as pl
 import torch
 
 from ...errors import UserError
-from ..base import Updateable, load_module_weights, update_end_if_possible, update_if_possible
+from ..base import Updateable, load_module_weights
 from ..config import C, config_path, config_to_primitive, parse_structured
 from ..registry import find, info, warn
 from .optimisers import configured
 from .saving import SaverMixin
+
+_LOADERS = {  # the trainer's attribute for the loader of each stage
+    "train": "train_dataloader",
+    "validation": "val_dataloaders",
+    "test": "test_dataloaders",
+    "predict": "predict_dataloaders",
+}
 
 
 class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
@@ -60,19 +68,22 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         self.do_update_step(epoch, step, on_load_weights=True)
 
     def set_resume_status(self, current_epoch: int, global_step: int) -> None:
-        """Epoch and step of the checkpoint that is validated, tested or exported."""
+        """Sets epoch and step to those of the checkpoint that is validated, tested or exported."""
         self._resumed_at = (current_epoch, global_step)
 
     @property
     def resumed(self) -> bool:
+        """Whether the run starts from a checkpoint of an earlier one."""
         return self._resumed
 
     @property
     def true_current_epoch(self) -> int:
+        """The epoch, also where a checkpoint is validated, tested or exported."""
         return self._resumed_at[0] if self._resumed_at else self.current_epoch
 
     @property
     def true_global_step(self) -> int:
+        """The step, also where a checkpoint is validated, tested or exported."""
         return self._resumed_at[1] if self._resumed_at else self.global_step
 
     def C(self, value: Any) -> float:
@@ -87,47 +98,32 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         return []
 
     def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the config."""
         return configured(self, self.cfg)
 
     def preprocess_data(self, batch: Any, stage: str) -> None:
         """Override: change the batch in place; stage is train, validation, test or predict."""
 
-    def _before_batch(self, batch: Any, stage: str, loader: Any) -> None:
+    def _before_batch(self, stage: str, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.preprocess_data(batch, stage)
-        self.dataset = loader.dataset
-        update_if_possible(self.dataset, self.true_current_epoch, self.true_global_step)
+        # as a public attribute it is updated with the system's parts
+        self.dataset = getattr(self.trainer, _LOADERS[stage]).dataset
         self.do_update_step(self.true_current_epoch, self.true_global_step)
 
-    def _after_batch(self, loader: Any, cleanup: bool = False) -> None:
-        self.dataset = loader.dataset
-        update_end_if_possible(self.dataset, self.true_current_epoch, self.true_global_step)
+    def _after_batch(self, stage: str, *_: Any) -> None:
         self.do_update_step_end(self.true_current_epoch, self.true_global_step)
-        if cleanup and torch.cuda.is_available():
+        cleanup = {"train": False, "validation": self.cfg.cleanup_after_validation_step}
+        if cleanup.get(stage, self.cfg.cleanup_after_test_step) and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
-        self._before_batch(batch, "train", self.trainer.train_dataloader)
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._before_batch(batch, "validation", self.trainer.val_dataloaders)
-
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._before_batch(batch, "test", self.trainer.test_dataloaders)
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._before_batch(batch, "predict", self.trainer.predict_dataloaders)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._after_batch(self.trainer.train_dataloader)
-
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._after_batch(self.trainer.val_dataloaders, self.cfg.cleanup_after_validation_step)
-
-    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._after_batch(self.trainer.test_dataloaders, self.cfg.cleanup_after_test_step)
-
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._after_batch(self.trainer.predict_dataloaders, self.cfg.cleanup_after_test_step)
+    on_train_batch_start = partialmethod(_before_batch, "train")
+    on_validation_batch_start = partialmethod(_before_batch, "validation")
+    on_test_batch_start = partialmethod(_before_batch, "test")
+    on_predict_batch_start = partialmethod(_before_batch, "predict")
+    on_train_batch_end = partialmethod(_after_batch, "train")
+    on_validation_batch_end = partialmethod(_after_batch, "validation")
+    on_test_batch_end = partialmethod(_after_batch, "test")
+    on_predict_batch_end = partialmethod(_after_batch, "predict")
 
 
 class BaseLift3DSystem(BaseSystem):
@@ -154,6 +150,7 @@ class BaseLift3DSystem(BaseSystem):
         exporter: dict = field(default_factory=dict)
 
     def configure(self) -> None:
+        """Builds geometry, material, background and renderer."""
         if self.cfg.geometry_convert_from:
             where, weights = (config_path(self.cfg, key) for key in ("geometry_convert_from", "weights"))
             raise UserError(
@@ -163,33 +160,38 @@ class BaseLift3DSystem(BaseSystem):
         self.geometry = self._build("geometry")
         self.material = self._build("material")
         self.background = self._build("background")
-        self.renderer = self._build(
-            "renderer", geometry=self.geometry, material=self.material, background=self.background
-        )
+        self.renderer = self._build("renderer", **self._scene)
+
+    @property
+    def _scene(self) -> dict[str, Any]:
+        return {"geometry": self.geometry, "material": self.material, "background": self.background}
 
     def _build(self, part: str, **kwargs: Any) -> Any:
         kind = f"{part}_type"
         return find(self.cfg[kind], config_path(self.cfg, kind))(self.cfg[part], **kwargs)
 
     def on_fit_start(self) -> None:
+        """Says where pictures go."""
         if self._save_dir is None:
             warn("no save folder is set, pictures will not be saved")
         else:
             info(f"Pictures go to {self._save_dir}")
 
     def on_test_end(self) -> None:
+        """Says where the results are."""
         info(f"Test results are in {self._save_dir}")
 
     def on_predict_start(self) -> None:
-        self.exporter = self._build(
-            "exporter", geometry=self.geometry, material=self.material, background=self.background
-        )
+        """Builds the exporter."""
+        self.exporter = self._build("exporter", **self._scene)
 
     def predict_step(self, batch: Any, batch_idx: int) -> None:
+        """Renders the view where the exporter's `save_video` asks for it."""
         if self.exporter.cfg.save_video:
             self.test_step(batch, batch_idx)
 
     def on_predict_epoch_end(self) -> None:
+        """Writes the video, where it is asked for, and the exporter's files."""
         if self.exporter.cfg.save_video:
             self.on_test_epoch_end()
         for output in self.exporter():

@@ -55,11 +55,7 @@ class Encoding(nn.Module):
     """
 
     def __init__(
-        self,
-        n_input_dims: int,
-        encoding_config: Mapping[str, Any],
-        seed: int = 1337,
-        dtype: torch.dtype | None = None,
+        self, n_input_dims: int, encoding_config: Mapping[str, Any], seed: int = 1337, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
         otype = encoding_config.get("otype")
