@@ -20,7 +20,7 @@ from .networks import get_activation, get_mlp
 
 
 class BaseBackground(BaseModule):
-    """forward: unit ray directions dirs [B, H, W, 3] → colours [B, H, W, n_output_dims]."""
+    """Colours by direction; a subclass gives `color`."""
 
     @dataclass
     class Config(BaseModule.Config):
@@ -33,10 +33,11 @@ class BaseBackground(BaseModule):
                 raise ConfigError("random_aug_prob", f"must lie between 0 and 1, not {self.random_aug_prob}")
 
     def color(self, dirs: Tensor) -> Tensor:
-        """The colours themselves."""
+        """Colours [..., n_output_dims] of unit directions [..., 3]."""
         raise NotImplementedError
 
     def forward(self, dirs: Tensor) -> Tensor:
+        """Colours [B, H, W, n_output_dims] of unit directions [B, H, W, 3], or a random one per image."""
         if self.training and self.cfg.random_aug and random.random() < self.cfg.random_aug_prob:
             one = torch.rand(len(dirs), *[1] * (dirs.ndim - 2), self.cfg.n_output_dims).to(dirs)
             return one.expand(*dirs.shape[:-1], -1)
@@ -59,6 +60,7 @@ class SolidColorBackground(BaseBackground):
                 raise ConfigError("color", f"must have {count} values, not {len(self.color)}")
 
     def configure(self) -> None:
+        """Makes the colour a parameter, or a buffer where it is not learned."""
         color = torch.tensor([float(c) for c in self.cfg.color])
         if self.cfg.learned:
             self.env_color = nn.Parameter(color)
@@ -66,6 +68,7 @@ class SolidColorBackground(BaseBackground):
             self.register_buffer("env_color", color)
 
     def color(self, dirs: Tensor) -> Tensor:
+        """The one colour [..., n_output_dims]."""
         return self.env_color.to(dirs).expand(*dirs.shape[:-1], -1)
 
 
@@ -83,6 +86,7 @@ class NeuralEnvironmentMapBackground(BaseBackground):
         eval_color: tuple[float, float, float] | None = None
 
     def configure(self) -> None:
+        """Builds encoding, network and activation."""
         cfg = self.cfg
         self.encoding = get_encoding(3, cfg.dir_encoding_config, config_path(cfg, "dir_encoding_config"))
         self.network = get_mlp(
@@ -94,6 +98,7 @@ class NeuralEnvironmentMapBackground(BaseBackground):
         self.color_activation = get_activation(cfg.color_activation, config_path(cfg, "color_activation"))
 
     def color(self, dirs: Tensor) -> Tensor:
+        """Colours [..., n_output_dims] of unit directions [..., 3]."""
         if not self.training and self.cfg.eval_color is not None:
             return dirs.new_tensor(list(self.cfg.eval_color)).expand(*dirs.shape[:-1], -1)
         color = self.network(self.encoding((dirs.reshape(-1, 3) + 1) / 2))
@@ -102,7 +107,7 @@ class NeuralEnvironmentMapBackground(BaseBackground):
 
 @register("textured-background")
 class TexturedBackground(BaseBackground):
-    """A learned picture, wrapped round the scene: its rows follow the azimuth, its columns the angle to +z."""
+    """A learned picture round the scene: its rows follow the azimuth, its columns the angle to +z."""
 
     @dataclass
     class Config(BaseBackground.Config):
@@ -115,14 +120,16 @@ class TexturedBackground(BaseBackground):
             check_at_least(self, 1, "height", "width")
 
     def configure(self) -> None:
+        """Draws the picture at random."""
         cfg = self.cfg
         self.texture = nn.Parameter(torch.randn(1, cfg.n_output_dims, cfg.height, cfg.width))
         self.color_activation = get_activation(cfg.color_activation, config_path(cfg, "color_activation"))
 
     def color(self, dirs: Tensor) -> Tensor:
+        """Colours [..., n_output_dims] of unit directions [..., 3], interpolated in the picture."""
         x, y, z = dirs.reshape(-1, 3).unbind(-1)
         tilt = torch.atan2(torch.hypot(x, y), z) / math.pi * 2 - 1
         turn = torch.atan2(y, x) / math.pi
         places = torch.stack([tilt, turn], -1)[None, :, None]
-        found = F.grid_sample(self.texture, places, padding_mode="reflection", align_corners=False)
-        return self.color_activation(found[0, :, :, 0].T).view(*dirs.shape[:-1], -1)
+        texels = F.grid_sample(self.texture, places, padding_mode="reflection", align_corners=False)
+        return self.color_activation(texels[0, :, :, 0].T).view(*dirs.shape[:-1], -1)

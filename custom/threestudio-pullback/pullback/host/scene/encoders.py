@@ -1,6 +1,6 @@
 """Encodings of positions and directions: multiresolution hash grid, frequencies, spherical harmonics.
 
-Written in plain PyTorch, and apart from every framework: they are also the stand-in for tiny-cuda-nn.
+They are plain PyTorch and know no framework, so that they can also stand in for tiny-cuda-nn.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ class HashGrid(nn.Module):
     n_features_per_level numbers, interpolated linearly. A level with more than 2^log2_hashmap_size vertices
     keeps its features in a hash table of that size, a smaller one keeps them all.
 
-    [N, D] in [0, 1] → [N, n_levels · n_features_per_level]. Positions outside are moved to the border.
-    Differentiable any number of times in the features and, inside a cell, in the position.
+    It is differentiable any number of times in the features and, inside a cell, in the position.
     """
 
     def __init__(
@@ -46,6 +45,7 @@ class HashGrid(nn.Module):
         self.active_levels = n_levels
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1], else moved to the border → [N, n_levels · n_features_per_level]."""
         x = x.clamp(0, 1).to(self.table.dtype)
         levels = list(zip(self.table.split(self.sizes), self.resolutions, strict=True))
         encoded = [self._level(t, r, x) for t, r in levels[: self.active_levels]]
@@ -79,10 +79,7 @@ class HashGrid(nn.Module):
 
 
 class Frequency(nn.Module):
-    """sin and cos of π 2^k x, k = 0 … n_frequencies−1, per coordinate (Mildenhall et al. 2020, equation 4).
-
-    [N, D] in [0, 1] → [N, 2 · D · n_frequencies].
-    """
+    """sin and cos of π 2^k x, k = 0 … n_frequencies−1, per coordinate (Mildenhall et al. 2020, equation 4)."""
 
     scales: Tensor
 
@@ -92,21 +89,20 @@ class Frequency(nn.Module):
         self.register_buffer("scales", math.pi * 2.0 ** torch.arange(n_frequencies), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1] → [N, 2 · D · n_frequencies]: all sines, then all cosines."""
         phase = (x[..., None] * self.scales.to(x)).flatten(-2)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
 
 class SphericalHarmonics(nn.Module):
-    """Real spherical harmonics Y_lm, l < degree, orthonormal on the sphere; order: l, then m = −l … l.
-
-    [N, 3], unit directions d given as (d + 1)/2 in [0, 1] → [N, degree²].
-    """
+    """Real spherical harmonics Y_lm, l < degree, orthonormal on the sphere; order: l, then m = −l … l."""
 
     def __init__(self, n_input_dims: int = 3, degree: int = 4) -> None:
         super().__init__()
         self.n_input_dims, self.n_output_dims, self.degree = n_input_dims, degree**2, degree
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, 3], unit directions d as (d + 1)/2 in [0, 1] → [N, degree²]."""
         x, y, z = (x * 2 - 1).unbind(-1)
         out: list[Tensor | None] = [None] * self.n_output_dims
         real, imaginary = torch.ones_like(x), torch.zeros_like(x)  # (x + iy)^m = sin^m θ e^{imφ}
@@ -119,7 +115,7 @@ class SphericalHarmonics(nn.Module):
                 out[l * l + l + m] = norm * legendre * real
                 if m:
                     out[l * l + l - m] = norm * legendre * imaginary
-                before, legendre = (legendre, ((2 * l + 1) * z * legendre - (l + m) * before) / (l - m + 1))
+                before, legendre = legendre, ((2 * l + 1) * z * legendre - (l + m) * before) / (l - m + 1)
             start = start * (2 * m + 1)
             real, imaginary = real * x - imaginary * y, real * y + imaginary * x
         return torch.stack([o for o in out if o is not None], -1)
@@ -133,4 +129,5 @@ class Identity(nn.Module):
         self.n_input_dims = self.n_output_dims = n_input_dims
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] → [N, D]."""
         return x

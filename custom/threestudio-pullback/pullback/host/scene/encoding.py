@@ -1,4 +1,4 @@
-"""The encoding a config block describes: one of encoders.py, or one whose bands come in during training.
+"""The encoding a config block describes: one of encoders.py, or one that gains bands during training.
 
 On a CUDA device with tiny-cuda-nn installed, its kernels are used for the hash grid.
 """
@@ -20,7 +20,7 @@ from .encoders import Frequency, HashGrid, Identity, SphericalHarmonics
 
 
 class ProgressiveBandHashGrid(nn.Module, Updateable):
-    """Hash grid whose finer levels are zero at first: `start_level` levels, one more every `update_steps`.
+    """Hash grid whose finer levels are zero at first: it has `start_level` levels, and one more every `update_steps`.
 
     The first further level comes `update_steps` after `start_step`.
     """
@@ -33,15 +33,17 @@ class ProgressiveBandHashGrid(nn.Module, Updateable):
         self.update_step(0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1] → [N, n_levels · n_features_per_level]."""
         return self.grid(x)
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Sets the number of levels for this step."""
         more = max(global_step - self.start_step, 0) // self.update_steps
         self.grid.active_levels = min(self.start_level + more, len(self.grid.resolutions))
 
 
 class ProgressiveBandFrequency(Frequency, Updateable):
-    """`Frequency` without the π; its bands fade in, one by one, over `n_masking_step` steps (0: at once)."""
+    """`Frequency` without the π; its bands fade in, one by one, over `n_masking_step` steps; with 0 all are there."""
 
     mask: Tensor
 
@@ -53,10 +55,12 @@ class ProgressiveBandFrequency(Frequency, Updateable):
         self.update_step(0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1] → [N, 2 · D · n_frequencies]."""
         bands = super().forward(x).unflatten(-1, (-1, len(self.mask)))
         return (bands * self.mask.to(x)).flatten(-2)
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Sets the weights of the bands for this step."""
         if self.n_masking_step > 0:
             n = len(self.mask)
             reached = (global_step / self.n_masking_step * n - torch.arange(n, device=self.mask.device)).clamp(0, 1)
@@ -74,11 +78,12 @@ class TinyCudaEncoding(nn.Module):
         self.n_input_dims, self.n_output_dims = n_input_dims, self.encoding.n_output_dims
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1] → [N, n_output_dims]."""
         return self.encoding(x)
 
 
 class CompositeEncoding(nn.Module, Updateable):
-    """An encoding, preceded by the position itself, scaled to [-1, 1], if `include_xyz`."""
+    """An encoding; with `include_xyz` the position itself, scaled to [-1, 1], comes first."""
 
     def __init__(self, encoding: nn.Module, include_xyz: bool = False) -> None:
         super().__init__()
@@ -86,17 +91,14 @@ class CompositeEncoding(nn.Module, Updateable):
         self.n_output_dims: int = encoding.n_output_dims + include_xyz * encoding.n_input_dims  # type: ignore[operator,assignment]
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, D] in [0, 1] → [N, n_output_dims]."""
         encoded = self.encoding(x)
         return torch.cat([x * 2 - 1, encoded], -1) if self.include_xyz else encoded
 
 
 _KINDS: dict[str, Any] = {
-    "HashGrid": HashGrid,
-    "ProgressiveBandHashGrid": ProgressiveBandHashGrid,
-    "Frequency": Frequency,
-    "ProgressiveBandFrequency": ProgressiveBandFrequency,
-    "SphericalHarmonics": SphericalHarmonics,
-    "Identity": Identity,
+    kind.__name__: kind
+    for kind in (HashGrid, ProgressiveBandHashGrid, Frequency, ProgressiveBandFrequency, SphericalHarmonics, Identity)
 }
 
 

@@ -22,16 +22,18 @@ class ExporterOutput:
 
 
 class Exporter(BaseObject):
-    """Called, it returns the files to write."""
+    """A part that says which files an export writes."""
 
     @dataclass
     class Config(BaseObject.Config):
         save_video: bool = False
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
+        """Takes the scene to export."""
         self.geometry, self.material, self.background = geometry, material, background
 
     def __call__(self) -> list[ExporterOutput]:
+        """Override: the files to write."""
         raise NotImplementedError
 
 
@@ -40,6 +42,7 @@ class DummyExporter(Exporter):
     """Writes nothing."""
 
     def __call__(self) -> list[ExporterOutput]:
+        """No file."""
         return []
 
 
@@ -47,8 +50,7 @@ class DummyExporter(Exporter):
 class MeshExporter(Exporter):
     """Writes `save_name`.obj (lines "v x y z r g b") or `save_name`.glb.
 
-    The keys from save_normal on belong to textured meshes, which need a rasteriser: obj and glb with vertex
-        colours have no use for them.
+    The keys from save_normal on have no effect: they belong to textured meshes, which need a rasteriser.
     """
 
     @dataclass
@@ -72,7 +74,7 @@ class MeshExporter(Exporter):
 
     @torch.no_grad()
     def __call__(self) -> list[ExporterOutput]:
-        """One file. Raises UserError if there is no surface at the geometry's threshold."""
+        """The one file; raises UserError where the geometry has no surface at its threshold."""
         mesh = self.geometry.isosurface()
         params = {"v_pos": mesh.v_pos, "t_pos_idx": mesh.t_pos_idx, "v_rgb": None}
         if self.cfg.save_texture:

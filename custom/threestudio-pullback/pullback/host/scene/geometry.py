@@ -1,4 +1,4 @@
-"""What a density field is to renderer and exporter: values, colours' features, normals, a surface."""
+"""A density field as renderer and exporter see it: density, features for colours, normals, a surface."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import ConfigError, NonFiniteError, UserError, check_at_least
+from ...errors import ConfigError, UserError, check_at_least
 from ..base import BaseModule
 from ..config import config_path
-from ..registry import info, warn
-from .mesh import Mesh, grid_points, marching_cubes, remove_specks
+from ..registry import warn
+from .mesh import Mesh, isosurface
 from .networks import get_activation
 
 NORMAL_TYPES = ("analytic", "finite_difference", "finite_difference_laplacian", "pred")
@@ -21,7 +21,7 @@ BLOBS = ("blob", "blob_magic3d", "blob_dreamfusion")
 
 
 class BaseGeometry(BaseModule):
-    """Anything a renderer can be given."""
+    """Anything that a renderer can draw."""
 
     def export(self, points: Tensor, **kwargs: Any) -> dict[str, Tensor]:
         """Features at surface points [..., 3], for the material's `export`."""
@@ -31,8 +31,8 @@ class BaseGeometry(BaseModule):
 class DensityField(BaseGeometry):
     """A density and features at every point of the cube [-radius, radius]³.
 
-    A subclass gives `raw(points)`; density = activation(raw density + bias). The bias is a number or a blob
-    round the origin, scale·(1 − |x|/std) (Lin et al. 2023, "blob" and "blob_magic3d") or
+    A subclass gives `raw`; density = activation(raw density + bias). The bias is a number or a blob round the
+    origin, scale·(1 − |x|/std) (Lin et al. 2023, "blob" and "blob_magic3d") or
     scale·exp(−|x|²/2std²) (Poole et al. 2022, "blob_dreamfusion").
     """
 
@@ -64,8 +64,8 @@ class DensityField(BaseGeometry):
                     raise ConfigError(name, f"must be above 0, not {getattr(self, name)}")
             bias, threshold = self.density_bias, self.isosurface_threshold
             if self.normal_type not in (None, *NORMAL_TYPES):
-                known = ", ".join(NORMAL_TYPES)
-                raise ConfigError("normal_type", f"must be null or one of {known}, not {self.normal_type}")
+                names = ", ".join(NORMAL_TYPES)
+                raise ConfigError("normal_type", f"must be null or one of {names}, not {self.normal_type}")
             if not _is_number(bias) and bias not in BLOBS:
                 raise ConfigError("density_bias", f"must be a number or one of {', '.join(BLOBS)}, not {bias}")
             if not _is_number(threshold) and threshold != "auto":
@@ -78,6 +78,7 @@ class DensityField(BaseGeometry):
     bbox: Tensor
 
     def configure(self) -> None:
+        """Makes the box [2, 3] and the activation."""
         r = self.cfg.radius
         self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
         self.density_activation = get_activation(
@@ -88,9 +89,11 @@ class DensityField(BaseGeometry):
             warn("`%s` has no effect on a density field", config_path(self.cfg, "isosurface_deformable_grid"))
 
     def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the field holds at points [N, 3], given in [0, 1].
+        """Override: the values at points [N, 3] in [0, 1].
 
-        Pre-activation density [N, 1] and, if asked, features [N, n_feature_dims] and normals [N, 3].
+        Returns:
+            Density before the activation [N, 1]; features [N, n_feature_dims] and normals [N, 3], or None where
+            the argument is false.
         """
         raise NotImplementedError
 
@@ -104,6 +107,9 @@ class DensityField(BaseGeometry):
         Returns:
             density [..., 1] ≥ 0, features [..., n_feature_dims] if there are any, normal and shading_normal
             [..., 3].
+
+        Raises:
+            UserError: normals are needed, and `normal_type` is null.
         """
         kind = self.cfg.normal_type if output_normal else None
         if output_normal and kind is None:
@@ -132,15 +138,8 @@ class DensityField(BaseGeometry):
         """Density [..., 1] at points [..., 3]."""
         return self._evaluate(points, False, False)[0]
 
-    def forward_field(self, points: Tensor) -> tuple[Tensor, None]:
-        """The field whose level set is the surface, [..., 1]: the density. A density has no deformation."""
-        return self.forward_density(points), None
-
-    def forward_level(self, field: Tensor, threshold: float) -> Tensor:
-        """Zero on the surface, negative inside."""
-        return threshold - field
-
     def export(self, points: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+        """The features [..., n_feature_dims] at points [..., 3], if there are any."""
         features = self._evaluate(points, True, False)[1]
         return {} if features is None else {"features": features}
 
@@ -173,56 +172,9 @@ class DensityField(BaseGeometry):
             return 0.5 * (behind - ahead) / eps
         return (density - ahead) / eps
 
-    @torch.no_grad()
     def isosurface(self) -> Mesh:
-        """The surface at the threshold, by marching cubes.
-
-        Raises:
-            UserError: isosurface is switched off, or nothing, or everything, is denser than the threshold.
-            NonFiniteError: the density is not finite somewhere.
-        """
-        if not self.cfg.isosurface:
-            raise UserError(f"`{config_path(self.cfg, 'isosurface')}` is false; a mesh needs it to be true")
-        mesh = self._isosurface(self.bbox)
-        if self.cfg.isosurface_coarse_to_fine:
-            low, high = mesh.v_pos.amin(0), mesh.v_pos.amax(0)
-            margin = 0.1 * (high - low)
-            mesh = self._isosurface(torch.stack([(low - margin).max(self.bbox[0]), (high + margin).min(self.bbox[1])]))
-        return mesh
-
-    def _isosurface(self, bbox: Tensor) -> Mesh:
-        points = grid_points(bbox, self.cfg.isosurface_resolution)
-        flat = points.reshape(-1, 3)
-        chunks = flat.split(self.cfg.isosurface_chunk or len(flat))
-        field = torch.cat([self.forward_field(c)[0] for c in chunks]).view(points.shape[:3])
-        if not field.isfinite().all():
-            raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
-        threshold = self._threshold(field)
-        mesh = marching_cubes(field, threshold, bbox)
-        if self.cfg.isosurface_remove_outliers:
-            mesh = remove_specks(mesh, self.cfg.isosurface_outlier_n_faces_threshold)
-        return mesh
-
-    def _threshold(self, field: Tensor) -> float:
-        low, high = float(field.min()), float(field.max())
-        path = config_path(self.cfg, "isosurface_threshold")
-        if self.cfg.isosurface_threshold == "auto":
-            occupied = field[field > 1e-5]
-            if not len(occupied) or high == low:
-                raise UserError(
-                    f"there is no surface to export: the density lies between {low:.3g} and {high:.3g} "
-                    "everywhere; train the geometry first, or longer"
-                )
-            threshold = float(occupied.mean())
-            info("isosurface threshold: %.4g", threshold)
-            return threshold
-        threshold = float(self.cfg.isosurface_threshold)
-        if high <= threshold or threshold < low:
-            raise UserError(
-                f"there is no surface to export at `{path}` = {threshold:g}: the density lies between "
-                f"{low:.3g} and {high:.3g}; try {path}={(low + high) / 2:.2g} or {path}=auto"
-            )
-        return threshold
+        """The surface at the threshold, by marching cubes; see `mesh.isosurface`."""
+        return isosurface(self.forward_density, self.cfg, self.bbox)
 
 
 def _is_number(value: Any) -> bool:

@@ -50,6 +50,7 @@ class ImplicitVolume(DensityField):
                 raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
 
     def configure(self) -> None:
+        """Builds the encoding and the networks."""
         super().configure()
         self.encoding = get_encoding(3, self.cfg.pos_encoding_config, config_path(self.cfg, "pos_encoding_config"))
 
@@ -64,6 +65,7 @@ class ImplicitVolume(DensityField):
             self.normal_network = network(3)
 
     def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """See `DensityField.raw`."""
         encoded = self.encoding(points)
         return (
             self.density_network(encoded),
@@ -72,6 +74,7 @@ class ImplicitVolume(DensityField):
         )
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Sets the width of the blob for this step, with `anneal_density_blob_std_config`."""
         anneal = self.cfg.anneal_density_blob_std_config
         if anneal is not None:
             first, last = anneal["min_anneal_step"], anneal["max_anneal_step"]

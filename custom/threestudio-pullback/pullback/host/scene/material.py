@@ -1,4 +1,4 @@
-"""Materials: features (and normals and lights) to colour."""
+"""Materials: from features, normals and lights to colours."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class NoMaterial(BaseMaterial):
                 raise ConfigError("input_feature_dims", "must be given together with mlp_network_config")
 
     def configure(self) -> None:
+        """Builds the activation and, with mlp_network_config, the network."""
         cfg = self.cfg
         self.requires_normal = cfg.requires_normal
         self.color_activation = get_activation(cfg.color_activation, config_path(cfg, "color_activation"))
@@ -54,6 +55,7 @@ class NoMaterial(BaseMaterial):
             self.network = get_mlp(cfg.input_feature_dims, cfg.n_output_dims, cfg.mlp_network_config, path)
 
     def forward(self, features: Tensor, **kwargs: Any) -> Tensor:
+        """Colours [N, n_output_dims] of features [N, F]; raises UserError where the numbers do not fit."""
         color = features if self.network is None else self.network(features)
         if color.shape[-1] != self.cfg.n_output_dims:
             path = config_path(self.cfg, "n_output_dims")
@@ -64,6 +66,7 @@ class NoMaterial(BaseMaterial):
         return self.color_activation(color)
 
     def export(self, features: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+        """Colours [..., 3] in [0, 1] as `albedo`; raises UserError where the material has fewer than 3."""
         color = self(features).clamp(0, 1)
         if color.shape[-1] < 3:
             path = config_path(self.cfg, "n_output_dims")
@@ -101,6 +104,7 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
     diffuse_light_color: Tensor
 
     def configure(self) -> None:
+        """Makes the lights' colours buffers, and the activation."""
         cfg = self.cfg
         self.register_buffer("ambient_light_color", torch.tensor([float(c) for c in cfg.ambient_light_color]))
         self.register_buffer("diffuse_light_color", torch.tensor([float(c) for c in cfg.diffuse_light_color]))
@@ -127,6 +131,7 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
             ambient_ratio: ambient light of this strength and point light of 1 minus it, instead of the
                 config's.
             shading: "albedo", "textureless" or "diffuse", instead of what training or evaluation chooses.
+            kwargs: not used; what else the renderer has.
 
         Raises:
             ValueError: unknown shading.
@@ -155,7 +160,9 @@ class DiffuseWithPointLightMaterial(BaseMaterial):
         return "textureless" if random.random() < self.cfg.textureless_prob else "diffuse"
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Notes whether this step lies before `ambient_only_steps`."""
         self.ambient_only = global_step < self.cfg.ambient_only_steps
 
     def export(self, features: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+        """The albedo [..., 3] in [0, 1]."""
         return {"albedo": self.albedo_activation(features[..., :3]).clamp(0, 1)}

@@ -1,11 +1,17 @@
-"""Surfaces of density fields: marching cubes on a grid, closed at the box, without specks."""
+"""The surface of a density field: marching cubes on a grid, closed at the box, without specks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ...errors import NonFiniteError, UserError
+from ..config import config_path
+from ..registry import info
 
 
 @dataclass
@@ -14,6 +20,62 @@ class Mesh:
 
     v_pos: Tensor
     t_pos_idx: Tensor
+
+
+@torch.no_grad()
+def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> Mesh:
+    """The surface at a threshold of the density.
+
+    Args:
+        density: [N, 3] points in world units → [N, 1].
+        cfg: the keys isosurface… of a geometry.
+        bbox: [2, 3], where to look; coarse_to_fine looks once more in the box that the first surface fills.
+
+    Raises:
+        UserError: `isosurface` is false, or nothing, or everything, is denser than the threshold.
+        NonFiniteError: the density is not finite somewhere.
+    """
+    if not cfg.isosurface:
+        raise UserError(f"`{config_path(cfg, 'isosurface')}` is false; a mesh needs it to be true")
+    mesh = _surface(density, cfg, bbox)
+    if cfg.isosurface_coarse_to_fine:
+        low, high = mesh.v_pos.amin(0), mesh.v_pos.amax(0)
+        margin = 0.1 * (high - low)
+        mesh = _surface(density, cfg, torch.stack([(low - margin).max(bbox[0]), (high + margin).min(bbox[1])]))
+    return mesh
+
+
+def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> Mesh:
+    points = grid_points(bbox, cfg.isosurface_resolution)
+    flat = points.reshape(-1, 3)
+    chunks = flat.split(cfg.isosurface_chunk or len(flat))
+    field = torch.cat([density(c) for c in chunks]).view(points.shape[:3])
+    if not field.isfinite().all():
+        raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
+    mesh = marching_cubes(field, _threshold(field, cfg), bbox)
+    return remove_specks(mesh, cfg.isosurface_outlier_n_faces_threshold) if cfg.isosurface_remove_outliers else mesh
+
+
+def _threshold(field: Tensor, cfg: Any) -> float:
+    low, high = float(field.min()), float(field.max())
+    if cfg.isosurface_threshold == "auto":
+        occupied = field[field > 1e-5]
+        if not len(occupied) or high == low:
+            raise UserError(
+                f"there is no surface to export: the density lies between {low:.3g} and {high:.3g} "
+                "everywhere; train the geometry first, or longer"
+            )
+        threshold = float(occupied.mean())
+        info("isosurface threshold: %.4g", threshold)
+        return threshold
+    threshold = float(cfg.isosurface_threshold)
+    if high <= threshold or threshold < low:
+        path = config_path(cfg, "isosurface_threshold")
+        raise UserError(
+            f"there is no surface to export at `{path}` = {threshold:g}: the density lies between "
+            f"{low:.3g} and {high:.3g}; try {path}={(low + high) / 2:.2g} or {path}=auto"
+        )
+    return threshold
 
 
 def grid_points(bbox: Tensor, resolution: int) -> Tensor:
@@ -42,9 +104,9 @@ def marching_cubes(field: Tensor, threshold: float, bbox: Tensor) -> Mesh:
         bbox: [2, 3].
 
     Returns:
-        The mesh, on the field's device. What reaches the box's faces is cut off there and closed.
+        The mesh, on the field's device. A part that reaches a face of the box is cut off there and closed.
 
-    Lorensen, Cline 1987; scikit-image's variant (Lewiner et al. 2003), which leaves no holes.
+    The method is that of Lorensen and Cline 1987, in scikit-image's variant without holes (Lewiner et al. 2003).
     """
     from skimage.measure import marching_cubes as lewiner
 
@@ -59,7 +121,7 @@ def marching_cubes(field: Tensor, threshold: float, bbox: Tensor) -> Mesh:
 
 
 def remove_specks(mesh: Mesh, n_faces: int | float) -> Mesh:
-    """Without the connected parts that have fewer faces than `n_faces`.
+    """The mesh without the connected parts that have fewer faces than `n_faces`.
 
     Args:
         mesh: any mesh.
@@ -76,6 +138,6 @@ def remove_specks(mesh: Mesh, n_faces: int | float) -> Mesh:
     part = torch.from_numpy(vertex_part).long()[mesh.t_pos_idx[:, 0].cpu()]
     counts = torch.bincount(part)
     least = n_faces * int(counts.max()) if isinstance(n_faces, float) else n_faces
-    kept = mesh.t_pos_idx[(counts[part] >= least).to(mesh.t_pos_idx.device)]
-    used, renumbered = kept.unique(return_inverse=True)
-    return Mesh(mesh.v_pos[used], renumbered)
+    left = mesh.t_pos_idx[(counts[part] >= least).to(mesh.t_pos_idx.device)]
+    vertices, renumbered = left.unique(return_inverse=True)
+    return Mesh(mesh.v_pos[vertices], renumbered)

@@ -16,7 +16,7 @@ Activation = Callable[[Tensor], Tensor]
 
 
 class _TruncExp(torch.autograd.Function):
-    """exp whose gradient stops growing at e^15, so that one dense sample cannot throw a whole field off."""
+    """exp whose gradient stops growing at e^15, so that one dense sample cannot spoil a whole field."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -52,7 +52,7 @@ _TORCH = ("relu", "leaky_relu", "softplus", "silu", "gelu", "elu", "selu", "soft
 
 
 def get_activation(name: str | None, path: str = "activation") -> Activation:
-    """The function of that name, elementwise; None and "none" are the identity.
+    """The elementwise function of that name; None and "none" are the identity.
 
     Args:
         name: threestudio's or tiny-cuda-nn's name, in any case, or one of torch.nn.functional's.
@@ -83,6 +83,7 @@ class MLP(nn.Module):
         self.output_activation = get_activation(config.get("output_activation", "none"), f"{path}.output_activation")
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, n_input_dims] → [N, n_output_dims]."""
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.output_activation(self.layers[-1](x))
@@ -101,7 +102,7 @@ def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], pa
     Raises:
         UserError: another otype, or an unknown activation.
     """
-    known = ("VanillaMLP", "FullyFusedMLP", "CutlassMLP")
-    if config.get("otype") not in known:
-        raise UserError(f"`{path}.otype` is '{config.get('otype')}', but should be one of {', '.join(known)}")
+    kinds = ("VanillaMLP", "FullyFusedMLP", "CutlassMLP")
+    if config.get("otype") not in kinds:
+        raise UserError(f"`{path}.otype` is '{config.get('otype')}', but should be one of {', '.join(kinds)}")
     return MLP(n_input_dims, n_output_dims, config, path)

@@ -13,16 +13,7 @@ from ...errors import ConfigError, UserError
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import register
-from .samples import DenseSamples, PackedSamples
-
-
-@dataclass
-class _Scene:
-    """What a renderer draws; held in a plain object, so that it is not a part of the renderer's state."""
-
-    geometry: Any
-    material: Any
-    background: Any
+from .samples import HIDDEN, OPAQUE, DenseSamples, PackedSamples
 
 
 class Renderer(BaseModule):
@@ -33,39 +24,31 @@ class Renderer(BaseModule):
         radius: float = 1.0
 
     bbox: Tensor
+    geometry: Any
+    material: Any
+    background: Any
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
-        self.sub_modules = _Scene(geometry, material, background)
+        """Takes the scene, whose parameters do not become the renderer's."""
+        vars(self).update(geometry=geometry, material=material, background=background)  # not as nn.Module sets them
         r = self.cfg.radius
         self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
-
-    @property
-    def geometry(self) -> Any:
-        return self.sub_modules.geometry
-
-    @property
-    def material(self) -> Any:
-        return self.sub_modules.material
-
-    @property
-    def background(self) -> Any:
-        return self.sub_modules.background
 
 
 @register("nerf-volume-renderer")
 class NeRFVolumeRenderer(Renderer):
     """Emission and absorption along rays (Max 1995; Mildenhall et al. 2020).
 
-    On a CPU: num_samples_per_ray samples between a ray's entry into the box and its exit; on CUDA: nerfacc's
-    marching with steps of the box's diagonal / num_samples_per_ray. With grid_prune, samples in empty cells
-    of a 32³ occupancy grid, kept up to date in training, are skipped; with prune_alpha_threshold, so are
-    samples nearly transparent (α < 0.01) or hidden (transmittance < 1e-4).
+    On a CPU, num_samples_per_ray samples lie between a ray's entry into the box and its exit; on CUDA, nerfacc
+    marches with steps of the box's diagonal / num_samples_per_ray. grid_prune leaves out samples in empty cells of a
+    32³ occupancy grid, which training updates; prune_alpha_threshold also leaves out samples that are nearly
+    transparent (α < 0.01) or hidden (transmittance < 1e-4).
     """
 
     @dataclass
     class Config(Renderer.Config):
         num_samples_per_ray: int = 512
-        eval_chunk_size: int = 160000  # samples at a time where no gradient is asked for
+        eval_chunk_size: int = 160000  # samples at a time where no gradient is needed
         randomized: bool = True  # in training, samples anywhere in their intervals
         near_plane: float = 0.0
         far_plane: float = 1e10
@@ -85,6 +68,7 @@ class NeRFVolumeRenderer(Renderer):
                 raise ConfigError("near_plane", f"must lie between 0 and far_plane, not at {self.near_plane}")
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
+        """Takes the scene and makes the occupancy grid."""
         from nerfacc import OccGridEstimator
 
         super().configure(geometry, material, background)
@@ -156,7 +140,7 @@ class NeRFVolumeRenderer(Renderer):
             "comp_rgb_fg": rgb,
             "opacity": opacity,
             "depth": depth,
-            # where hardly anything is there, the spread means nothing
+            # of a nearly empty ray the spread means nothing
             "z_variance": spread * (opacity > 0.5),
         }
         if normal is not None:
@@ -181,9 +165,12 @@ class NeRFVolumeRenderer(Renderer):
     def _sample(self, origins: Tensor, directions: Tensor) -> DenseSamples | PackedSamples:
         cfg = self.cfg
         randomized = self.training and cfg.randomized
-        see_through = cfg.grid_prune and cfg.prune_alpha_threshold
+        density = self.geometry.forward_density if cfg.grid_prune and cfg.prune_alpha_threshold else None
         if origins.is_cuda:
-            return self._sample_cuda(origins, directions, randomized, see_through)
+            return PackedSamples.march(
+                origins, directions, self.estimator, density, near_plane=cfg.near_plane, far_plane=cfg.far_plane,
+                render_step_size=self.render_step_size, stratified=randomized,
+            )  # fmt: skip
         samples = DenseSamples.march(
             origins, directions, self.bbox, cfg.near_plane, cfg.far_plane, cfg.num_samples_per_ray, randomized
         )
@@ -194,10 +181,9 @@ class NeRFVolumeRenderer(Renderer):
             return samples.spread(origins) + samples.t[:, None] * samples.spread(directions)
 
         samples.keep(self._occupied(points()))
-        if see_through:
-            density = self.geometry.forward_density(points())[:, 0]
-            reaching, alpha = samples.transmittance(density)
-            samples.keep((alpha >= min(0.01, float(self.estimator.occs.mean()))) & (reaching >= 1e-4))
+        if density is not None:
+            reaching, alpha = samples.transmittance(density(points())[:, 0])
+            samples.keep((alpha >= min(OPAQUE, float(self.estimator.occs.mean()))) & (reaching >= HIDDEN))
         return samples
 
     def _occupied(self, points: Tensor) -> Tensor:
@@ -206,25 +192,8 @@ class NeRFVolumeRenderer(Renderer):
         x, y, z = (unit * len(cells)).long().clamp_(0, len(cells) - 1).unbind(-1)
         return cells.view(-1)[(x * len(cells) + y) * len(cells) + z]
 
-    def _sample_cuda(self, origins: Tensor, directions: Tensor, randomized: bool, see_through: bool) -> PackedSamples:
-        def density(starts: Tensor, ends: Tensor, rays: Tensor) -> Tensor:
-            middle = (starts + ends)[:, None] / 2
-            return self.geometry.forward_density(origins[rays] + middle * directions[rays])[:, 0]
-
-        packed = self.estimator.sampling(
-            origins,
-            directions,
-            sigma_fn=density if see_through else None,
-            near_plane=self.cfg.near_plane,
-            far_plane=self.cfg.far_plane,
-            render_step_size=self.render_step_size,
-            alpha_thre=0.01 if see_through else 0.0,
-            early_stop_eps=1e-4 if see_through else 0.0,
-            stratified=randomized,
-        )
-        return PackedSamples(len(origins), *packed)
-
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Updates the occupancy grid in training."""
         if self.cfg.grid_prune and self.training and not on_load_weights:
             self.estimator.update_every_n_steps(
                 step=global_step,

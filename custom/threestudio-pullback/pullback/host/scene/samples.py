@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+Density = Callable[[Tensor], Tensor]
+OPAQUE, HIDDEN = 0.01, 1e-4
+"""Samples of a lower opacity, or that less light reaches, are left out where a renderer prunes them."""
 
 
 def ray_box(origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float) -> tuple[Tensor, Tensor]:
@@ -30,13 +36,14 @@ def ray_box(origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far:
 class DenseSamples:
     """The same number of equal intervals on every ray that meets the box, one sample in each.
 
-    t, dt, ray_indices [N] are the distances of the samples, the lengths of their intervals and their rays.
+    t, dt, ray_indices [N] are the distances of the samples, the lengths of their intervals and their rays. `rows` is
+    None, or which of the M·S samples are left after `keep`.
     """
 
     def __init__(self, n_rays: int, rays: Tensor, t: Tensor, step: Tensor) -> None:
-        """n_rays: all of them. rays [M], which of them are sampled; t [M, S]; step [M]."""
+        """Samples t [M, S], of intervals of the lengths step [M], on the rays [M] of n_rays rays."""
         self.n_rays, self.rays, self.shape = n_rays, rays, t.shape
-        self.kept: Tensor | None = None
+        self.rows: Tensor | None = None
         self.t, self.dt = t.reshape(-1), step[:, None].expand(t.shape).reshape(-1)
         self.ray_indices = rays[:, None].expand(t.shape).reshape(-1)
 
@@ -44,7 +51,17 @@ class DenseSamples:
     def march(
         cls, origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float, n: int, randomized: bool
     ) -> DenseSamples:
-        """n samples a ray between entry and exit: in the middle of their intervals, or anywhere in them."""
+        """The samples between the rays' entries and exits.
+
+        Args:
+            origins: [R, 3].
+            directions: [R, 3], unit vectors.
+            bbox: [2, 3], lower and upper corner.
+            near: least distance.
+            far: largest distance.
+            n: samples of a ray.
+            randomized: samples lie anywhere in their intervals, not in the middle.
+        """
         entry, leave = ray_box(origins, directions, bbox, near, far)
         rays = (leave > entry).nonzero()[:, 0]
         if not len(rays):  # one ray with empty intervals, so that everything after has its shapes
@@ -55,18 +72,18 @@ class DenseSamples:
         return cls(len(origins), rays, entry[:, None] + (at + within) * step[:, None], step)
 
     def keep(self, mask: Tensor) -> None:
-        """Drops the samples where mask [N] is False, which are taken to be empty."""
-        kept = mask.nonzero()[:, 0]
-        if len(kept) == len(mask):
+        """Drops the samples where mask [N] is False; they count as empty."""
+        rows = mask.nonzero()[:, 0]
+        if len(rows) == len(mask):
             return
-        if not len(kept):  # one empty interval stays, so that everything after has its shapes
-            kept, self.dt = kept.new_zeros(1), torch.zeros_like(self.dt)
-        self.kept = kept if self.kept is None else self.kept[kept]
-        self.t, self.dt, self.ray_indices = self.t[kept], self.dt[kept], self.ray_indices[kept]
+        if not len(rows):  # one empty interval stays, so that everything after has its shapes
+            rows, self.dt = rows.new_zeros(1), torch.zeros_like(self.dt)
+        self.rows = rows if self.rows is None else self.rows[rows]
+        self.t, self.dt, self.ray_indices = self.t[rows], self.dt[rows], self.ray_indices[rows]
 
     def _dense(self, values: Tensor) -> Tensor:
-        if self.kept is not None:
-            values = values.new_zeros(self.shape.numel()).index_copy(0, self.kept, values)
+        if self.rows is not None:
+            values = values.new_zeros(self.shape.numel()).index_copy(0, self.rows, values)
         return values.view(self.shape)
 
     def transmittance(self, density: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +95,11 @@ class DenseSamples:
         before = torch.exp(depth - depth.cumsum(1))
         alpha = -torch.expm1(-depth)
         both = before.reshape(-1), alpha.reshape(-1)
-        return both if self.kept is None else (both[0][self.kept], both[1][self.kept])
+        return both if self.rows is None else (both[0][self.rows], both[1][self.rows])
 
     def spread(self, values: Tensor) -> Tensor:
         """Values [n_rays, C] of the rays at their samples, [N, C]."""
-        if self.kept is not None:
+        if self.rows is not None:
             return values[self.ray_indices]
         values = values if len(self.rays) == self.n_rays else values[self.rays]
         return values[:, None].expand(*self.shape, -1).reshape(len(self.t), -1)
@@ -94,7 +111,7 @@ class DenseSamples:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sums [n_rays, C] of values [N, C] along each ray."""
-        if self.kept is not None:
+        if self.rows is not None:
             return values.new_zeros(self.n_rays, values.shape[1]).index_add(0, self.ray_indices, values)
         sums = values.view(*self.shape, -1).sum(1)
         if len(self.rays) == self.n_rays:
@@ -104,7 +121,7 @@ class DenseSamples:
 
 @dataclass
 class PackedSamples:
-    """nerfacc's samples on CUDA: as many on each ray as its occupied cells ask for."""
+    """nerfacc's samples on CUDA: on each ray as many as there are steps in occupied cells."""
 
     n_rays: int
     ray_indices: Tensor
@@ -117,6 +134,31 @@ class PackedSamples:
             self.starts = self.ends = self.starts.new_zeros(1)
         self.ray_indices = self.ray_indices.long()
         self.t, self.dt = (self.starts + self.ends) / 2, self.ends - self.starts
+
+    @classmethod
+    def march(
+        cls, origins: Tensor, directions: Tensor, estimator: Any, density: Density | None, **settings: Any
+    ) -> PackedSamples:
+        """The samples in occupied cells; with a density without those that are transparent or hidden.
+
+        Args:
+            origins: [R, 3].
+            directions: [R, 3], unit vectors.
+            estimator: nerfacc's occupancy grid.
+            density: [N, 3] → [N, 1].
+            settings: of the estimator: near_plane, far_plane, render_step_size, stratified.
+        """
+
+        def sigma(starts: Tensor, ends: Tensor, rays: Tensor) -> Tensor:
+            assert density is not None
+            return density(origins[rays] + (starts + ends)[:, None] / 2 * directions[rays])[:, 0]
+
+        limits = (
+            {"sigma_fn": sigma, "alpha_thre": OPAQUE, "early_stop_eps": HIDDEN}
+            if density
+            else {"alpha_thre": 0.0, "early_stop_eps": 0.0}
+        )
+        return cls(len(origins), *estimator.sampling(origins, directions, **limits, **settings))
 
     def spread(self, values: Tensor) -> Tensor:
         """Values [n_rays, C] of the rays at their samples, [N, C]."""

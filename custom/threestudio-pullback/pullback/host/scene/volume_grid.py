@@ -16,7 +16,7 @@ from .interpolation import lookup_voxels
 
 @register("volume-grid")
 class VolumeGrid(DensityField):
-    """Voxels of pre-activation density and features, interpolated trilinearly; only the bias outside the box.
+    """Voxels of pre-activation density and features, interpolated trilinearly; outside the box there is only the bias.
 
     `grid` is [1, 1 + n_feature_dims, *grid_size]; x runs along the last axis. With a bias that is a number
     the grid's density is multiplied by a learned exp(density_scale).
@@ -36,6 +36,7 @@ class VolumeGrid(DensityField):
                 raise ConfigError("grid_size", f"must hold three sizes of at least 2, not {list(self.grid_size)}")
 
     def configure(self) -> None:
+        """Makes the grids, all zero."""
         super().configure()
         self.grid = self._voxels(1 + self.cfg.n_feature_dims)
         scale = torch.tensor(0.0)
@@ -51,6 +52,7 @@ class VolumeGrid(DensityField):
         return nn.Parameter(zeros.contiguous(memory_format=torch.channels_last_3d))  # a voxel's numbers side by side
 
     def raw(self, points: Tensor, features: bool, normal: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """See `DensityField.raw`."""
         voxels = lookup_voxels(self.grid if features else self.grid[:, :1], points)
         return (
             voxels[:, :1] * self.density_scale.exp(),
