@@ -46,5 +46,5 @@ check: setup
 	@.venv/bin/pyright
 
 docs: setup
-	@.venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "The documentation is site/index.html"

@@ -396,9 +396,10 @@ def test_the_links_of_the_repository_lead_into_the_package():
         assert link.is_symlink() and link.samefile(OURS / "pullback" / link.name)
 
 
-# What the package imports under another name than pip's, and what only a run with real threestudio has.
+# What the package imports under another name than pip's; what only a run with real threestudio has; what only a type
+# checker reads, and torch brings.
 PIP_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
-NOT_OURS = {"threestudio", "tinycudann", "tomesd"}
+NOT_OURS = {"threestudio", "tinycudann", "tomesd", "typing-extensions"}
 
 
 def third_parties(folder: Path) -> set[str]:
