@@ -32,8 +32,8 @@ Network = Callable[[Tensor, Any], Tensor]
 class Denoiser(Protocol):
     """The posterior mean of the clean images, in variance-exploding coordinates; any function of this form is one.
 
-    Attributes that it may have besides: `nfe_per_view`, the network evaluations that one view costs (1 without it),
-    and, of a `LatentDenoiser`, `fit_space`: "image" (also without it) or "latent", the space in which θ is fitted.
+    It may have two attributes more. `nfe_per_view` is the number of network evaluations that one view costs; it is 1 by
+    default. `fit_space` of a `LatentDenoiser` is the space in which θ is fitted, "image" (the default) or "latent".
     """
 
     def __call__(self, noisy: Tensor, sigma: float, views: Any, /) -> Tensor:
@@ -43,7 +43,7 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class LatentDenoiser(Denoiser, Protocol):
-    """A denoiser of latents: renders are encoded for it."""
+    """A denoiser of latents: the sampler encodes the renders for it."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Renders [V,3,H,W] in [−1, 1] to latents [V,c,h,w]."""
@@ -52,7 +52,7 @@ class LatentDenoiser(Denoiser, Protocol):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What a latent denoiser needs besides, where θ is fitted in image space."""
+    """What a latent denoiser needs too where θ is fitted in image space."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [V,c,h,w] to images [V,3,H,W], about [−1, 1]."""
@@ -61,11 +61,11 @@ class Decoder(Protocol):
 
 @runtime_checkable
 class JointDenoiser(Denoiser, Protocol):
-    """A denoiser that sees several views of one object at once; views come in groups, one group after the other."""
+    """A denoiser that sees several views of one object at once; the views come group by group."""
 
     @property
     def group_size(self) -> int:
-        """Views of a group; a call's views are a multiple of it."""
+        """Views in a group; a call has a multiple of it."""
         ...
 
 
@@ -73,7 +73,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 def per_view(sigma: Sigma, like: Tensor) -> Any:
-    """What images [V,C,H,W] are multiplied with: a number as it is, [V] as [V,1,1,1] of the images' kind."""
+    """σ as a factor of images [V,C,H,W]: a number as it is, [V] as [V,1,1,1] with the images' dtype and device."""
     return sigma.to(like).view(-1, 1, 1, 1) if isinstance(sigma, Tensor) else sigma
 
 
@@ -85,28 +85,36 @@ def root(value: Any) -> Any:
 class VPSchedule:
     """The noise levels of a discrete-time variance-preserving model (DDPM, Stable Diffusion).
 
-    alphas_cumprod: ᾱ_t [T], strictly decreasing, inside (0, 1). Raises UserError otherwise.
-    sigmas: √((1−ᾱ)/ᾱ) [T], float64, increasing with t.
+    Args:
+        alphas_cumprod: ᾱ_t [T], strictly decreasing, inside (0, 1).
+
+    Attributes:
+        sigmas: √((1−ᾱ)/ᾱ) [T], float64, increasing with t.
+
+    Raises:
+        UserError: Other values.
     """
 
     def __init__(self, alphas_cumprod: Tensor):
         alphas = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
         if alphas.ndim != 1 or len(alphas) < 2 or not bool((alphas[1:] < alphas[:-1]).all()):
-            raise UserError("alphas_cumprod must be a strictly decreasing 1-D tensor; give the scheduler's own.")
+            raise UserError("alphas_cumprod must be a strictly decreasing 1-D tensor; give the scheduler's own")
         if not bool(((alphas > 0) & (alphas < 1)).all()):
             raise UserError(
                 "alphas_cumprod must lie inside (0, 1); a schedule rescaled to zero terminal SNR has an "
-                "infinite sigma, so load the model's scheduler with rescale_betas_zero_snr=False."
+                "infinite sigma, so load the model's scheduler with rescale_betas_zero_snr=False"
             )
         self.sigmas = ((1 - alphas) / alphas).sqrt()
         self._log_sigmas = self.sigmas.log()
 
     @property
     def sigma_min(self) -> float:
+        """The lowest level."""
         return float(self.sigmas[0])
 
     @property
     def sigma_max(self) -> float:
+        """The highest level."""
         return float(self.sigmas[-1])
 
     @overload
@@ -116,10 +124,16 @@ class VPSchedule:
     def t_of_sigma(self, sigma: Tensor) -> Tensor: ...
 
     def t_of_sigma(self, sigma: Sigma) -> Sigma:
-        """The real-valued time of noise level sigma, interpolated in log σ between the model's own levels.
+        """The real-valued time of a noise level, interpolated in log σ between the model's own levels.
 
-        Returns t in [0, T−1], [V] of float64 for levels [V]; t is an integer at the model's own levels. Raises
-        UserError outside [sigma_min, sigma_max] (a part in a thousand is taken for rounding).
+        Args:
+            sigma: A level, or levels [V].
+
+        Returns:
+            t in [0, T−1], a number or [V] of float64; an integer at the model's own levels.
+
+        Raises:
+            UserError: A level lies outside [sigma_min, sigma_max] by more than a thousandth, which counts as rounding.
         """
         if isinstance(sigma, Tensor):
             times = [self.t_of_sigma(float(level)) for level in sigma.unbind()]
@@ -128,7 +142,7 @@ class VPSchedule:
         if not low * 0.999 <= sigma <= high * 1.001:
             raise UserError(
                 f"sigma {sigma:.4g} lies outside the model's range [{low:.4g}, {high:.4g}]; "
-                "choose sigma_min and sigma_max inside it."
+                "choose sigma_min and sigma_max inside it"
             )
         log_sigma = min(max(math.log(sigma), float(self._log_sigmas[0])), float(self._log_sigmas[-1]))
         upper = int(torch.searchsorted(self._log_sigmas, log_sigma).clamp(1, len(self.sigmas) - 1))
@@ -139,10 +153,17 @@ class VPSchedule:
 def vp_x0(net: Network, schedule: VPSchedule, noisy: Tensor, sigma: Sigma, prediction_type: str = "epsilon") -> Tensor:
     """x̂0 of a variance-preserving model.
 
-    noisy: y = x0 + σ ε [V,C,H,W]. sigma: a number or [V], inside the schedule's range. prediction_type:
-    diffusers' name of what the network returns, one of PREDICTION_TYPES. Raises UserError for another name or
-    sigma out of it.
     Source: Karras et al. 2022, table 1; v-prediction: Salimans & Ho 2022.
+
+    Args:
+        net: The network.
+        schedule: Its noise levels.
+        noisy: y = x0 + σ ε [V,C,H,W].
+        sigma: A number or [V], inside the schedule's range.
+        prediction_type: Diffusers' name of what the network returns, one of PREDICTION_TYPES.
+
+    Raises:
+        UserError: Another prediction_type, or sigma out of range.
     """
     t = schedule.t_of_sigma(sigma)
     sigma = per_view(sigma, noisy)
@@ -154,14 +175,18 @@ def vp_x0(net: Network, schedule: VPSchedule, noisy: Tensor, sigma: Sigma, predi
         return scale * z - sigma * scale * net(z, t)
     if prediction_type == "sample":
         return net(z, t)
-    raise UserError(f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}.")
+    raise UserError(f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}")
 
 
 def flow_x0(net: Network, noisy: Tensor, sigma: float) -> Tensor:
     """x̂0 of a flow-matching model z_t = (1−t) x0 + t ε whose network returns ε − x0, with t in [0, 1).
 
-    noisy: y = x0 + σ ε [V,C,H,W]. Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose
-    networks take 1000 t.
+    Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose networks take 1000 t.
+
+    Args:
+        net: The network.
+        noisy: y = x0 + σ ε [V,C,H,W].
+        sigma: σ.
     """
     t = sigma / (1 + sigma)
     z = (1 - t) * noisy

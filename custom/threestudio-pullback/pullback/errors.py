@@ -1,4 +1,4 @@
-"""What the user can mend: one sentence each, shown without a traceback, exit status 2."""
+"""Errors that the user can mend: one sentence each, shown without a traceback, exit status 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class UserError(Exception):
-    """Bad input. The message says what is wrong, where (config path) and what to do, in one sentence."""
+    """Bad input. The message is one sentence, without a full stop: what is wrong, where, and what to do."""
 
 
 class ConfigError(UserError, ValueError):
@@ -15,8 +15,8 @@ class ConfigError(UserError, ValueError):
     The bundled host puts the block's path in front: "`system.geometry.radius` must be above 0, not -1".
 
     Args:
-        key: the key within the block, dotted where it lies deeper.
-        message: what goes on after the key, such as "must be above 0, not -1".
+        key: The key within the block, dotted where it lies deeper.
+        message: What follows the key, such as "must be above 0, not -1".
     """
 
     def __init__(self, key: str, message: str) -> None:
@@ -28,7 +28,16 @@ class ConfigError(UserError, ValueError):
 
 
 def check_at_least(cfg: object, least: float, *keys: str) -> None:
-    """Raises ConfigError for the first of the keys whose value in `cfg` is below `least`."""
+    """Checks values of a config.
+
+    Args:
+        cfg: The config's dataclass.
+        least: The least value allowed.
+        *keys: Fields of the config.
+
+    Raises:
+        ConfigError: A value is below `least`; the error names the first such key.
+    """
     for key in keys:
         if not getattr(cfg, key) >= least:
             raise ConfigError(key, f"must be at least {least}, not {getattr(cfg, key)}")
@@ -61,7 +70,7 @@ _EXTRAS = frozenset(
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """What to install where a package is missing; None where the module is one of our own."""
+    """The sentence that says what to install; None where the missing module belongs to this package."""
     package = (error.name or "pullback").partition(".")[0]
     if package == "pullback":
         return None
@@ -70,11 +79,22 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 
 class NonFiniteError(ArithmeticError):
-    """A NaN or infinity in a render, the denoiser or a fit; names the level, σ and the view."""
+    """A NaN or infinity in a render, the denoiser or a fit; the message names the level, σ and the view."""
 
 
 def check_finite(tensor: Tensor, what: str) -> Tensor:
-    """The tensor [V,...] itself; NonFiniteError names the first view that is not finite."""
+    """Checks a tensor for NaN and infinity.
+
+    Args:
+        tensor: [V,...].
+        what: Its name, which begins the message.
+
+    Returns:
+        The tensor itself.
+
+    Raises:
+        NonFiniteError: A view is not finite; the message names the first one.
+    """
     if not bool(tensor.isfinite().all()):
         view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
         raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")

@@ -1,5 +1,4 @@
-"""Parts that a config names, such as noise couplings and constraints: a part's options are the fields of its
-dataclass."""
+"""Parts that a config names, such as noise couplings; a part's options are the fields of its dataclass."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ class Named(Mapping[str, T], Generic[T]):
     """The parts of one kind by name, each a dataclass with default values.
 
     Args:
-        kind: what an error calls them, such as "noise".
+        kind: The word for them in an error, such as "noise".
     """
 
     def __init__(self, kind: str):
@@ -29,7 +28,7 @@ class Named(Mapping[str, T], Generic[T]):
         self._parts: dict[str, T] = {}
 
     def register(self, name: str, **options: Any) -> Callable[[C], C]:
-        """Class decorator: an instance with these options is known as `name`."""
+        """Class decorator that enters an instance with these options under `name`."""
 
         def enter(cls: C) -> C:
             self._parts[name] = cls(**options)
@@ -38,7 +37,7 @@ class Named(Mapping[str, T], Generic[T]):
         return enter
 
     def discover(self, package: str, path: Iterable[str]) -> None:
-        """Imports every module of a package, so that a file in its folder is all that a new part takes."""
+        """Imports every module of a package, so that a new part takes one file in its folder."""
         for module in sorted(info.name for info in pkgutil.iter_modules(path)):
             importlib.import_module(f"{package}.{module}")
 
@@ -55,10 +54,10 @@ class Named(Mapping[str, T], Generic[T]):
         """The part that a choice means.
 
         Args:
-            choice: a name, `{"type": name, option: value, …}`, or a part itself, which is returned.
+            choice: A name, `{"type": name, option: value, …}`, or a part itself, which is returned.
 
         Raises:
-            UserError: a name or option that is not known, or a value of another type.
+            UserError: There is no such name or option, or a value has another type.
         """
         options: dict[str, Any] = {}
         if isinstance(choice, Mapping):

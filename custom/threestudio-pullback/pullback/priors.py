@@ -1,4 +1,4 @@
-"""Exact denoisers: priors whose posterior mean x̂0(y, σ) = E[x | x + σ ε = y] is known in closed form."""
+"""Exact denoisers: priors whose posterior mean x̂0(y, σ) = E[x | x + σ ε = y] has a closed form."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from .errors import UserError
 class GaussianPrior:
     """Every view is x ~ N(mean, cov).
 
-    mean: [C,H,W]. cov: [d,d] with d = C·H·W, symmetric positive semi-definite.
-    Raises UserError for another shape or a covariance with a negative eigenvalue.
+    Args:
+        mean: [C,H,W].
+        cov: [d,d] with d = C·H·W, symmetric positive semi-definite.
+
+    Raises:
+        UserError: `cov` has another shape or a negative eigenvalue.
     """
 
     def __init__(self, mean: Tensor, cov: Tensor):
         if cov.shape != (mean.numel(), mean.numel()):
-            raise UserError(f"cov must be {mean.numel()} by {mean.numel()} for this mean, not {list(cov.shape)}.")
+            raise UserError(f"cov must be {mean.numel()} by {mean.numel()} for this mean, not {list(cov.shape)}")
         self.mean = mean
         variances, self.directions = cast(tuple[Tensor, Tensor], cast(Any, torch.linalg).eigh(cov))
         if variances[0] < -1e-6 * variances[-1].abs():
-            raise UserError("cov has a negative eigenvalue; give a positive semi-definite matrix.")
+            raise UserError("cov has a negative eigenvalue; give a positive semi-definite matrix")
         self.variances = variances.clamp(min=0)  # rounding may leave zeros just below
 
     def _scaled(self, images: Tensor, factors: Tensor) -> Tensor:
-        """mean + Σ_k factor_k ⟨image − mean, e_k⟩ e_k for every image of [V,C,H,W]."""
+        """The images mean + Σ_k factor_k ⟨image − mean, e_k⟩ e_k for every image of [V,C,H,W]."""
         parts = (images - self.mean).flatten(1) @ self.directions
         return self.mean + ((parts * factors) @ self.directions.T).view_as(images)
 
@@ -43,17 +47,22 @@ class GaussianPrior:
 
 
 class SceneMixture:
-    """M scenes seen from any view: x ~ Σ_k w_k N(x_k(π), s²I), for each view by itself.
+    """M scenes from any view: x ~ Σ_k w_k N(x_k(π), s²I), for each view on its own.
 
-    render_fn: views -> x_k(π) [M,V,C,H,W]. smoothing: s >= 0, in the images' units. weights: w [M], positive,
-    scaled to sum to 1 here; equal if None. Raises UserError for other values.
+    Args:
+        render_fn: Views -> x_k(π) [M,V,C,H,W].
+        smoothing: s >= 0, in the images' units.
+        weights: w [M], positive; they are scaled to sum to 1. All are equal if None.
+
+    Raises:
+        UserError: Other values.
     """
 
     def __init__(self, render_fn: Callable[[Any], Tensor], smoothing: float, weights: Tensor | None = None):
         if not 0 <= smoothing < math.inf:
-            raise UserError(f"smoothing of a mixture must be at least 0, not {smoothing}.")
+            raise UserError(f"smoothing of a mixture must be at least 0, not {smoothing}")
         if weights is not None and (weights.ndim != 1 or not bool((weights > 0).all())):
-            raise UserError("weights of a mixture must be a 1-D tensor of positive numbers.")
+            raise UserError("weights of a mixture must be a 1-D tensor of positive numbers")
         self.render_fn, self.smoothing = render_fn, smoothing
         self.weights = None if weights is None else weights / weights.sum()
 
@@ -64,7 +73,7 @@ class SceneMixture:
     def _scenes(self, views: Any, like: Tensor) -> Tensor:
         scenes = self.render_fn(views)
         if self.weights is not None and len(self.weights) != len(scenes):
-            raise UserError(f"A mixture of {len(scenes)} scenes needs as many weights, not {len(self.weights)}.")
+            raise UserError(f"a mixture of {len(scenes)} scenes needs as many weights, not {len(self.weights)}")
         return scenes.to(like)
 
     def _responsibilities(self, noisy: Tensor, sigma: float, scenes: Tensor) -> Tensor:
@@ -91,7 +100,10 @@ class SceneMixture:
 class MixturePrior(SceneMixture):
     """Every view is x ~ Σ_k w_k N(mean_k, s²I): a scene mixture that looks alike from all views.
 
-    means: [M,C,H,W]. smoothing, weights: as for SceneMixture.
+    Args:
+        means: [M,C,H,W].
+        smoothing: As for SceneMixture.
+        weights: As for SceneMixture.
     """
 
     def __init__(self, means: Tensor, smoothing: float, weights: Tensor | None = None):

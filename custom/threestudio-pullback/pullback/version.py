@@ -1,4 +1,4 @@
-"""Which source ran: version and git commit, for logs and reports."""
+"""Version and git commit of the source, for logs and reports."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def commit() -> str:
 
 
 def describe() -> str:
-    """'threestudio-pullback VERSION, commit HASH'; calls git, so it belongs in a run's start, not in an import."""
+    """'threestudio-pullback VERSION, commit HASH'. It calls git: use it at a run's start, not in an import."""
     return f"threestudio-pullback {__version__}, commit {commit()}"

@@ -60,11 +60,11 @@ def sample(
         panorama: Its pixels are θ.
         views: Crops that cover the panorama, the same at all levels in the source; a callable draws them at every
             level.
-        denoise: As for pullback.sample, like the other arguments.
-        sigmas: See there.
-        noise: See there.
-        generator: See there.
-        callback: See there.
+        denoise: As for pullback.sample.
+        sigmas: As for pullback.sample.
+        noise: As for pullback.sample.
+        generator: As for pullback.sample.
+        callback: As for pullback.sample.
 
     Raises:
         NonFiniteError: A NaN or infinity.

@@ -120,13 +120,13 @@ def sample(
     """SDI on the diffrep's parameters: the levels are gone through from the first to the last, once.
 
     Args:
-        diffrep: As for `sds.sample`, like the other arguments that are not explained here.
-        views: See there.
-        denoise: See there.
-        sigmas: See there; the model's own levels, or many.
+        diffrep: As for `sds.sample`.
+        views: As for `sds.sample`.
+        denoise: As for `sds.sample`.
+        sigmas: As for `sds.sample`; the model's own levels, or many.
         inversion_steps: Denoiser calls per view and step beside the one of SDS. There are fewer near the last level,
             which has not so many levels below it; at the last level there is nothing to invert, and ε is drawn.
-        weight: See there.
+        weight: As for `sds.sample`.
         eta: Randomness of the inversion, see `invert`; 0.3 in the paper.
         overshoot: Randomness of its end, see `annealed`; True in the paper.
         invert_denoise: Denoiser of the inversion; in the paper the same model with a guidance scale of −7.5.

@@ -38,10 +38,10 @@ def sample(
     """SJC on the diffrep's parameters; seeks modes like SDS, with every level weighted alike.
 
     Args:
-        diffrep: As for `sds.sample`, like the other arguments.
-        views: See there.
-        denoise: See there.
-        sigmas: See there.
+        diffrep: As for `sds.sample`.
+        views: As for `sds.sample`.
+        denoise: As for `sds.sample`.
+        sigmas: As for `sds.sample`.
         variance_reduction: Whether ε, whose mean is 0, is taken out of the gradient, as in the authors' code; their
             paper's formula leaves it in.
         **descent: See `Descent`.

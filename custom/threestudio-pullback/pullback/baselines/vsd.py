@@ -57,6 +57,7 @@ class ForEach:
         return getattr(self.denoise, name)
 
     def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+        """x̂0 [n·V,C,H,W], one particle after the other."""
         return torch.cat([self.denoise(part, sigma, views) for part in noisy.chunk(self.count)])
 
 
@@ -83,6 +84,7 @@ class Exact:
         return 0
 
     def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+        """E[u | y] [n·V,C,H,W], one particle after the other."""
         if self._mixture is None:
             raise RuntimeError("learn the renders first")
         return torch.cat([self._mixture.denoise(part, sigma, views) for part in noisy.chunk(self.count)])
@@ -113,10 +115,10 @@ def sample(
 
     Args:
         diffrep: One or several. Of several, the views of φ and of the result are those of `Particles`.
-        views: As for `sds.sample`, like the other arguments that are not explained here.
-        denoise: See there; guidance is 7.5 in the paper.
-        sigmas: See there.
-        weight: See there.
+        views: As for `sds.sample`.
+        denoise: As for `sds.sample`; guidance is 7.5 in the paper.
+        sigmas: As for `sds.sample`.
+        weight: As for `sds.sample`.
         phi: The second model; `Exact` by default.
         **descent: See `Descent`.
 

@@ -1,7 +1,7 @@
 """The implicit constraint: renders must lie in the range of θ ↦ (f(θ,π_1), …, f(θ,π_V)).
 
-The unconstrained model's score is not the score of the model conditioned on that. A constraint says what the
-renders are asked to become in a visit of level σ → σ', how often a level is visited, and which noise is kept.
+The unconstrained model's score is not the score of the model conditioned on that. A constraint defines the target of
+the renders in a visit of level σ → σ', the number of visits of a level, and the noise of the next visit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ class Visit:
     """One visit of a level, once the denoiser has answered.
 
     Attributes:
-        sigma, sigma_next: σ of the level and σ' of the next.
-        cycle: which visit of the level this is, from 0.
-        clean, noise, x0: u, ε and x̂0(u + σε, σ), each [V,C,H,W].
-        source: the coupling's source of ε.
+        sigma: σ of the level.
+        sigma_next: σ' of the next level.
+        cycle: Number of the visit within the level, from 0.
+        clean: u [V,C,H,W].
+        noise: ε [V,C,H,W].
+        x0: x̂0(u + σε, σ) [V,C,H,W].
+        source: The coupling's source of ε.
         draw: () -> a fresh source of the same coupling.
-        memory: what `renoise` left at the visit before; None at the first.
+        memory: What `renoise` kept at the visit before; None at the first.
         project: (images, iterations) -> their projection onto what θ can change; see Space.project.
     """
 
@@ -53,27 +56,28 @@ class Constraint:
     cycles: int = 1
     """Visits of each level."""
     orders: ClassVar[tuple[int, ...]] = (1, 2)
-    """The orders of integration (1 Euler, 2 Heun) that make sense with it."""
+    """The orders of integration (1 Euler, 2 Heun) that it allows."""
     per_view_noise: ClassVar[bool] = False
-    """Whether `renoise` reads the renders and moves the noise of every view by itself: it takes a noise of one image
-    per view, kept by slot, and cannot be replayed from a seed alone."""
+    """Whether `renoise` reads the renders and moves the noise of each view on its own. The noise must then have one
+    image per view, kept by slot, and a seed alone cannot replay it."""
 
     def target(self, visit: Visit) -> Tensor:
-        """What the renders should become [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
+        """The target of the renders [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
 
-        One Euler step of du/dσ = ε̂ − ε = (u − x̂0)/σ. Heun puts its own, second-order target in its place.
+        One Euler step of du/dσ = ε̂ − ε = (u − x̂0)/σ. Heun has a second-order target of its own instead.
         """
         ratio = visit.sigma_next / visit.sigma
         return ratio * visit.clean + (1 - ratio) * visit.x0
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
-        """The source of noise for the next visit and what the constraint keeps until then.
+        """Called after the fit. Here the noise is fixed along the path, and nothing is kept.
 
-        Called after the fit. Here the source is the same, for noise fixed along the path, and nothing is kept.
+        Returns:
+            The source of noise for the next visit, and what the constraint keeps until then.
         """
         return visit.source, None
 
 
 CONSTRAINTS: Named[Constraint] = Named("constraint")
-"""Constraints by the name that a config knows them by."""
+"""Constraints by their names in a config."""
 CONSTRAINTS.register("none")(Constraint)

@@ -1,4 +1,4 @@
-"""Noise that decides while σ is high, and gives way once the decision is made."""
+"""Noise that is kept at high σ, where it decides, and drawn anew below."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class FreshBelow(Constraint):
     still open there is averaged, not sampled.
 
     Args:
-        sigma: above 0.
-        constraint: what is run besides.
+        sigma: The level, above 0.
+        constraint: The constraint that runs.
 
     Raises:
-        UserError: sigma is not above 0.
+        UserError: `sigma` is not above 0.
     """
 
     sigma: float
@@ -39,27 +39,31 @@ class FreshBelow(Constraint):
 
     @property
     def cycles(self) -> int:  # type: ignore[override]
-        """Those of `constraint`, as the rest."""
+        """Visits of each level, as `constraint` has them."""
         return self.constraint.cycles
 
     @property
     def orders(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The orders that `constraint` allows."""
         return self.constraint.orders
 
     @property
     def per_view_noise(self) -> bool:  # type: ignore[override]
+        """Whether `constraint` moves the noise of each view on its own."""
         return self.constraint.per_view_noise
 
     def target(self, visit: Visit) -> Tensor:
+        """The target of `constraint`."""
         return self.constraint.target(visit)
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        """The source of `constraint` above `sigma`, and a fresh one below."""
         source, memory = self.constraint.renoise(visit)
         return (visit.draw() if visit.sigma_next < self.sigma else source), memory
 
 
 class Settle(FreshBelow):
-    """`FreshBelow` by its name of 0.1; goes away with the release after the next."""
+    """The name of `FreshBelow` in 0.1; it goes away with the release after the next."""
 
     def __post_init__(self) -> None:
         warnings.warn("pullback.Settle is now called pullback.FreshBelow", FutureWarning, stacklevel=3)

@@ -21,22 +21,27 @@ class Langevin(Constraint):
 
         v ← v + h s,  Δ = h v/2,  v ← α v + √(1−α²) ξ,  Δ ← Δ + h v/2,  P ε ← P (ε + Δ/σ'),  h = step σ
 
-    with the score s = (x̂0 − y)/σ², velocities v and fresh unit noise ξ. Out of range nothing moves, and the
-    noise that the denoiser needs there is turned over, w ← −α w + √(1−α²) z: what a call errs for w, the next
-    one makes good. In a Gaussian world at fixed σ the step is exact, however long (BAOAB, Leimkuhler & Matthews
-    2013), so what is left is how far y lags behind σ: let the levels slow down towards the last,
-    `settling_sigmas`.
+    with the score s = (x̂0 − y)/σ², velocities v and fresh unit noise ξ. Out of range nothing moves, and the noise that
+    the denoiser needs there changes its sign, w ← −α w + √(1−α²) z, so that the errors of two calls cancel. In a
+    Gaussian world at fixed σ the step is exact, however long (BAOAB, Leimkuhler & Matthews 2013). The remaining error
+    is the lag of y behind σ: let the levels slow down towards the last, see `settling_sigmas`.
 
     Converges, with more levels and a smaller last σ, to the model's law conditioned on the range of f, for
     linear f and a Gaussian prior: in the tall case of docs/results/gauss.md the covariance is off by 0.021 after 100
-    calls, 0.007 after 200 and 0.002 after 400. For a mixture: to that law around each mode; how often each mode comes
-    up is decided at the σ where they part, by the model's smoothed law there. Cost: one denoiser call per view and
-    level, and `iterations` of conjugate gradients, each a J v and a Jᵀ w; needs forward-mode derivatives.
+    calls, 0.007 after 200 and 0.002 after 400. For a mixture it converges to that law around each mode. The model's
+    smoothed law at the σ where the modes part decides how often each mode comes up. Cost: one denoiser call per view
+    and level, and `iterations` of conjugate gradients, each a J v and a Jᵀ w. It needs forward-mode derivatives. Euler
+    only.
 
-    momentum: α in [0, 1); 0 is the overdamped dynamics, far slower. step: below 2, where the dynamics becomes
-    unstable whatever the prior, since no score is steeper than 1/σ²; but guidance steepens it, so use 1 or less
-    then. iterations: of the projection; those of an exact one are as many as θ has parameters. Takes a noise of
-    one image per view, kept by slot: noise='independent', or a single view; others raise UserError. Euler only.
+    Args:
+        momentum: α in [0, 1); 0 is the overdamped dynamics, which is far slower.
+        step: Above 0 and below 2, where the dynamics becomes unstable for every prior, since no score is steeper than
+            1/σ². Guidance makes it steeper; use 1 or less then.
+        iterations: Of the projection; an exact one needs as many as θ has parameters.
+
+    Raises:
+        UserError: A value is out of range; in a run, the noise has not one image per view, kept by slot, as
+            noise='independent' has, or any noise of a single view.
     """
 
     momentum: float = 0.9
@@ -47,13 +52,14 @@ class Langevin(Constraint):
 
     def __post_init__(self) -> None:
         if not (0 <= self.momentum < 1 and 0 < self.step < 2 and self.iterations >= 1):
-            raise UserError(f"{self} needs 0 <= momentum < 1, 0 < step < 2 and iterations >= 1.")
+            raise UserError(f"{self} needs 0 <= momentum < 1, 0 < step < 2 and iterations >= 1")
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        """The noise after one step of the dynamics, and the velocities."""
         if visit.sigma_next == 0:
             return visit.source, None
         if visit.source.shape != visit.clean.shape:
-            raise UserError("Langevin moves the noise of every view by itself; use noise='independent'.")
+            raise UserError("Langevin moves the noise of each view on its own; use noise='independent'")
         keep, renew = self.momentum, math.sqrt(1 - self.momentum**2)
         length = self.step * visit.sigma
         score = (visit.x0 - visit.clean - visit.sigma * visit.noise) / visit.sigma**2

@@ -17,9 +17,9 @@ from .base import CONSTRAINTS, Constraint, Visit
 class Projection(Constraint):
     """Project x̂0 of all views onto the range of f, then noise the projection again at σ'.
 
-    The renders are asked for x̂0 in full, and the next visit sees u' + σ' (√(1 − η²) ε̂ + η z): the predicted
-    noise ε̂ = (y − x̂0)/σ and fresh z of the coupling. This is DDIM (Song et al. 2021) with its x̂0
-    projected; for the identity and η = 0 it is DDIM itself.
+    The target of the renders is x̂0, and the next visit sees u' + σ' (√(1 − η²) ε̂ + η z): the predicted noise
+    ε̂ = (y − x̂0)/σ and fresh z of the coupling. This is DDIM (Song et al. 2021) with its x̂0 projected; for the identity
+    and η = 0 it is DDIM itself. Euler only.
 
     Converges for η = 0, with more levels and an error of 1/levels, to the model's law conditioned on the range of f,
     for linear f and a Gaussian prior: the noise outside the range is pushed, visit by visit, to where x̂0 lies in the
@@ -28,8 +28,12 @@ class Projection(Constraint):
     are, and at every level (η = 1) seeks modes. In the tall case of docs/results/gauss.md the covariance is off by
     0.033 after 400 calls and 0.008 after 1,600; with η = 1 by 0.49. One call per view and level.
 
-    fresh: η in [0, 1]. Below 1 every view's own ε̂ is kept, which takes a noise of one image per view, kept
-    by slot: noise='independent', or a single view; other couplings raise UserError. Euler only.
+    Args:
+        fresh: η in [0, 1].
+
+    Raises:
+        UserError: η is out of range; in a run with η below 1, which keeps each view's own ε̂, the noise has not one
+            image per view, kept by slot, as noise='independent' has, or any noise of a single view.
     """
 
     fresh: float = 0.0
@@ -38,19 +42,20 @@ class Projection(Constraint):
 
     def __post_init__(self) -> None:
         if not 0 <= self.fresh <= 1:
-            raise UserError(f"Projection's share of fresh noise must lie in [0, 1], not {self.fresh}.")
+            raise UserError(f"Projection's share of fresh noise must lie in [0, 1], not {self.fresh}")
 
     def target(self, visit: Visit) -> Tensor:
+        """x̂0."""
         return visit.x0
 
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
+        """The predicted noise, mixed with fresh noise."""
         new = visit.draw()
         if self.fresh == 1:
             return new, None
         predicted = visit.noise + (visit.clean - visit.x0) / visit.sigma
         if predicted.shape != visit.source.shape:
             raise UserError(
-                "Projection with fresh < 1 keeps the predicted noise of every view; "
-                "use noise='independent', or fresh=1."
+                "Projection with fresh < 1 keeps the predicted noise of every view; use noise='independent', or fresh=1"
             )
         return math.sqrt(1 - self.fresh**2) * predicted + self.fresh * new, None

@@ -14,8 +14,8 @@ def check_sizes(who: str, **sizes: int) -> None:
     """Refuses sizes below 1.
 
     Args:
-        who: What has them, for the error.
-        sizes: By the names of the constructor's arguments.
+        who: The owner's name, for the error.
+        **sizes: By the names of the constructor's arguments.
 
     Raises:
         UserError: One of them is below 1.

@@ -90,6 +90,7 @@ class EquirectangularGrid(SphereImage):
         self.values = nn.Parameter(torch.zeros(channels, resolution, 2 * resolution))
 
     def colours(self, directions: Tensor) -> Tensor:
+        """The bilinear colours [...,C] of unit directions [...,3]."""
         rows, columns = self.values.shape[1:]
         x, y, z = directions.unbind(-1)
         row = (0.5 - torch.atan2(z, torch.hypot(x, y)) / math.pi) * rows - 0.5

@@ -1,4 +1,4 @@
-"""One level's fit: the least-squares problem, its solvers, and the render linearised in its parameters."""
+"""The fit of one level: the least-squares problem, its solvers, and the render linearised in its parameters."""
 
 from .diffrep import DiffRep, SubsampledDiffRep
 from .linearise import FlatRender, conjugate_gradients, trainable

@@ -1,4 +1,4 @@
-"""What the sampler needs of a differentiable representation."""
+"""Protocols of a differentiable representation, as the sampler needs it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class DiffRep(Protocol):
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """As of every nn.Module."""
+        """As in every nn.Module."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """As of every nn.Module."""
+        """As in every nn.Module."""
         ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any:
-        """As of every nn.Module."""
+        """As in every nn.Module."""
         ...
 
 
 @runtime_checkable
 class SubsampledDiffRep(Protocol):
-    """A representation that can measure a random part of its residual, which a first-order fit then uses."""
+    """A representation that can compute a random part of its residual; a first-order fit then uses that part."""
 
     def residual(self, views: Any, target: Tensor, generator: torch.Generator, /) -> Tensor:
         """An unbiased random part of render(views) − target, of any shape."""

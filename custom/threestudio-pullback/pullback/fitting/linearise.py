@@ -1,4 +1,4 @@
-"""The renders as a function of one flat parameter vector, its derivative J seen through J v and Jᵀ w only."""
+"""The renders as a function of one flat parameter vector, with its derivative J as products J v and Jᵀ w only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def trainable(module: DiffRep | nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require gradients, by name; raises UserError if there are none."""
+    """The parameters that require gradients, by name.
+
+    Raises:
+        UserError: There are none.
+    """
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
-        raise UserError("The representation has no parameters that require gradients, so nothing to sample.")
+        raise UserError("the representation has no parameters that require gradients, so there is nothing to sample")
     return parameters
 
 
@@ -36,8 +40,15 @@ class _AsForward(nn.Module):
 class FlatRender:
     """θ [P] ↦ f(θ, views) [V,C,H,W] over the diffrep's trainable parameters, concatenated in their order.
 
-    encode: an optional map behind the render, such as an image encoder. `flat` is a copy of the parameters as
-    they are; calling leaves them alone; `write` sets them. Raises UserError where nothing is trainable.
+    A call leaves the parameters alone; `write` sets them.
+
+    Args:
+        diffrep: The representation.
+        views: The views to render.
+        encode: An optional map of the render, such as an image encoder.
+
+    Raises:
+        UserError: The representation has no parameter that requires gradients.
     """
 
     def __init__(self, diffrep: DiffRep, views: Any, encode: Linear | None = None):
@@ -47,6 +58,7 @@ class FlatRender:
 
     @property
     def flat(self) -> Tensor:
+        """A copy of the present parameters [P]."""
         return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
@@ -55,16 +67,26 @@ class FlatRender:
         return {name: piece.view_as(parameter) for (name, parameter), piece in named}
 
     def write(self, flat: Tensor) -> None:
+        """Sets the parameters to `flat` [P]."""
         with torch.no_grad():
             for name, piece in self._split(flat).items():
                 self._parameters[name].copy_(piece)
 
     def __call__(self, flat: Tensor) -> Tensor:
+        """f(θ, views) [V,C,H,W] at θ = flat [P]."""
         render = torch.func.functional_call(self._module, self._split(flat), (self._views,))
         return render if self._encode is None else self._encode(render)
 
     def linearise(self, flat: Tensor) -> tuple[Tensor, Linear, Linear]:
-        """f(θ), v [P] ↦ J v [V,C,H,W] and w [V,C,H,W] ↦ Jᵀ w [P], at θ = flat."""
+        """The render and its derivative at θ = flat.
+
+        Args:
+            flat: θ [P].
+
+        Returns:
+            f(θ) [V,C,H,W], and the maps v [P] ↦ J v [V,C,H,W] and w [V,C,H,W] ↦ Jᵀ w [P]. The first map raises
+            UserError where the render has no forward-mode derivative.
+        """
         render, pull = cast(tuple[Tensor, Any], torch.func.vjp(self, flat))
 
         def push(v: Tensor) -> Tensor:
@@ -73,7 +95,7 @@ class FlatRender:
             except NotImplementedError as error:
                 raise UserError(
                     "GaussNewton and Langevin need a render with forward-mode derivatives, which this one lacks; "
-                    "use FirstOrder and Repaint."
+                    "use FirstOrder and Repaint"
                 ) from error
 
         return render, push, lambda w: pull(w)[0]
@@ -81,19 +103,32 @@ class FlatRender:
     def project(self, images: Tensor, iterations: int) -> Tensor:
         """J (JᵀJ)⁺ Jᵀ images [V,C,H,W]: their nearest point in the range of J at the present parameters.
 
-        By conjugate gradients; cut short it is the nearest point of a smaller space, still an orthogonal
-        projection.
+        Conjugate gradients compute it. With few iterations it is the nearest point of a smaller space, still an
+        orthogonal projection.
+
+        Args:
+            images: [V,C,H,W].
+            iterations: Of conjugate gradients.
         """
         _, push, pull = self.linearise(self.flat)
         return push(conjugate_gradients(lambda v: pull(push(v)), pull(images), iterations, tolerance=1e-6))
 
 
 def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, tolerance: float) -> Tensor:
-    """x with matrix(x) = right, for a symmetric positive semi-definite matrix and vectors [P].
+    """Solves matrix(x) = right for a symmetric positive semi-definite matrix.
 
-    Starts from 0, so x stays in the span of right, matrix(right), …: the minimum-norm solution where there
-    are many. Ends after `iterations`, at ‖right − matrix(x)‖ <= tolerance ‖right‖, or where the matrix is
-    flat to rounding. Source: Hestenes & Stiefel 1952.
+    It starts from 0, so x stays in the span of right, matrix(right), …: the minimum-norm solution where there are many.
+    It ends after `iterations`, at ‖right − matrix(x)‖ <= tolerance ‖right‖, or where the matrix is flat to rounding.
+    Source: Hestenes & Stiefel 1952.
+
+    Args:
+        matrix: Maps a vector [P] to its product with the matrix [P].
+        right: The right side [P].
+        iterations: Maximum number of products.
+        tolerance: Relative residual that is small enough.
+
+    Returns:
+        x [P].
     """
     x, residual = torch.zeros_like(right), right.clone()
     direction, square = residual, residual.dot(residual)

@@ -1,4 +1,4 @@
-"""The least-squares problem of one level's visit, and what came of it."""
+"""The least-squares problem of one visit of a level, and its solution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .diffrep import DiffRep, SubsampledDiffRep
 
 
 class Outcome(enum.Enum):
-    """How a fit ended; the value says what to make of it."""
+    """How a fit ended; the value is a sentence with advice."""
 
     CONVERGED = "the fit reached its minimum"
     STEPS_EXHAUSTED = "the fit improved until its steps ran out; more steps may fit closer"
@@ -26,10 +26,14 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Solution:
-    """residual: root mean square of f(θ) − target over all views, at the parameters now in the diffrep.
+    """The result of a fit.
 
-    FirstOrder estimates it on a random subset where the diffrep offers one.
-    start: the same before the fit. steps: optimiser steps or Gauss–Newton iterations taken.
+    Attributes:
+        residual: Root mean square of f(θ) − target over all views after the fit. FirstOrder estimates it on a random
+            part where the diffrep computes one.
+        start: The same before the fit.
+        steps: Optimiser steps, or iterations of Gauss–Newton.
+        outcome: How the fit ended.
     """
 
     residual: float
@@ -40,10 +44,14 @@ class Solution:
 
 @dataclass(frozen=True)
 class Fit:
-    """The least-squares problem of one level visit.
+    """The least-squares problem of one visit of a level.
 
-    target: [V,C,H,W] in the renders' space, or in the latent space of `encode` where that is given.
-    generator: for random subsets of the residual.
+    Attributes:
+        diffrep: The representation.
+        views: The views to render.
+        target: [V,C,H,W] in the renders' space, or in the latent space of `encode` where there is one.
+        encode: A map of the render, or None.
+        generator: For random parts of the residual.
     """
 
     diffrep: DiffRep
@@ -58,16 +66,17 @@ class Fit:
         return (render if self.encode is None else self.encode(render)) - self.target
 
     def residual(self) -> Tensor:
-        """The diffrep's own unbiased random subset of the difference where it offers one, else all of it."""
+        """The diffrep's own unbiased random part of the difference where it computes one, else all of it."""
         if self.encode is None and isinstance(self.diffrep, SubsampledDiffRep):
             return self.diffrep.residual(self.views, self.target, self.generator)
         return self.difference()
 
     def estimate(self) -> float:
-        """rms of `residual`, for the price of one step."""
+        """Root mean square of `residual`; it costs one step."""
         with torch.no_grad():
             return math.sqrt(check_finite(self.residual(), "the fit").square().mean().item())
 
     def rms(self) -> float:
+        """Root mean square of the whole difference."""
         with torch.no_grad():
             return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())

@@ -1,4 +1,4 @@
-"""One level's fit: move θ so that the renders reach their targets, argmin_θ Σ_i ‖f(θ, π_i) − target_i‖².
+"""The fit of one level: move θ so that the renders reach their targets, argmin_θ Σ_i ‖f(θ, π_i) − target_i‖².
 
 The exact step of the pulled-back flow is (Σ JᵀJ)⁺ Σ Jᵀ(target − u), not Σ Jᵀ(target − u): without the inverse
 metric the path of rendered images would depend on how f is parametrised (Savani et al. 2024, section 3).
@@ -21,31 +21,43 @@ from .problem import Fit, Outcome, Solution
 
 
 class Solver:
-    """Base: `solve` moves the diffrep's parameters; what must outlive a visit goes through state_dict."""
+    """Base of the solvers: `solve` moves the diffrep's parameters; `state_dict` holds the memory between visits."""
 
     def start(self, diffrep: DiffRep) -> None:
-        """Forget earlier runs: a new one begins, with this diffrep."""
+        """Forgets earlier runs: a new one begins, with this diffrep."""
 
     def solve(self, fit: Fit) -> Solution:
+        """Moves the parameters towards the fit's minimum.
+
+        Raises:
+            NonFiniteError: A NaN or infinity.
+        """
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Its memory; it may share memory with the solver, as that of PyTorch's optimisers does."""
+        """The solver's memory. Its tensors may be the solver's own, as those of PyTorch's optimisers are."""
         return {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take what state_dict gave."""
+        """Sets the memory to what `state_dict` returned."""
 
 
 @dataclass
 class FirstOrder(Solver):
     """`steps` steps of a first-order optimiser on the mean square residual; needs only backward passes.
 
-    By default Adam(lr) over the parameters that require gradients. Its moments live as long as the run: begun anew at
-    every visit it would move every parameter by `lr` in its first step, however near the fit is. An `optimizer` built
-    by the caller is used as it is, lr included. Which of many minima a rank-deficient fit ends in is the optimiser's
-    choice; where that matters take GaussNewton. Raises NonFiniteError before a step would write a NaN into the
-    parameters.
+    A rank-deficient fit has many minima, and the optimiser decides in which one it ends; use GaussNewton where that
+    matters. A NaN or infinity stops the fit before a step would write it into the parameters.
+
+    Args:
+        lr: Learning rate of Adam, above 0. Adam's moments live as long as the run: with new ones at every visit it
+            would move every parameter by `lr` in its first step, however near the fit is.
+        steps: At least 1.
+        optimizer: Another optimiser, with its own learning rate; Adam over the parameters that require gradients if
+            None.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     lr: float = 0.01
@@ -55,12 +67,14 @@ class FirstOrder(Solver):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.lr < math.inf:
-            raise UserError(f"FirstOrder needs steps >= 1 and lr > 0, not {self.steps} and {self.lr}.")
+            raise UserError(f"FirstOrder needs steps >= 1 and lr > 0, not {self.steps} and {self.lr}")
 
     def start(self, diffrep: DiffRep) -> None:
+        """Begins with new moments, unless the caller's optimiser keeps its own."""
         self._kept = self.optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=self.lr)
 
     def solve(self, fit: Fit) -> Solution:
+        """Takes the steps."""
         if self._kept is None:
             self.start(fit.diffrep)
         parameters, optimizer = list(trainable(fit.diffrep).values()), cast(torch.optim.Optimizer, self._kept)
@@ -82,9 +96,11 @@ class FirstOrder(Solver):
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
     def state_dict(self) -> dict[str, Any]:
+        """The optimiser's."""
         return self._kept.state_dict() if self._kept else {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Sets the optimiser's memory to a copy of `saved`."""
         if self._kept and saved:
             self._kept.load_state_dict(copy.deepcopy(saved))
 
@@ -93,11 +109,18 @@ class FirstOrder(Solver):
 class GaussNewton(Solver):
     """Gauss–Newton: (JᵀJ + damping·I) δ = Jᵀ(target − u) by conjugate gradients, J only as jvp and vjp.
 
-    Conjugate gradients from 0 stay in the row space of J, so with damping 0 a rank-deficient fit takes the
-    minimum-norm step, else the damped one. damping is in units of JᵀJ, summed over views, channels and
-    pixels. A step that does not lower the residual is halved, up to 10 times. Converged means: the gradient
-    or the residual fell to `tolerance` times its start. Needs a render with forward-mode derivatives
-    (UserError if not). Source: Nocedal & Wright 2006, section 10.3.
+    Conjugate gradients from 0 stay in the row space of J, so with damping 0 a rank-deficient fit takes the minimum-norm
+    step. A step that does not lower the residual is halved, up to 10 times. The render must have forward-mode
+    derivatives; without them `solve` raises UserError. Source: Nocedal & Wright 2006, section 10.3.
+
+    Args:
+        iterations: Of Gauss–Newton, at least 1.
+        cg_iterations: Of conjugate gradients in each of them, at least 1.
+        damping: At least 0, in units of JᵀJ, summed over views, channels and pixels.
+        tolerance: The fit has converged where the gradient or the residual fell to this share of its start.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     iterations: int = 2
@@ -107,9 +130,10 @@ class GaussNewton(Solver):
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.cg_iterations < 1 or self.damping < 0 or self.tolerance < 0:
-            raise UserError(f"{self} needs iterations and cg_iterations >= 1, damping and tolerance >= 0.")
+            raise UserError(f"{self} needs iterations and cg_iterations >= 1, damping and tolerance >= 0")
 
     def solve(self, fit: Fit) -> Solution:
+        """Takes the iterations, or fewer where the fit converges or stalls."""
         function = FlatRender(fit.diffrep, fit.views, fit.encode)
         start = achieved = fit.rms()
         slopes: list[float] = []
@@ -137,7 +161,7 @@ class GaussNewton(Solver):
 
 
 def _halve_until_better(fit: Fit, function: FlatRender, step: Tensor, residual: float) -> float | None:
-    """Move by step, ½ step, ¼ step, … until the residual falls and return it; None, and back, if never."""
+    """Moves by step, ½ step, ¼ step, … until the residual falls; returns it, or None if it never falls."""
     point = function.flat
     for halving in range(11):
         function.write(point + step / 2**halving)

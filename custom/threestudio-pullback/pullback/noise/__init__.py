@@ -1,4 +1,4 @@
-"""Separated noise: which white noise each view sees, and what of it is kept along the path; a file per coupling."""
+"""Separated noise: the white noise of each view, and its source, which is kept along the path; a file per coupling."""
 
 from __future__ import annotations
 

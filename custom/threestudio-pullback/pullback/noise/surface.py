@@ -1,4 +1,4 @@
-"""Noise that lies on a sphere round the object: what two views both see of it, they see under the same noise."""
+"""Noise on a sphere round the object: a part of it that two views see has the same noise in both."""
 
 from __future__ import annotations
 
@@ -30,15 +30,21 @@ def evenly(count: int) -> Tensor:
 class Surface(OneSource):
     """White noise at many points of a sphere, gathered by each view's pixels; off the sphere one image for all views.
 
-    A pixel takes the sum of its points over the root of their number, so every single view is unit white. Sides that
-    no view sees together are independent, and a view from between agrees with both: each side of an object is decided
-    once. The outline, where most pixels lie off the sphere, is decided by all views together.
+    A pixel has the sum of its points over the root of their number, so every view is unit white. Sides that no view
+    sees together are independent, and a view from between agrees with both: each side of an object is decided once. All
+    views together decide the outline, where most pixels lie off the sphere. Source [1,C,H·W + points].
 
-    share: of the one image's variance in the pixels on the sphere too, 0 to 1; 1 is `shared`. radius: of the sphere
-    about the origin, in units of the world: about the size of the object or less, smaller than the cameras' distance.
-    fovy: vertical angle of view in radians, where the views are poses [V,4,4] (columns x right, y up, z backwards) and
-    not camera batches, which bring `c2w` and `fovy`. points: on the sphere, several for each pixel. Source
-    [1,C,H·W + points]. Raises UserError for other values, and views without poses.
+    Args:
+        share: Share of the one image's variance in the pixels on the sphere, 0 to 1; 1 is `shared`.
+        radius: Of the sphere about the origin, in units of the world: about the size of the object or less, smaller
+            than the cameras' distance.
+        fovy: Vertical angle of view in radians, for views that are poses [V,4,4] (columns x right, y up, z backwards);
+            camera batches have their own.
+        points: Number of points on the sphere, several for each pixel.
+        kept: Whether the noise is the same at all visits.
+
+    Raises:
+        UserError: A value is out of range; in a run, views without poses.
     """
 
     share: float = 0.0
@@ -49,21 +55,23 @@ class Surface(OneSource):
 
     def __post_init__(self) -> None:
         if not (0 <= self.share <= 1 and self.radius > 0 and 0 < self.fovy < math.pi and self.points >= 1):
-            raise UserError(f"{self} needs share in [0, 1], radius above 0, fovy in (0, pi) and points >= 1.")
+            raise UserError(f"{self} needs share in [0, 1], radius above 0, fovy in (0, pi) and points >= 1")
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One image and the points, [1,C,H·W + points]."""
         _, channels, height, width = shape
         return (1, channels, height * width + self.points)
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
+        """The noise of the points that each camera sees."""
         count, channels, height, width = shape
         pixels = height * width
         self.check_size(source, shape)
         image, on_sphere = torch.split(source[0], [pixels, self.points], 1)
         pixel = self._pixels(views, height, width).to(source.device)
         if len(pixel) != count:
-            raise UserError(f"{len(pixel)} cameras for {count} renders.")
-        # points that are not seen fall into one pixel more
+            raise UserError(f"{len(pixel)} cameras for {count} renders")
+        # points out of sight fall into one pixel more
         number = source.new_zeros(count, pixels + 1).scatter_add_(1, pixel, torch.ones_like(pixel, dtype=source.dtype))
         index = pixel[:, None].expand(count, channels, self.points)
         total = source.new_zeros(count, channels, pixels + 1).scatter_add_(2, index, on_sphere.expand(index.shape))
@@ -73,7 +81,7 @@ class Surface(OneSource):
         return torch.where(number > 0, mixed, image).view(shape)
 
     def _pixels(self, views: Any, height: int, width: int) -> Tensor:
-        """The pixel of every view in which each point is seen [V,points]; height·width where it is not."""
+        """The pixel of each point in every view [V,points]; height·width where the point is out of sight."""
         poses, fovy = read_poses(views, "noise='surface'", self.fovy)
         poses, half = poses.detach().double(), (fovy.double() / 2).tan()[:, None]
         points, centre = self.radius * evenly(self.points).to(poses), poses[:, None, :3, 3]

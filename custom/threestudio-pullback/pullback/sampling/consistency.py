@@ -1,4 +1,4 @@
-"""Whether renders look to the model like its own clean images: it tells a blend without knowing the answer."""
+"""The check of a run: the model compares the renders with its own clean images, and so detects a blend."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from .space import Space
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says of the present renders.
+    """The result of a check of the present renders.
 
     Attributes:
-        consistency: of the worst view, rms of x̂0(u + σε, σ) − u, in the units of u.
-        threshold: what it must not exceed. Its square is (2σ/√d)², d the entries of one view, since an image nearer
-            than 2σ to another can hardly be told from it at noise σ, plus the model's own floor, the median over views
-            of the mean square of x̂0(z + σε') − z for its own answers z = x̂0(u + σε, σ).
-        calls: denoiser calls spent on it.
+        consistency: Root mean square of x̂0(u + σε, σ) − u in the worst view, in the units of u.
+        threshold: The largest consistency of renders that are no blend. Its square is (2σ/√d)² plus the model's own
+            floor. d is the number of entries of one view: images nearer than 2σ to each other look alike at noise σ.
+            The floor is the median over views of the mean square of x̂0(z + σε') − z for the model's own answers
+            z = x̂0(u + σε, σ).
+        calls: Denoiser calls of the check.
     """
 
     consistency: float
@@ -31,7 +32,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the renders are no blend, as far as this tells."""
+        """Whether the check found no blend."""
         return self.consistency <= self.threshold
 
 
@@ -41,11 +42,11 @@ def check(
     """Checks the present parameters at σ = 1, or the nearest level there is.
 
     Args:
-        space: the representation and the denoiser.
-        draw_views: () -> views; fresh ones, since a fit may be right for the views it has just seen alone.
-        sigmas: the run's levels, decreasing, ending in 0.
-        generator: draws the noise.
-        draws: of views; the worst view of all counts.
+        space: The representation and the denoiser.
+        draw_views: () -> fresh views, since a fit may be right for its own views alone.
+        sigmas: The run's levels, decreasing, ending in 0.
+        generator: Draws the noise.
+        draws: Number of draws of views; the worst view of all counts.
     """
     sigma = min(max(1.0, sigmas[-2]), sigmas[0])
     worst = floor = 0.0

@@ -31,10 +31,10 @@ def steps(
     restart: Restart | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[State]:
-    """The states after each visit; what is not below is as for `Sampler`.
+    """Yields the state after each visit.
 
-    Args:
-        resume: a state's state_dict; goes on after it bit for bit, with its parameters and generator state.
+    The arguments up to `restart` are those of `Sampler`. `resume` is a state's state_dict; the run goes on from it bit
+    for bit, with its parameters and generator state.
     """
     sampler = Sampler(diffrep, views, denoise, sigmas, noise, constraint, solver, order, generator, restart)
     state = sampler.initial() if resume is None else sampler.restore(resume)
@@ -56,10 +56,9 @@ def sample(
     callback: Callable[[State], None] | None = None,
     restart: Restart | None = None,
 ) -> Result:
-    """Samples the diffrep's parameters; what is not below is as for `Sampler`.
+    """Samples the diffrep's parameters.
 
-    Args:
-        callback: called with the state after every visit.
+    `callback` is called with the state after every visit; the other arguments are those of `Sampler`.
 
     Returns:
         The renders, the cost, a record of every visit, and whether the renders are likely a blend.

@@ -1,4 +1,4 @@
-"""Settings that deserve a name: what the tables of docs/results/worlds.md show to be best, for speed or fidelity."""
+"""Settings by name: the best of the tables of docs/results/worlds.md, for speed or fidelity."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .restart import LADDER, Restart, ladder
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset stands for.
+    """The settings of a preset.
 
     Attributes:
-        noise: a key of noise.COUPLINGS.
-        constraint: a key of constraints.CONSTRAINTS.
-        tries: maximum number of attempts, see Restart.
+        noise: A key of noise.COUPLINGS.
+        constraint: A key of constraints.CONSTRAINTS.
+        tries: Maximum number of attempts, see Restart.
     """
 
     noise: str
@@ -28,23 +28,37 @@ class Preset:
 
 
 PRESETS = {"fast": Preset("shared"), "faithful": Preset("surface", tries=len(LADDER))}
-"""fast: all views decide as one, in a single pass; exact for what looks alike from all sides, too alike elsewhere.
+"""fast: all views have the same noise, in a single pass. It is exact for objects that look alike from all sides; those
+that differ from side to side come out too alike.
 
-faithful: sides that differ may differ, since each has noise of its own, and runs whose views disagree at the end are
-taken again, at several times the cost.
+faithful: each side has noise of its own, so sides may differ. A run whose views disagree at the end begins again, at
+several times the cost.
 """
 
 
 def find(name: str) -> Preset:
-    """The preset of that name; UserError if there is none."""
+    """The preset of that name.
+
+    Raises:
+        UserError: There is none.
+    """
     if name not in PRESETS:
         raise UserError(f"preset {name!r} is not known; use one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def retried(noise: str | Coupling, tries: int, sigma: float = math.inf, limit: float | None = None) -> Restart | None:
-    """Run control for up to so many tries, None for one; noise on a surface is tied closer from try to try
-    (`ladder`)."""
+    """Run control.
+
+    Args:
+        noise: The sampler's; the views' noises on a surface agree more from try to try (`ladder`).
+        tries: Maximum number of attempts.
+        sigma: See Restart.
+        limit: See Restart.
+
+    Returns:
+        None for a single try.
+    """
     if tries == 1:
         return None
     coupling = find_noise(noise)
@@ -52,6 +66,10 @@ def retried(noise: str | Coupling, tries: int, sigma: float = math.inf, limit: f
 
 
 def preset(name: str) -> dict[str, Any]:
-    """noise and restart for `sample`: `pullback.sample(..., **pullback.preset("faithful"))`; UserError as `find`."""
+    """The arguments noise and restart of `sample`: `pullback.sample(..., **pullback.preset("faithful"))`.
+
+    Raises:
+        UserError: There is no such preset.
+    """
     values = find(name)
     return {"noise": values.noise, "restart": retried(values.noise, values.tries)}

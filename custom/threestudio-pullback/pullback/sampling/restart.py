@@ -1,9 +1,8 @@
 """Check and start again: a run whose views disagree at its end goes back up and takes another path.
 
-Views whose noises differ decide for themselves which of the model's images they become; where they decide for
-different objects the renders end as a blend. That shows without knowing the answer, by self-consistency. Views whose
-noises agree never disagree, but cannot differ where they should. So a run begins with noise that leaves far views
-free, and each further try ties them closer.
+Views with different noises may become different objects of the model; the renders then end as a blend, which a check of
+self-consistency detects. Views with the same noise never disagree, but they cannot differ where they should. So a run
+begins with noise that leaves far views independent, and the noises agree more with each further try.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .state import State
 
 
 def ladder(noise: Surface) -> tuple[Coupling | str, ...]:
-    """Noise on the sphere for 16 tries: what the views share of it besides is none, half of its variance, and all."""
+    """Noise on the sphere for 16 tries: the views also share none, then half, then all of its variance."""
     return (*[noise] * 12, *[replace(noise, share=0.5)] * 3, "shared")
 
 
@@ -32,7 +31,7 @@ LADDER = ladder(Surface())
 
 
 class Run(Protocol):
-    """What a restart needs of the run that it controls; a `Sampler` is one."""
+    """A run that a restart can control, such as a `Sampler`."""
 
     diffrep: DiffRep
     solver: Solver
@@ -45,27 +44,27 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Restart:
-    """At the end of a run, where `consistency.check` finds a blend, goes back and tries again.
+    """At the end of a run where `consistency.check` finds a blend, goes back and tries again.
 
-    Samples the tries' own distribution conditioned on consistency: exact if consistent and inconsistent tries differ
-    in that alone; what favours agreement, such as a scene alike from all sides, is favoured. Costs the levels from
-    `sigma` down for every further try, and two denoiser calls a view for each check. Source: the check and mend of
-    this project's measurements, docs/theory.md.
+    It samples the distribution of the tries, conditioned on consistency. That is exact if consistent and inconsistent
+    tries differ in nothing else; scenes that make agreement easy, such as one alike from all sides, come up more often.
+    Every further try costs the levels from `sigma` down, and each check two denoiser calls per view. Source: the
+    measurements of this project, docs/theory.md.
 
     Args:
-        constraint: not to be given; `constraint=Restart(constraint)` is the way of 0.1.
-        noises: coupling of each try, in place of the sampler's `noise`; the last one holds for all further tries;
-            empty: the sampler's for all.
-        sigma: a new try begins at the first level at or below it (but for the very first), from the parameters the
-            first try had there, so that no memory of a failed try stays; it should lie above the σ where scenes part,
-            about half the distance between their images as vectors.
-        tries: maximum number of attempts, including the first; the last one is kept as it is.
-        checks: fresh draws of views in a check.
-        limit: of self-consistency, in place of the derived threshold, for a model whose right images f reaches less
-            closely than that.
+        constraint: Deprecated: `constraint=Restart(constraint)` was the way of 0.1.
+        noises: Coupling of each try, in place of the sampler's `noise`; the last one is for all further tries. If
+            empty, all tries have the sampler's.
+        sigma: A new try begins at the first level at or below it, except for the very first level, with the parameters
+            that the first try had there, so that a failed try leaves no trace. It should lie above the σ where scenes
+            part, which is about half the distance between their images as vectors.
+        tries: Maximum number of attempts, including the first; the last one is kept in any case.
+        checks: Fresh draws of views in a check.
+        limit: Threshold of self-consistency, in place of the derived one, for a representation that reaches the model's
+            images less closely.
 
     Raises:
-        UserError: sigma or limit not above 0, tries or checks below 1.
+        UserError: `sigma` or `limit` is not above 0, or `tries` or `checks` is below 1.
     """
 
     constraint: Constraint | None = None
@@ -80,9 +79,14 @@ class Restart:
             raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}")
 
     def review(self, run: Run, state: State) -> State:
-        """The state to go on from after a visit.
+        """Keeps the parameters of the first try at `sigma`, and sends an inconsistent end back there.
 
-        Keeps the parameters of the first try at `sigma`; sends an inconsistent end back there.
+        Args:
+            run: The run.
+            state: Its state after a visit.
+
+        Returns:
+            The state from which the run goes on.
         """
         if state.anchor is None and state.cycle == 0 and state.sigma <= self.sigma:
             state = replace(state, anchor=_keep(run, state.level))

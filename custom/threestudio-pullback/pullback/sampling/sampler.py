@@ -1,13 +1,13 @@
 """The sampler: θ moves so that its renders follow the reverse diffusion of a pretrained model.
 
 At level σ the denoiser sees y_i = u_i + σ ε_i, with u_i = f(θ, π_i) the renders and ε_i noise kept apart from
-θ. One visit of the level wants the renders at target_i = (σ'/σ) u_i + (1 − σ'/σ) x̂0(y_i, σ), σ' the next level, and
-fits θ to that by least squares: the probability-flow ODE, pulled back through the metric JᵀJ. Source: Savani, Finzi &
-Kolter, "Diffusing Differentiable Representations", NeurIPS 2024.
+θ. One visit of the level fits θ by least squares to the targets (σ'/σ) u_i + (1 − σ'/σ) x̂0(y_i, σ) of the renders, σ'
+the next level: the probability-flow ODE, pulled back through the metric JᵀJ. Source: Savani, Finzi & Kolter, "Diffusing
+Differentiable Representations", NeurIPS 2024.
 
-The noises of all views come from one source of white noise, by a coupling. A constraint may want another target and
+The noises of all views come from one source of white noise, by a coupling. A constraint may have another target,
 another source for the next visit, and several visits (cycles) of a level; between two of them the source is mixed with
-fresh noise, so that the renders, already at σ', are seen at σ again. docs/notation.md has all words.
+fresh noise, so that the renders, already at σ', are denoised from σ again. docs/notation.md has all words.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ class Sampler:
 
     Args:
         diffrep: nn.Module with render(views) -> [V,C,H,W] in [−1,1], and optionally residual(views, target, generator),
-            an unbiased random subset of render(views) − target.
-        views: what render takes, or a callable (generator) -> views that is asked afresh at every visit.
-        denoise: (noisy, sigma, views) -> x̂0; may bring `encode`, `decode`, `fit_space` and `nfe_per_view`, see
+            an unbiased random part of render(views) − target; see `DiffRep`.
+        views: The argument of render, or a callable (generator) -> views, which draws views at every visit.
+        denoise: (noisy, sigma, views) -> x̂0; it may have `encode`, `decode`, `fit_space` and `nfe_per_view`, see
             `Denoiser`.
         sigmas: 1-D, decreasing, ending in 0.
-        noise: a name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling.
-        constraint: what keeps the renders in the range of f, as noise but of CONSTRAINTS; the plain flow if None.
-        solver: of a level's fit; FirstOrder() if None.
+        noise: A name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling.
+        constraint: Keeps the renders in the range of f: a name in CONSTRAINTS, with options as for noise, or a
+            constraint; the plain flow if None.
+        solver: Of a level's fit; FirstOrder() if None.
         order: 1 Euler, which for f the identity is DDIM; 2 Heun, of second order where the fits reach their targets or
             f is linear.
-        generator: draws views and noise; seeded from torch's global one if None.
-        restart: whether and where a run whose views disagree at its end begins again; never if None.
+        generator: Draws views and noise; its seed comes from torch's global generator if None.
+        restart: Whether and where a run whose views disagree at its end begins again; never if None.
 
     Raises:
-        UserError: bad arguments.
+        UserError: An argument is out of range.
     """
 
     def __init__(
@@ -110,14 +111,14 @@ class Sampler:
             return self._with_run(state if self.restart is None else self.restart.review(self, state))
 
     def _noise(self, state: State, views: Any, clean: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-        """The coupling's source, the noise [V,C,H,W] of the views, and what draws another source."""
+        """The coupling's source, the noise [V,C,H,W] of the views, and a function that draws another source."""
         coupling, shape = self.couplings[min(state.attempt, len(self.couplings) - 1)], tuple(clean.shape)
         draw = partial(coupling.draw, couplings.white(self.generator, clean), shape)
         source = draw() if state.noise is None or not coupling.kept else state.noise.to(clean)
         return source, coupling.at(source, views, shape), draw
 
     def _correct(self, visit: Visit, views: Any) -> Solution:
-        """Heun's corrector, for the plain target; the fit goes on from the predictor's θ, which is near its own."""
+        """Heun's corrector, for the plain target. Its fit starts from the predictor's θ, which is near its own."""
         ahead = self.space.clean(views)
         x0 = self.space.denoise(ahead + visit.sigma_next * visit.noise, visit.sigma_next, views)
         slope = ((visit.clean - visit.x0) / visit.sigma + (ahead - x0) / visit.sigma_next) / 2
@@ -148,8 +149,7 @@ class Sampler:
 
     @contextlib.contextmanager
     def _undo_where_not_finite(self, state: State) -> Generator[None, None, None]:
-        """Sets the generator to the state's; a NonFiniteError puts θ back, and goes on with level, cycle and σ in
-        front."""
+        """Sets the generator to the state's; a NonFiniteError puts θ back, and its message gets level and σ."""
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
         try:
@@ -159,14 +159,14 @@ class Sampler:
                 for name, parameter in trainable(self.diffrep).items():
                     parameter.copy_(before[name])
             where = f"at level {state.level}, cycle {state.cycle}, sigma {state.sigma:.4g}"
-            raise NonFiniteError(f"Stopped {where}: {error}") from error
+            raise NonFiniteError(f"stopped {where}: {error}") from error
 
     def draw_views(self) -> Any:
         """The fixed views, or a fresh draw."""
         return self.views(self.generator) if callable(self.views) else self.views
 
     def check(self, draws: int = 1) -> Verdict:
-        """Whether the present renders are a blend, see `consistency.check`."""
+        """Whether the present renders are a blend; see `consistency.check`."""
         return check(self.space, self.draw_views, self.sigmas, self.generator, draws)
 
     def remaining(self, state: State) -> int:
@@ -181,10 +181,10 @@ class Sampler:
         )  # fmt: skip
 
     def restore(self, saved: Mapping[str, Any]) -> State:
-        """The state of a state_dict; sets the diffrep's parameters and the solver's memory too.
+        """The state of a state_dict; it also sets the diffrep's parameters and the solver's memory.
 
         Raises:
-            UserError: it was made with other sigmas or cycles.
+            UserError: The saved run had other sigmas or cycles.
         """
         if saved["sigmas"] != self.sigmas or saved["cycles"] != self.constraint.cycles:
             raise UserError("the saved state was made with other sigmas or cycles; resume with the same ones")

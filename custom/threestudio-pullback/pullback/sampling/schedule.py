@@ -14,12 +14,23 @@ from ..errors import UserError
 def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
     """σ_i = (σ_max^(1/ρ) + i/(n−1) (σ_min^(1/ρ) − σ_max^(1/ρ)))^ρ for i = 0..n−1, then 0.
 
-    Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0); rho >= 1, larger
-    puts more levels near sigma_min. Raises UserError for other values. Source: Karras et al. 2022, eq. 5.
+    Source: Karras et al. 2022, eq. 5.
+
+    Args:
+        n: Levels above 0, at least 1; 1 gives sigma_max, 0.
+        sigma_min: The last level above 0.
+        sigma_max: The first level.
+        rho: At least 1; a larger one puts more levels near sigma_min.
+
+    Returns:
+        [n+1] values, float64.
+
+    Raises:
+        UserError: A value is out of range.
     """
     _check_range(n, sigma_min, sigma_max)
     if not 1 <= rho < math.inf:
-        raise UserError(f"rho of the noise schedule must be at least 1, not {rho}.")
+        raise UserError(f"rho of the noise schedule must be at least 1, not {rho}")
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     sigmas = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
     sigmas[0] = sigma_max
@@ -31,12 +42,21 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
 def settling_sigmas(n: int, sigma_min: float, sigma_max: float, power: float = 2.0) -> Tensor:
     """σ_i = σ_min (σ_max/σ_min)^((1 − i/(n−1))^power) for i = 0..n−1, then 0.
 
-    Returns n+1 values, float64, sigma_max … sigma_min, 0. n >= 1 (n = 1 gives sigma_max, 0). power >= 1: 1 is
-    geometric; larger slows down towards sigma_min, where `Langevin` settles. Raises UserError for other values.
+    Args:
+        n: Levels above 0, at least 1; 1 gives sigma_max, 0.
+        sigma_min: The last level above 0.
+        sigma_max: The first level.
+        power: At least 1. 1 is geometric; a larger one slows down towards sigma_min, where `Langevin` settles.
+
+    Returns:
+        [n+1] values, float64.
+
+    Raises:
+        UserError: A value is out of range.
     """
     _check_range(n, sigma_min, sigma_max)
     if not 1 <= power < math.inf:
-        raise UserError(f"power of the noise schedule must be at least 1, not {power}.")
+        raise UserError(f"power of the noise schedule must be at least 1, not {power}")
     ramp = 1 - torch.linspace(0, 1, n, dtype=torch.float64)
     sigmas = sigma_min * (sigma_max / sigma_min) ** ramp**power
     return torch.cat([sigmas, sigmas.new_zeros(1)])
@@ -44,17 +64,21 @@ def settling_sigmas(n: int, sigma_min: float, sigma_max: float, power: float = 2
 
 def _check_range(n: int, sigma_min: float, sigma_max: float) -> None:
     if n < 1:
-        raise UserError(f"The number of noise levels must be at least 1, not {n}.")
+        raise UserError(f"the number of noise levels must be at least 1, not {n}")
     if not 0 < sigma_min < sigma_max < math.inf:
-        raise UserError(f"Noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}.")
+        raise UserError(f"noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
 
 
 def check_sigmas(sigmas: Tensor) -> list[float]:
-    """The levels as plain numbers; raises UserError unless they are 1-D, finite, strictly decreasing to 0."""
+    """The levels as plain numbers.
+
+    Raises:
+        UserError: They are not 1-D, finite and strictly decreasing to 0.
+    """
     sigmas = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
     if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise UserError("sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas.")
+        raise UserError("sigmas must be a 1-D tensor of at least two levels, the last one 0; see karras_sigmas")
     levels = [float(sigma) for sigma in sigmas.unbind()]
     if levels[-1] != 0 or levels[0] == math.inf or not all(a > b for a, b in itertools.pairwise(levels)):
-        raise UserError("sigmas must be finite, strictly decreasing and end in 0; see karras_sigmas.")
+        raise UserError("sigmas must be finite, strictly decreasing and end in 0; see karras_sigmas")
     return levels

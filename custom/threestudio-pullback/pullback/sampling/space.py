@@ -1,4 +1,4 @@
-"""Where u lives: the renders themselves, or their latents when the denoiser brings an encoder."""
+"""The space of u: the renders themselves, or their latents where the denoiser has an encoder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from ..fitting import DiffRep, Fit, FlatRender, Solution, Solver
 class Space:
     """The diffrep as the denoiser sees it: renders, or latents encode(render) of a `LatentDenoiser`.
 
-    A latent denoiser's `fit_space` says where θ is fitted: "image" decodes each target once, so that the fit
-    never touches a network; "latent" fits encode(render) to it. Everything that passes is checked to be
-    finite.
+    θ is fitted in the space that a latent denoiser's `fit_space` names: "image" decodes each target once, so that the
+    fit calls no network; "latent" fits encode(render) to it. All renders and answers are checked to be finite.
 
     Args:
-        diffrep: the representation.
-        denoise: the denoiser.
+        diffrep: The representation.
+        denoise: The denoiser.
 
     Raises:
-        UserError: the denoiser has another `fit_space`.
+        UserError: The denoiser has another `fit_space`.
     """
 
     def __init__(self, diffrep: DiffRep, denoise: Denoiser):
@@ -45,7 +44,7 @@ class Space:
 
     @torch.no_grad()
     def clean(self, views: Any) -> Tensor:
-        """u [V,C,H,W]."""
+        """The images u [V,C,H,W]: renders or latents."""
         render = self.render(views)
         return render if self._encode is None else check_finite(self._encode(render), "the encoded render")
 
@@ -61,16 +60,20 @@ class Space:
 
     @torch.no_grad()
     def project(self, views: Any, images: Tensor, iterations: int) -> Tensor:
-        """The nearest change of u [V,C,H,W] that a small change of θ can make; see FlatRender.project."""
+        """The change of u [V,C,H,W] by a small change of θ that is nearest to `images`; see FlatRender.project."""
         function = FlatRender(self.diffrep, views, self._encode)
         return check_finite(function.project(images, iterations), "the projection")
 
     def calls(self, views: int) -> int:
-        """Denoiser calls that so many views cost: each counts `nfe_per_view`, 1 without that attribute."""
+        """Denoiser calls that this number of views costs: `nfe_per_view` each, or 1 without that attribute."""
         return views * int(getattr(self._denoise, "nfe_per_view", 1))
 
     def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
-        """Moves θ so that u reaches the target [V,C,H,W]."""
+        """Moves θ so that u reaches the target [V,C,H,W].
+
+        Raises:
+            UserError: The target must be decoded, and the denoiser has no `decode`.
+        """
         encode = self._encode
         if encode is not None and self.fit_space == "image":
             if not isinstance(self._denoise, Decoder):

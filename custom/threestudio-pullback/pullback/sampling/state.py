@@ -1,4 +1,4 @@
-"""What stands between two visits of the sampler, and what a finished run returns."""
+"""The state between two visits of the sampler, and the result of a finished run."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from torch import Tensor
 from .consistency import Verdict
 
 SAVED = ("level", "cycle", "noise", "memory", "residual", "nfe", "rng", "attempt", "anchor", "sigmas", "cycles")
-"""The fields of a state that its `state_dict` holds as they are."""
+"""The fields of a state that its `state_dict` holds unchanged."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the path stands between two visits; plain values.
+    """The position of the path between two visits, in plain values.
 
     Attributes:
-        level, cycle: the visit that comes next.
+        level: Index of the next visit's level.
+        cycle: The next visit's number within its level.
         sigma: σ of that level, 0 at the end.
-        noise: the coupling's source; None before the first visit.
-        memory: what the constraint keeps between visits.
-        residual: rms of the last fit, in the units of the fitted images.
-        nfe: denoiser calls so far; each view counts singly, a guided one twice.
-        record: the last visit as a dict of plain values.
-        rng: the generator's state.
-        attempt: restarts so far. anchor: where a restart goes back to. verdict: of the check at the end, if there was
-            one.
-        sigmas, cycles: of the run, which a resumed one must share.
-        params, solver: θ and the solver's memory. They share memory with the run and move with it.
+        noise: The coupling's source; None before the first visit.
+        memory: What the constraint keeps between visits.
+        residual: Root mean square of the last fit, in the units of the fitted images.
+        nfe: Denoiser calls so far; each view counts, and a guided one counts twice.
+        record: The last visit as a dict of plain values.
+        rng: The generator's state.
+        attempt: Restarts so far.
+        anchor: The place that a restart goes back to.
+        verdict: Of the check at the end, if there was one.
+        sigmas: The run's levels; a resumed run must have the same.
+        cycles: The run's visits per level; a resumed run must have the same.
+        params: θ. Its tensors are the run's own and move with it.
+        solver: The solver's memory. Its tensors are the run's own and move with it.
     """
 
     level: int
@@ -55,8 +59,8 @@ class State:
         """Tensors and plain values only; `torch.load(weights_only=True)` reads it, `Sampler.restore` goes on.
 
         Args:
-            with_params: add a copy of θ and of the solver's memory as they are now, so call it before the next visit;
-                leave them out where a framework's own checkpoint holds them.
+            with_params: Whether to add copies of the present θ and solver's memory, which the next visit changes. Leave
+                them out where a framework's own checkpoint holds them.
         """
         saved = {name: getattr(self, name) for name in SAVED}
         if with_params:
@@ -67,13 +71,14 @@ class State:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run returns.
+    """The result of a finished run.
 
     Attributes:
         renders: [V,C,H,W], of the fixed views or of a last fresh draw.
-        nfe: denoiser calls of the sampling.
-        history: one dict of plain values per visit.
-        consistency, threshold: see `Verdict`; above the threshold the renders are likely a blend.
+        nfe: Denoiser calls of the sampling.
+        history: One dict of plain values per visit.
+        consistency: See `Verdict`; above the threshold the renders are likely a blend.
+        threshold: See `Verdict`.
     """
 
     renders: Tensor

@@ -1,1 +1,1 @@
-"""Cameras, what `views` tell of them, and crops of a panorama."""
+"""Cameras, the reader of `views`, and crops of a panorama."""

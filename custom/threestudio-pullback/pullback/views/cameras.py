@@ -62,7 +62,7 @@ def directions(fovy: Tensor, height: int, width: int) -> Tensor:
 
 
 def pixel_of(points: Tensor, half: Tensor, height: int, width: int) -> Tensor:
-    """The pixels in which points are seen, the inverse of `directions`.
+    """The pixels that show points; the inverse of `directions`.
 
     Args:
         points: [...,3] in camera axes.
@@ -76,8 +76,8 @@ def pixel_of(points: Tensor, half: Tensor, height: int, width: int) -> Tensor:
     x, y, z = points.unbind(-1)
     scale = 0.5 * height / half / -z
     column, row = (x * scale + width / 2).floor(), (height / 2 - y * scale).floor()
-    seen = (z < 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return torch.where(seen, row * width + column, height * width).long()
+    visible = (z < 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return torch.where(visible, row * width + column, height * width).long()
 
 
 def camera_rays(

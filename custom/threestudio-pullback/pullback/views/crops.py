@@ -42,7 +42,7 @@ def directions(views: Any, height: int, width: int, who: str = "a panorama") -> 
         views: Crops, see `look`.
         height: Rows of a crop.
         width: Columns of a crop.
-        who: What asks, for the error.
+        who: The caller's name, for the error.
 
     Raises:
         UserError: The views are no crops.

@@ -1,4 +1,4 @@
-"""What `views` tell of their cameras: the one reader of camera batches, poses and positions."""
+"""The one reader of `views`: camera batches, poses and positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_poses(views: Any, who: str, fovy: float | None = None) -> tuple[Tensor,
 
     Args:
         views: A camera batch with `c2w` [V,4,4] or [V,3,4] and `fovy` [V] in radians, or poses alone.
-        who: What asks, for the error.
+        who: The caller's name, for the error.
         fovy: The angle in radians where the views bring none; without it they must.
 
     Returns:
@@ -42,7 +42,7 @@ def read_positions(views: Any, who: str) -> Tensor:
 
     Args:
         views: Poses [V,4,4] or [V,3,4], positions [V,3], or a camera batch with either as `camera_positions` or `c2w`.
-        who: What asks, for the error.
+        who: The caller's name, for the error.
 
     Raises:
         UserError: The views are something else.
