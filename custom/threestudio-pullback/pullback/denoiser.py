@@ -181,12 +181,8 @@ def vp_x0(net: Network, schedule: VPSchedule, noisy: Tensor, sigma: Sigma, predi
 def flow_x0(net: Network, noisy: Tensor, sigma: float) -> Tensor:
     """x̂0 of a flow-matching model z_t = (1−t) x0 + t ε whose network returns ε − x0, with t in [0, 1).
 
-    Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose networks take 1000 t.
-
-    Args:
-        net: The network.
-        noisy: y = x0 + σ ε [V,C,H,W].
-        sigma: σ.
+    `noisy` is y = x0 + σ ε [V,C,H,W]. Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose
+    networks take 1000 t.
     """
     t = sigma / (1 + sigma)
     z = (1 - t) * noisy

@@ -69,9 +69,10 @@ class Named(Mapping[str, T], Generic[T]):
             return choice
         if choice not in self._parts:
             raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
-        part = cast(Any, self._parts[choice])
-        fields = [field.name for field in dataclasses.fields(part)] if dataclasses.is_dataclass(type(part)) else []
-        hints = get_type_hints(cast(type[Any], type(part)))
+        part: Any = self._parts[choice]
+        kind: type[Any] = cast(type[Any], type(part))
+        fields = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        hints = get_type_hints(kind)
         for name, value in options.items():
             if name not in fields:
                 has = ", ".join(fields) or "none"

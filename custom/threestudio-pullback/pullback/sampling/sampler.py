@@ -175,10 +175,9 @@ class Sampler:
 
     def initial(self) -> State:
         """The state before the first visit; nothing is rendered or drawn yet."""
-        return State(
-            0, 0, self.sigmas[0], None, None, math.nan, 0, {}, self.generator.get_state(), sigmas=self.sigmas,
-            cycles=self.constraint.cycles, params=self.diffrep.state_dict(), solver=self.solver.state_dict(),
-        )  # fmt: skip
+        rng, cycles = self.generator.get_state(), self.constraint.cycles
+        start = State(0, 0, self.sigmas[0], None, None, math.nan, 0, {}, rng, sigmas=self.sigmas, cycles=cycles)
+        return self._with_run(start)
 
     def restore(self, saved: Mapping[str, Any]) -> State:
         """The state of a state_dict; it also sets the diffrep's parameters and the solver's memory.
