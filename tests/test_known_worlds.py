@@ -9,6 +9,7 @@ import pullback
 import pytest
 import torch
 from pullback import diffreps
+from pullback.constraints import CONSTRAINTS
 from pullback.errors import UserError
 from pullback.evaluate import exact_worlds as known
 from pullback.evaluate.exact_worlds import methods, runner, scenes
@@ -339,6 +340,18 @@ def test_a_method_names_its_constraint_and_levels(options, constraint, sigmas, e
     # 5 standard errors of 27 figures: exceeded by chance in fewer than 1 of 10 000 runs
     assert white.mean(1).abs().max() < 5 / math.sqrt(2000)
     assert (white @ white.T / 2000 - torch.eye(6, dtype=D)).abs().max() < 5 * math.sqrt(2 / 2000)
+
+
+def test_a_constraint_that_no_option_is_for_goes_by_its_name(monkeypatch):
+    world = known.world("gauss-tall")
+    monkeypatch.setattr(world, "samples", 2)
+    monkeypatch.setattr(world, "views", world.views[:2])
+    monkeypatch.setattr(CONSTRAINTS, "_parts", {**CONSTRAINTS, "twice": pullback.Repaint(2)})
+    own, usual = (
+        methods.parse(f"pullback levels=3 {options}")(world, 0)
+        for options in ("constraint=twice", "constraint=repaint cycles=2")
+    )
+    assert own.nfe == 6 and torch.equal(own.diffrep.theta, usual.diffrep.theta)
 
 
 def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...constraints import Constraint, Langevin, Projection, Repaint
+from ...constraints import CONSTRAINTS, Constraint, Langevin, Projection, Repaint
 from ...errors import UserError
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...sampling import presets
@@ -45,9 +46,9 @@ def pullback(
     """The pulled-back sampler.
 
     preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
-    (cycles), projection (fresh) or langevin (momentum, step, and cg for its projection). tries: at most so many, with
-    Restart, whose noises are tied closer from try to try where noise is surface; 1 takes the first end as it is.
-    limit: of self-consistency, above which it tries again; 0: the derived threshold.
+    (cycles), projection (fresh), langevin (momentum, step, and cg for its projection), or another by its name.
+    tries: at most so many, with Restart, whose noises are tied closer from try to try where noise is surface; 1 takes
+    the first end as it is. limit: of self-consistency, above which it tries again; 0: the derived threshold.
     start: fog, or dense where the representation has a density: then sides hardly show through one another. schedule:
     karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
     gauss-newton (iterations, cg, damping). Raises UserError for other names.
@@ -62,6 +63,7 @@ def pullback(
         "projection": lambda: Projection(fresh),
         "langevin": lambda: Langevin(momentum, step, cg),
     }
+    constraints |= {name: partial(CONSTRAINTS.find, name) for name in CONSTRAINTS if name not in constraints}
     schedules: dict[str, Callable[[], Tensor]] = {
         "karras": lambda: world.sigmas(levels, sigma_max),
         "settling": lambda: settling_sigmas(levels, float(world.sigmas(2, sigma_max)[1]), sigma_max),
