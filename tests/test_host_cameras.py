@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from pullback.errors import UserError
 from pullback.host.config import load_config
-from pullback.host.data.cameras import RandomCameraDataModule, RandomCameras, TurntableCameras
+from pullback.host.data.cameras import RandomCameras, TurntableCameras
 from pullback.host.registry import find
 from pullback.views.cameras import camera_rays, look_at, on_sphere
 
 STILL = {"camera_perturb": 0.0, "center_perturb": 0.0, "up_perturb": 0.0}
 
 
-def data(**cfg) -> RandomCameraDataModule:
+def data(**cfg) -> Any:
     module = find("random-camera-datamodule")(cfg)
     module.setup()
     return module

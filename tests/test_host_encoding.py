@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -28,11 +29,9 @@ def test_gather_is_the_weighted_sum_with_derivatives_of_every_order():
     assert torch.autograd.gradcheck(lambda t, w: gather(t, index, w), (table, weight))
     assert torch.autograd.gradgradcheck(lambda t, w: gather(t, index, w), (table, weight))
     d_table, d_weight = torch.randn_like(table), torch.randn_like(weight)
-    _, forward = torch.func.jvp(
-        lambda t, w: gather(t, index, w), (table.detach(), weight.detach()), (d_table, d_weight)
-    )
+    jvp: Any = torch.func.jvp(lambda t, w: gather(t, index, w), (table.detach(), weight.detach()), (d_table, d_weight))
     by_hand = gather(d_table, index, weight) + gather(table, index, d_weight)
-    torch.testing.assert_close(forward, by_hand.detach())
+    torch.testing.assert_close(jvp[1], by_hand.detach())
 
 
 def test_voxel_lookup_is_grid_sample_inside_and_outside_the_box():
@@ -172,5 +171,5 @@ def test_mixed_precision_leaves_lookups_and_their_derivatives_alone():
 
     expected = derivatives()
     with torch.autocast("cpu", torch.bfloat16):
-        found = derivatives()
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+        in_half = derivatives()
+    assert all(torch.equal(a, b) for a, b in zip(expected, in_half, strict=True))

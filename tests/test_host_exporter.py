@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_a_ball_is_written_with_the_right_size_and_colours(fmt, tmp_path):
     saver = SaverMixin()
     saver.set_save_dir(str(tmp_path))
     saver.save_mesh(output.save_name, **output.params)
-    mesh = trimesh.load(tmp_path / f"ball.{fmt}", force="mesh", process=False)
+    mesh: Any = trimesh.load(tmp_path / f"ball.{fmt}", force="mesh", process=False)
     assert mesh.is_watertight
     voxel = 2 * RADIUS / SIZE
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - BALL).max() < voxel

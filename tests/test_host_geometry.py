@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pullback.host.scene.implicit_volume
 import pullback.host.scene.volume_grid  # noqa: F401
@@ -176,13 +177,13 @@ def test_specks_are_removed_by_share_and_by_count():
 
     big, small = trimesh.creation.icosphere(2), trimesh.creation.icosphere(0)
     small.apply_translation([5, 0, 0])
-    both = trimesh.util.concatenate([big, small])
+    both: Any = trimesh.util.concatenate([big, small])
     mesh = Mesh(torch.from_numpy(both.vertices.copy()), torch.from_numpy(both.faces.copy()))
     assert len(big.faces) == 320 and len(small.faces) == 20
     for least, left in [(0.1, 320), (0.05, 340), (21, 320), (20, 340)]:
-        kept = remove_specks(mesh, least)
-        assert len(kept.t_pos_idx) == left
-        assert kept.t_pos_idx.unique().tolist() == list(range(len(kept.v_pos)))
+        rest = remove_specks(mesh, least)
+        assert len(rest.t_pos_idx) == left
+        assert rest.t_pos_idx.unique().tolist() == list(range(len(rest.v_pos)))
     assert remove_specks(mesh, 0.1).v_pos[:, 0].max() < 2
 
 

@@ -12,7 +12,7 @@ from pullback.errors import NonFiniteError, UserError
 from pullback.host.distillation.sdi import StableDiffusionSDIGuidance
 from pullback.host.distillation.sds import StableDiffusionGuidance
 from pullback.host.distillation.vsd import StableDiffusionVSDGuidance
-from pullback.host.prompts import PromptUtils
+from pullback.host.embeddings import PromptUtils
 from tiny_pipeline import build
 from torch import Tensor
 
@@ -51,7 +51,7 @@ def picture(size: int = 12) -> Tensor:
     return torch.rand(B, size, size, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
 
-def asked(made: Any, rgb: Tensor, seed: int = 1, **more: Any) -> dict[str, Any]:
+def answer(made: Any, rgb: Tensor, seed: int = 1, **more: Any) -> dict[str, Any]:
     torch.manual_seed(seed)
     random.seed(seed)
     return made(rgb, prompts(made), **{**VIEWS, **more})
@@ -60,14 +60,14 @@ def asked(made: Any, rgb: Tensor, seed: int = 1, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_reaches_the_picture_and_all_else_is_a_number(kind: str, folder: Path):
     made, rgb = guidance(kind, folder), picture()
-    out = asked(made, rgb)
+    out = answer(made, rgb)
     losses = [name for name in out if name.startswith("loss_")]
     assert losses == [f"loss_{kind}"] + (["loss_lora"] if kind == "vsd" else [])
     assert all(type(out[name]) is float for name in out.keys() - losses)
     assert {"grad_norm", "min_step", "max_step", "nfe"} == out.keys() - losses
     out[losses[0]].backward()
     assert rgb.grad is not None and float(rgb.grad.abs().sum()) > 0
-    same, again = asked(guidance(kind, folder), picture()), asked(guidance(kind, folder), picture(), seed=2)
+    same, again = answer(guidance(kind, folder), picture()), answer(guidance(kind, folder), picture(), seed=2)
     assert same[losses[0]] == out[losses[0]] != again[losses[0]]
 
 
@@ -84,36 +84,36 @@ def test_the_loss_reaches_the_picture_and_all_else_is_a_number(kind: str, folder
     ],
 )
 def test_every_network_evaluation_of_every_view_is_counted(kind: str, options: dict, calls: int, folder: Path):
-    made, seen = guidance(kind, folder, **options), []
-    made.model.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    made, inputs = guidance(kind, folder, **options), []
+    made.model.unet.register_forward_pre_hook(lambda module, args: inputs.append(len(args[0])))
     for step in (1, 2):
-        out = asked(made, picture())
-        assert out["nfe"] == made.nfe == sum(seen) == step * calls * B
+        out = answer(made, picture())
+        assert out["nfe"] == made.nfe == sum(inputs) == step * calls * B
 
 
 def test_the_scale_of_threestudio_is_one_more_in_diffusers_convention(folder: Path):
-    theirs = asked(guidance("sds", folder, guidance_scale=6.5), picture())
-    ours = asked(guidance("sds", folder, guidance_scale=7.5, guidance_scale_plus_one=False), picture())
-    other = asked(guidance("sds", folder, guidance_scale=7.5), picture())
+    theirs = answer(guidance("sds", folder, guidance_scale=6.5), picture())
+    ours = answer(guidance("sds", folder, guidance_scale=7.5, guidance_scale_plus_one=False), picture())
+    other = answer(guidance("sds", folder, guidance_scale=7.5), picture())
     assert theirs["loss_sds"] == ours["loss_sds"] != other["loss_sds"]
 
 
 def test_renders_of_any_size_are_made_the_models_or_what_is_asked_for(folder: Path):
     for size, options, latents in ((12, {}, 8), (16, {}, 8), (40, {}, 8), (12, {"image_size": 32}, 16)):
-        made, seen = guidance("sds", folder, **options), []
-        made.model.unet.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].shape[-2:]))
-        asked(made, picture(size))
-        assert seen == [(latents, latents)], size
+        made, inputs = guidance("sds", folder, **options), []
+        made.model.unet.register_forward_pre_hook(lambda module, args, inputs=inputs: inputs.append(args[0].shape[-2:]))
+        answer(made, picture(size))
+        assert inputs == [(latents, latents)], size
     with pytest.raises(UserError, match="multiples of 2"):
-        asked(guidance("sds", folder, image_size=15), picture())
+        answer(guidance("sds", folder, image_size=15), picture())
 
 
 def test_pictures_have_times_of_their_own(folder: Path):
-    made, seen = guidance("sds", folder), []
-    made.model.unet.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    made, inputs = guidance("sds", folder), []
+    made.model.unet.register_forward_pre_hook(lambda module, args: inputs.append(args[1]))
     for seed in range(40):
-        asked(made, picture(), seed=seed)
-    times = torch.stack(seen).view(-1, 2, B)
+        answer(made, picture(), seed=seed)
+    times = torch.stack(inputs).view(-1, 2, B)
     assert torch.equal(times[:, 0], times[:, 1])  # with the prompt and without
     assert (times[:, 0, 0] != times[:, 0, 1]).float().mean() > 0.9
     assert 20 <= float(times.min()) < 150 and 850 < float(times.max()) <= 980  # of 80 draws
@@ -123,11 +123,11 @@ def test_pictures_have_times_of_their_own(folder: Path):
 def test_an_annealed_time_falls_to_the_least(folder: Path):
     rest = {"trainer_max_steps": 100, "min_step_percent": 0.2, "max_step_percent": [0, 0.8, 0.3, 10]}
     for kind, options, halfway in (("sds", {"sqrt_anneal": True}, 25), ("sdi", {"t_anneal": True}, 50)):
-        made, found = guidance(kind, folder, **rest, **options), []
+        made, times = guidance(kind, folder, **rest, **options), []
         for step in (0, halfway, 100, 1000):
             made.update_step(0, step)
-            found.append(made.times())
-        assert found == [(800, 800), (500, 500), (200, 200), (200, 200)]
+            times.append(made.times())
+        assert times == [(800, 800), (500, 500), (200, 200), (200, 200)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,20 +135,20 @@ def test_a_nan_names_step_and_view_or_is_set_to_zero_where_asked(kind: str, fold
     rgb = picture().detach()
     rgb[1, 3, 4, 0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"step 3: the render .*view 1"):
-        asked(guidance(kind, folder), rgb)
+        answer(guidance(kind, folder), rgb)
     whole, masked = guidance(kind, folder), guidance(kind, folder, nan_to_num=True)
     for made in (whole, masked):
         first = made.model.unet.conv_out
         first.register_forward_hook(lambda module, args, out: torch.where(out > out.median(), torch.nan, out))
     with pytest.raises(NonFiniteError, match=r"step 3: the gradient .*view 0"):
-        asked(whole, picture())
+        answer(whole, picture())
     if kind != "vsd":  # its second model learns nothing from NaNs
-        assert bool(torch.stack([asked(masked, picture())[f"loss_{kind}"]]).isfinite().all())
+        assert bool(torch.stack([answer(masked, picture())[f"loss_{kind}"]]).isfinite().all())
 
 
 def test_the_second_models_gradients_stay_with_it(folder: Path):
     made = guidance("vsd", folder)
-    out = asked(made, picture())
+    out = answer(made, picture())
     out["loss_lora"].backward()
     assert all(p.grad is not None for p in made.parameters())
     assert all(p.grad is None for p in made.model.unet.parameters())
@@ -156,7 +156,7 @@ def test_the_second_models_gradients_stay_with_it(folder: Path):
     assert set(made.state_dict()) == {name for name, _ in made.named_parameters()}
     made.zero_grad()
     rgb = picture()
-    asked(made, rgb)["loss_vsd"].backward()
+    answer(made, rgb)["loss_vsd"].backward()
     assert rgb.grad is not None and all(p.grad is None or not p.grad.any() for p in made.parameters())
 
 
@@ -194,7 +194,7 @@ def test_bad_options_get_one_sentence(kind: str, options: dict, words: str, fold
 
 def test_the_deviations_of_sdi_are_options(folder: Path):
     losses = {
-        str(asked(guidance("sdi", folder, **options), picture())["loss_sdi"].item())
+        str(answer(guidance("sdi", folder, **options), picture())["loss_sdi"].item())
         for options in ({}, {"inversion_remap": True}, {"inversion_below_zero": False}, {"inversion_eta": 0.0})
     }
     assert len(losses) == 4

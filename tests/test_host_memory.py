@@ -26,8 +26,8 @@ def test_freed_blocks_are_used_again_without_page_faults():
         took, faults = out.stdout.split()
         return int(took), int(faults)
 
-    took, kept = run("keep")
+    took, with_memory = run("keep")
     if not took:
         pytest.skip("this C library has no mallopt")
     _, usual = run("usual")
-    assert kept < 0.5 * usual
+    assert with_memory < 0.5 * usual

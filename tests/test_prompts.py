@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from pullback import host, models
 from pullback.errors import UserError
-from pullback.host import prompts
+from pullback.host import embeddings, prompts
 from safetensors.torch import load_file, save_file
 from tiny_pipeline import MAX_TOKENS, build
 
@@ -47,24 +47,24 @@ def _embed(*texts: str) -> torch.Tensor:
 
 def test_sectors():
     azimuth = torch.tensor([0, 44.9, 45.1, 90, 134.9, 135.1, 180, 225.1, 314.9, 315.1, 360, -44.9, -180])
-    found = prompts.directions(torch.zeros_like(azimuth), azimuth, 45, 45, 60)
-    names = [prompts.DIRECTIONS[i] for i in found]
+    sides = embeddings.directions(torch.zeros_like(azimuth), azimuth, 45, 45, 60)
+    names = [embeddings.DIRECTIONS[i] for i in sides]
     expected = {0: "front", 2: "side", 5: "back", 7: "side", 9: "front", 12: "back"}
     assert [names[i] for i in expected] == list(expected.values())
     assert [i for i in range(1, 13) if names[i] != names[i - 1]] == [2, 5, 7, 9, 12]
-    assert (prompts.directions(torch.full_like(azimuth, 60.1), azimuth, 45, 45, 60) == prompts.OVERHEAD).all()
-    both = prompts.directions(torch.zeros(1), torch.tensor([90.0]), 100, 100, 60)
-    assert both.item() == prompts.BACK
+    assert (embeddings.directions(torch.full_like(azimuth, 60.1), azimuth, 45, 45, 60) == embeddings.OVERHEAD).all()
+    both = embeddings.directions(torch.zeros(1), torch.tensor([90.0]), 100, 100, 60)
+    assert both.item() == embeddings.BACK
 
 
 def test_each_camera_gets_the_wording_of_its_side():
     utils = _processor(negative_prompt="a ball")()
     assert utils.use_perp_neg is False
-    found = utils.get_text_embeddings(*_cameras((0, 90), (0, 0), (0, 180), (80, 0)))
+    mixed = utils.get_text_embeddings(*_cameras((0, 90), (0, 0), (0, 180), (80, 0)))
     sides = _embed(*(f"a red cube, {side} view" for side in ("side", "front", "back", "overhead")))
     expected = torch.cat([sides, _embed("a ball").expand(4, -1, -1)])
-    assert found.shape == (8, MAX_TOKENS, 16)
-    assert torch.allclose(found, expected, atol=1e-6)
+    assert mixed.shape == (8, MAX_TOKENS, 16)
+    assert torch.allclose(mixed, expected, atol=1e-6)
     plain = utils.get_text_embeddings(*_cameras((0, 90), (0, 0)), view_dependent_prompting=False)
     assert torch.allclose(plain, _embed("a red cube", "a red cube", "a ball", "a ball"), atol=1e-6)
 

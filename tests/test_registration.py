@@ -105,8 +105,8 @@ class Framework:
 
 
 def function(file: Path, name: str) -> ast.stmt:
-    (found,) = (n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == name)
-    return found
+    (node,) = (n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == name)
+    return node
 
 
 def last_words(output: str) -> str:
@@ -203,7 +203,7 @@ def test_an_old_pytorch_is_told(framework: Framework):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "part"),
     [
         ("from threestudio import no_such_name", "is another than the tested one"),
         ("import threestudio.no_such_module", "checkout 28d9d80"),
@@ -214,11 +214,11 @@ def test_an_old_pytorch_is_told(framework: Framework):
         ("this is no Python", "SyntaxError"),
     ],
 )
-def test_any_failure_is_told_with_what_to_do(framework: Framework, code: str, told: str):
+def test_any_failure_is_told_with_what_to_do(framework: Framework, code: str, part: str):
     framework.toy(a=SYSTEM, b=code + "\n")
     status, output = framework.run(LOAD + RUN)
     words = last_words(output)
-    assert status == 1 and told in words and re.search(r"What to do: \S", words)
+    assert status == 1 and part in words and re.search(r"What to do: \S", words)
     assert "pip install --upgrade typing" not in words
 
 

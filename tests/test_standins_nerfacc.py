@@ -35,17 +35,17 @@ BOXES = torch.tensor([[-1.0, -1, -1, 1, 1, 1], [-2, -2, -2, 2, 2, 2]])
 
 def brute_force(o: Any, d: Any, cells: Any, near: float, far: float, step: float, most: int) -> list[int]:
     """k of the intervals near + [k, k+1]·step of one ray whose middles are before far and in an occupied cell."""
-    found = []
+    places = []
     for k in range(int(8 / step)):
         t = near + (k + 0.5) * step
         point = o + t * d
         for grid, box in zip(cells, BOXES[: len(cells)], strict=True):
             if bool((point >= box[:3]).all()) and bool((point < box[3:]).all()):
                 place = ((point - box[:3]) / (box[3:] - box[:3]) * torch.tensor(grid.shape)).long()
-                if t < far and len(found) < most and grid[tuple(place)]:
-                    found.append(k)
+                if t < far and len(places) < most and grid[tuple(place)]:
+                    places.append(k)
                 break
-    return found
+    return places
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -179,9 +179,9 @@ def test_importance_sampling_inverts_the_cdf() -> None:
     intervals, samples = segments.importance_sampling(RayIntervals(vals=edges), cdfs, 5)
     for row in range(3):
         u = (torch.arange(5) + 0.5) / 5 * cdfs[row, -1]
-        for value, wanted in zip(samples.vals[row], u, strict=True):
-            i = int((cdfs[row] <= wanted).sum()) - 1
-            part = (wanted - cdfs[row, i]) / (cdfs[row, i + 1] - cdfs[row, i])
+        for value, level in zip(samples.vals[row], u, strict=True):
+            i = int((cdfs[row] <= level).sum()) - 1
+            part = (level - cdfs[row, i]) / (cdfs[row, i + 1] - cdfs[row, i])
             assert torch.isclose(value, edges[row, i] + part * (edges[row, i + 1] - edges[row, i]))
     middles = (samples.vals[:, 1:] + samples.vals[:, :-1]) / 2
     assert torch.allclose(intervals.vals[:, 1:-1], middles)

@@ -1,8 +1,8 @@
 """Enters the adapters into threestudio's registry; where that fails, placeholders that say why and what to do.
 
-threestudio prints what an extension's import raises, goes on, and ends at the first of the extension's names in a bare
-KeyError. A placeholder under each name ends the run with the reason instead, and a config that uses none of the names
-runs as before. Standard library and Python 3.8 only: it has to tell of too old a Python or PyTorch.
+threestudio prints the error of an extension's import and goes on. The first of the extension's names in a config then
+ends the run with a bare KeyError. A placeholder under each name gives the reason instead, and a config without these
+names runs as before. The file needs the standard library and Python 3.8 only, since it reports too old a Python.
 """
 
 import glob
@@ -21,25 +21,26 @@ RESTORE = f"git -C {shlex.quote(FOLDER)} status   (lists what is missing), or cl
 
 
 class Unfit(Exception):
-    """Something this machine lacks: what it is, and what to do."""
+    """This machine lacks something; the arguments say what it is, and what to do."""
 
 
 def names():
-    """The names which the adapters register, read from their source, since importing it may be what fails."""
-    found = []
+    """The names that the adapters register; read from their source, since importing them may be what fails."""
+    listed = []
     for file in sorted(
         glob.glob(os.path.join(glob.escape(FOLDER), "pullback", "adapters", "**", "*.py"), recursive=True)
     ):
         with open(file, encoding="utf-8") as source:
-            found += re.findall(r"^(?:@register|register_flat)\(\s*[\"']([^\"']+)[\"']", source.read(), re.M)
-    return found or ["pullback-system", "pullback-guidance"]  # a clone without that folder has to be told of, too
+            listed += re.findall(r"^(?:@register|register_flat)\(\s*[\"']([^\"']+)[\"']", source.read(), re.M)
+    return listed or ["pullback-system", "pullback-guidance"]  # the folder may be missing from a clone
 
 
 def enter():
-    """Registers the adapters with threestudio; a second time does nothing, or tries again what failed.
+    """Registers the adapters with threestudio; a second call does nothing, or tries again after a failure.
 
     Raises:
-        ImportError: they cannot be; no adapter is registered, each free name holds a placeholder with that message.
+        ImportError: an adapter cannot be imported or registered; then none is, and each free name has a placeholder
+            with the same message.
     """
     registry = importlib.import_module("threestudio").__modules__
     for name in [name for name, cls in registry.items() if hasattr(cls, "pullback_placeholder")]:
@@ -77,8 +78,8 @@ def check_versions():
             f"run threestudio in an environment of Python {oldest} or newer",
         )
     torch = importlib.import_module("torch").__version__
-    found = re.match(r"(\d+)\.(\d+)", torch)
-    if found and tuple(int(n) for n in found.groups()) < OLDEST_TORCH:
+    match = re.match(r"(\d+)\.(\d+)", torch)
+    if match and tuple(int(n) for n in match.groups()) < OLDEST_TORCH:
         oldest = "{}.{}".format(*OLDEST_TORCH)
         raise Unfit(
             f"it needs PyTorch {oldest} or newer, and this is {torch}",
@@ -87,12 +88,12 @@ def check_versions():
 
 
 def check_names(registry):
-    """Raises Unfit for a name of ours that another extension holds."""
+    """Raises Unfit where another extension has registered one of our names."""
     for name in names():
         holder = registry.get(name)
         if holder is None or holder.__module__.partition(".")[0] == "pullback":
             continue
-        file = getattr(sys.modules.get(holder.__module__), "__file__", None) or "a file that is not known"
+        file = getattr(sys.modules.get(holder.__module__), "__file__", None) or "an unknown file"
         raise Unfit(
             f"the name '{name}' is already registered, by {holder.__qualname__} of the extension "
             f"'{holder.__module__.partition('.')[0]}', in {file}",
@@ -117,7 +118,7 @@ def find_package():
 
 
 def explain(error):
-    """The message for whatever kept the adapters from being loaded: what, and what to do."""
+    """The message for an error that kept the adapters from loading: what it is, and what to do."""
     lines = str(error).strip().splitlines() or [""]
     what = f"{type(error).__name__}: {lines[0]}"
     remedy = "see the traceback above; it is a fault of the extension, please report it"
@@ -125,7 +126,7 @@ def explain(error):
     if isinstance(error, Unfit):
         what, remedy = error.args
     elif package == "threestudio":
-        home = os.path.dirname(os.path.dirname(os.path.abspath(sys.modules["threestudio"].__file__)))
+        home = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["threestudio"].__file__))))
         what += f" (the threestudio in {home} is another than the tested one)"
         remedy = f"git -C {shlex.quote(home)} checkout {TESTED}"
     elif package == "pullback":
@@ -144,17 +145,17 @@ def explain(error):
 
 
 def pip(*arguments):
-    """The pip command of the Python that runs."""
+    """The shell command that installs with pip into the Python of this process."""
     return " ".join(shlex.quote(word) for word in (sys.executable, "-m", "pip", "install", *arguments))
 
 
 def placeholder(message):
-    """A class whose every use by threestudio raises ImportError with the message."""
+    """A class that raises ImportError with the message wherever threestudio uses it."""
 
     def refuse(*args, **kwargs):
         raise ImportError(message)
 
     body = {"__new__": refuse, "create_from": staticmethod(refuse), "pullback_placeholder": True}
     cls = type("Unavailable", (), body)
-    cls.Config = cls
+    cls.Config = cls  # type: ignore[attr-defined]
     return cls

@@ -27,7 +27,7 @@ from pullback.host.distillation import (
 from pullback.host.distillation import (
     vsd as vsd_guidance,
 )
-from pullback.host.prompts import PromptUtils
+from pullback.host.embeddings import PromptUtils
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from tiny_pipeline import build

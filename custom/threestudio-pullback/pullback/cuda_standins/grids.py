@@ -39,19 +39,27 @@ def traverse_grids(
     the far plane and in an occupied cell of the first grid that contains it.
 
     Args:
-        rays_o, rays_d: [R, 3] origins and unit directions.
+        rays_o: [R, 3] origins.
+        rays_d: [R, 3] unit directions.
         binaries: [G, X, Y, Z] bool, which cells are occupied.
         aabbs: [G, 6], each grid's lower and upper corner.
-        near_planes, far_planes: [R]; 0 and ∞ where left out.
+        near_planes: [R]; None stands for 0.
+        far_planes: [R]; None stands for ∞.
         step_size: above 0.
-        cone_angle, over_allocate: 0 and False, nothing else is here.
-        traverse_steps_limit: the most intervals of a ray; the first ones count.
+        cone_angle: must be 0.
+        traverse_steps_limit: largest number of intervals of a ray; the first ones count.
+        over_allocate: must be False.
         rays_mask: [R] bool, rays to march along.
-        t_sorted, t_indices, hits: not used; they save time on CUDA.
+        t_sorted: not used; saves time on CUDA.
+        t_indices: not used; saves time on CUDA.
+        hits: not used; saves time on CUDA.
 
     Returns:
         RayIntervals (neighbours share an edge), RaySamples with their middles, and, as nerfacc does since 0.5.3, the
         distance [R] at which each ray's march ended.
+
+    Raises:
+        NotImplementedError: another value of step_size, cone_angle or over_allocate.
     """
     if cone_angle != 0 or step_size <= 0 or over_allocate:
         raise NotImplementedError(
@@ -98,30 +106,30 @@ def _march(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Edges [M], whether left, whether right edge [M]; edges and samples of each ray [R, 2]; end of each ray [R]."""
     k = torch.arange(int(count.max()) if len(count) else 0, device=start.device)
-    kept = k < count[:, None]
+    valid = k < count[:, None]
     if not bool(binaries.all()):
         middles = start[:, None] + (k + 0.5) * step
-        kept &= _occupied(origins, directions, middles, binaries, aabbs)
+        valid &= _occupied(origins, directions, middles, binaries, aabbs)
     end = start + count * step
     if limit is not None and limit > 0:
-        reached = kept.cumsum(1)
-        full = reached[:, -1:] >= limit if len(k) else kept.any(1, keepdim=True)
+        reached = valid.cumsum(1)
+        full = reached[:, -1:] >= limit if len(k) else valid.any(1, keepdim=True)
         last = (reached < limit).sum(1) + 1  # intervals up to and with the last that counts
         end = torch.where(full[:, 0], start + last * step, end)
-        kept &= reached <= limit
-    no = kept.new_zeros(len(kept), 1)
-    left, right = torch.cat([kept, no], 1), torch.cat([no, kept], 1)
+        valid &= reached <= limit
+    no = valid.new_zeros(len(valid), 1)
+    left, right = torch.cat([valid, no], 1), torch.cat([no, valid], 1)
     there = left | right
     edges = start[:, None] + torch.arange(len(k) + 1, device=start.device) * step
-    per_ray = torch.stack([there.sum(1), kept.sum(1)], 1)
+    per_ray = torch.stack([there.sum(1), valid.sum(1)], 1)
     return edges[there], left[there], right[there], per_ray, end
 
 
 def _occupied(origins: Tensor, directions: Tensor, t: Tensor, binaries: Tensor, aabbs: Tensor) -> Tensor:
     """Whether o + t·d, t [R, K], lies in an occupied cell of the first grid that contains it."""
-    found = torch.zeros_like(t, dtype=torch.bool)
+    occupied = torch.zeros_like(t, dtype=torch.bool)
     for cells, (low, high) in zip(reversed(binaries.unbind()), reversed(aabbs.view(-1, 2, 3).unbind()), strict=True):
-        index, inside = torch.zeros_like(t, dtype=torch.int32), torch.ones_like(found)
+        index, inside = torch.zeros_like(t, dtype=torch.int32), torch.ones_like(occupied)
         for axis, n in enumerate(cells.shape):
             scale = n / (high[axis] - low[axis])
             place = torch.addcmul(
@@ -130,5 +138,5 @@ def _occupied(origins: Tensor, directions: Tensor, t: Tensor, binaries: Tensor, 
             if len(binaries) > 1:
                 inside &= (place >= 0) & (place <= n)
             index = index * n + place.to(torch.int32).clamp_(0, n - 1)
-        found = torch.where(inside, cells.reshape(-1)[index], found)
-    return found
+        occupied = torch.where(inside, cells.reshape(-1)[index], occupied)
+    return occupied

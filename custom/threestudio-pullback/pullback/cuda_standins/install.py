@@ -1,4 +1,4 @@
-"""Puts the stand-ins in place. Each is for this process and its children alone; no file of threestudio changes."""
+"""Puts the stand-ins in place, for this process and its children; no file of threestudio changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import nerfacc
 import torch
 
 _MODULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "modules")
-# packages stood in for where they are not installed: what then is not to be had
+# packages that get a stand-in where they are not installed, and what then cannot be used
 _ABSENT = {
     "nvdiffrast": "rasterising and texturing meshes",
     "envlight": "pbr-material",
@@ -38,11 +38,11 @@ def install() -> list[str]:
     Returns:
         One line for each stand-in: for what, why, and what it is.
     """
-    # no CUDA device is seen, so that one is nowhere used by half
+    # no part may find a CUDA device and use it for a half of the work
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    said = _packages()
+    lines = _packages()
     importlib.import_module("threestudio")
-    return [*said, *stand_in_nerfacc(), *_devices(), *_trainer(), *_half_precision()]
+    return [*lines, *stand_in_nerfacc(), *_devices(), *_trainer(), *_half_precision()]
 
 
 def _packages() -> list[str]:
@@ -60,12 +60,11 @@ def stand_in_nerfacc() -> list[str]:
     """Puts PyTorch functions in the place of nerfacc's compiled ones, wherever they have been imported by name."""
     from . import grids, segments
 
-    listed = []
-    for module, names in ((grids, NERFACC["grids"]), (segments, NERFACC["segments"])):
-        for name in names:
-            replace(getattr(nerfacc, name), getattr(module, name), "nerfacc", "threestudio")
-            listed.append(name)
-    return [f"nerfacc's {', '.join(listed)} (compiled for CUDA): the same functions in PyTorch"]
+    homes = {"grids": grids, "segments": segments}
+    modules = {name: homes[home] for home, names in NERFACC.items() for name in names}
+    for name, module in modules.items():
+        replace(getattr(nerfacc, name), getattr(module, name), "nerfacc", "threestudio")
+    return [f"nerfacc's {', '.join(modules)} (compiled for CUDA): the same functions in PyTorch"]
 
 
 def _devices() -> list[str]:
@@ -74,7 +73,7 @@ def _devices() -> list[str]:
 
     cpu = torch.device("cpu")
     replace(misc.get_device, lambda: cpu, "threestudio")
-    # there, a rank is only ever a CUDA device's number
+    # threestudio uses a rank only as the number of a CUDA device
     networks.get_rank = lambda: cpu
     torch.cuda.device = contextlib.nullcontext  # type: ignore[assignment,misc]
     return ["get_device() and torch.cuda.device() (they name a CUDA device): the CPU"]
@@ -82,8 +81,8 @@ def _devices() -> list[str]:
 
 def _trainer() -> list[str]:
     import pytorch_lightning as pl
-    import threestudio
 
+    threestudio = importlib.import_module("threestudio")
     original = pl.Trainer.__init__
 
     @functools.wraps(original)

@@ -24,11 +24,14 @@ _REQUIREMENTS = "pip install -r requirements/threestudio-today.txt"
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs DIR/launch.py with the arguments other than --threestudio and --import, with stand-ins for what needs CUDA.
 
-    Relative paths are threestudio's, that is, relative to DIR; of --config and resume=, one that exists relative to
-    the caller's working directory is taken as that.
+    Relative paths are relative to DIR, as in threestudio; those of --config and resume= may also be relative to the
+    caller's working folder.
+
+    Args:
+        argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0 done, 2 the user can mend it (one line on stderr says how). A fault of the run is raised.
+        The exit status: 0 done; 2 the user can mend it, and one line on stderr says how. A fault of the run is raised.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--threestudio", required=True)
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = parser.parse_known_args(argv)
     try:
         root = check(own.threestudio)
-        if "--typecheck" in rest:  # it acts on modules when they are imported, which here is before launch.py runs
+        if "--typecheck" in rest:  # it acts when modules are imported, here before launch.py
             raise UserError("--typecheck has no effect with --threestudio; leave it out")
         if "--verbose" not in rest:
             _quieten()
@@ -45,11 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.path.append(os.getcwd())  # they may lie there
         os.chdir(root)
         sys.path.insert(0, root)
-        said = _install()
-        import threestudio
-
+        lines = _install()
+        threestudio = importlib.import_module("threestudio")
         threestudio.info(f"threestudio {threestudio.__version__} of {root}, on the CPU")
-        for line in said:
+        for line in lines:
             threestudio.info(f"stand-in for {line}")
         load_own(own.imports)
         script = os.path.join(root, "launch.py")  # a relative path would not do for child processes
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(root: str) -> str:
-    """DIR as an absolute path.
+    """The folder of threestudio as an absolute path.
 
     Raises:
         UserError: no checkout of threestudio, or one without this extension.
@@ -93,7 +95,7 @@ def absolute(argv: Sequence[str]) -> list[str]:
 
 
 def _quieten() -> None:
-    """No warnings of what threestudio uses and newer packages advise against: a line for each of its files."""
+    """Hides the warnings of newer packages about threestudio's files, which are many and not the user's concern."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="threestudio")
     for message in ("register_new_resolver", "pkg_resources is deprecated", "`isinstance\\(treespec"):
         warnings.filterwarnings("ignore", message=message)

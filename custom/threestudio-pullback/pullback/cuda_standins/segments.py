@@ -46,7 +46,7 @@ exclusive_prod = _scan(torch.cumprod, 1.0, exclusive=True)
 
 
 def _search(edges: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the edges on both sides, edges[left] ≤ value < edges[right]; outside, of the nearest edge, twice."""
+    """Places of the edges on both sides, edges[left] ≤ value < edges[right]; outside, the nearest edge twice."""
     right = torch.searchsorted(edges.contiguous(), values.contiguous(), right=True)
     last = edges.shape[-1] - 1
     return (right - 1).clamp(0, last), right.clamp(max=last)

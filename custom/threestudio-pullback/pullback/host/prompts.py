@@ -1,12 +1,11 @@
-"""Prompts, worded for the side a camera sees, as the embeddings a guidance asks for."""
+"""`stable-diffusion-prompt-processor`: embeds a prompt, with words for each side a camera sees, and caches it."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,108 +13,22 @@ import torch
 from torch import Tensor
 
 from .. import models
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
 from .base import BaseObject
 from .config import config_path
+from .embeddings import DIRECTIONS, PromptUtils
 from .registry import info, register, warn
 
-SIDE, FRONT, BACK, OVERHEAD = range(4)
-DIRECTIONS = ("side", "front", "back", "overhead")
 EXAMPLE = 'system.prompt_processor.prompt="a red cube"'
 CACHE = Path(".threestudio_cache/text_embeddings")
-
-
-def directions(elevation: Tensor, azimuth: Tensor, front: float, back: float, overhead: float) -> Tensor:
-    """Which side of the object a camera sees: indices [B] into `DIRECTIONS`, threestudio's rules.
-
-    elevation, azimuth: [B], degrees. front, back: half-widths of the two sectors around azimuth 0 and 180,
-    overhead: elevation above which only "overhead" holds; degrees. Where two sectors overlap, back wins.
-    """
-    around = ((azimuth + 180) % 360 - 180).abs()
-    index = torch.full_like(around, SIDE, dtype=torch.long)
-    index[around < front] = FRONT
-    index[around > 180 - back] = BACK
-    index[elevation > overhead] = OVERHEAD
-    return index
-
-
-@dataclass
-class PromptUtils:
-    """Embeddings of one prompt: plain ones [1,T,D], view-dependent ("vd") ones [4,T,D] by `DIRECTIONS`."""
-
-    prompt: str
-    prompts_vd: list[str]
-    text_embeddings: Tensor
-    uncond_text_embeddings: Tensor
-    text_embeddings_vd: Tensor
-    uncond_text_embeddings_vd: Tensor
-    front_threshold: float
-    back_threshold: float
-    overhead_threshold: float
-    use_perp_neg: bool = False
-    perp_neg_decays: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-
-    def get_text_embeddings_perp_neg(
-        self, elevation: Tensor, azimuth: Tensor, camera_distances: Tensor, view_dependent_prompting: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Embeddings [4B,T,D] for B cameras, and the weights [B,2] of their negative prompts, at most 0.
-
-        First the B conditional ones, mixed of the wordings of the two nearest sides; then the B unconditional ones;
-        then two negatives a camera, one camera after the other. Seen from above there is nothing to steer away from.
-        A weight is −(a exp(−b r) + c), r the share of a side (Armandpour et al. 2023); a, b, c as threestudio has them.
-
-        Raises:
-            UserError: without view-dependent prompts.
-        """
-        if not view_dependent_prompting:
-            raise UserError("Perp-Neg needs `view_dependent_prompting`; set it to true or `use_perp_neg` to false.")
-        words, nothing = self.text_embeddings_vd, self.uncond_text_embeddings_vd
-        limits = self.front_threshold, self.back_threshold, self.overhead_threshold
-        sides = directions(elevation, azimuth, *limits).tolist()
-        around = ((azimuth + 180) % 360 - 180).abs().tolist()
-        cond, negatives, weights = [], [], []
-        for side, angle in zip(sides, around, strict=True):
-            near, far, r = (FRONT, SIDE, 1 - angle / 90) if angle < 90 else (SIDE, BACK, 2 - angle / 90)
-            if side == OVERHEAD:
-                cond.append(words[OVERHEAD])
-                negatives += [nothing[OVERHEAD], nothing[OVERHEAD]]
-                weights.append([0.0, 0.0])
-                continue
-            cond.append(r * words[near] + (1 - r) * words[far])
-            if near == FRONT:
-                negatives += [words[FRONT], words[SIDE]]
-                weights.append([self._negative("fs", r), self._negative("sf", 1 - r)])
-            else:
-                negatives += [words[SIDE], words[FRONT]]
-                weights.append([self._negative("sb", r), self._negative("fsb", r)])
-        texts = torch.cat([torch.stack(cond), nothing[sides], torch.stack(negatives)])
-        return texts, torch.tensor(weights, device=texts.device)
-
-    def _negative(self, name: str, share: float) -> float:
-        a, b, c = self.perp_neg_decays[name]
-        return -(a * math.exp(-b * share) + c)
-
-    def get_text_embeddings(
-        self, elevation: Tensor, azimuth: Tensor, camera_distances: Tensor, view_dependent_prompting: bool = True
-    ) -> Tensor:
-        """Embeddings [2B,T,D] for B cameras: conditional ones first, then unconditional.
-
-        elevation, azimuth: [B], degrees. camera_distances: [B], not used, part of threestudio's signature.
-        """
-        if not view_dependent_prompting:
-            both = torch.cat([self.text_embeddings, self.uncond_text_embeddings])
-            return both.repeat_interleave(len(elevation), dim=0)
-        limits = self.front_threshold, self.back_threshold, self.overhead_threshold
-        index = directions(elevation, azimuth, *limits).to(self.text_embeddings_vd.device)
-        return torch.cat([self.text_embeddings_vd[index], self.uncond_text_embeddings_vd[index]])
 
 
 @register("stable-diffusion-prompt-processor")
 class StableDiffusionPromptProcessor(BaseObject):
     """Embeds the prompt and its four view-dependent wordings with the model's own text encoder.
 
-    The encoder is loaded only for what the cache on disk lacks, and let go afterwards. The cache is keyed by
-    the content of tokenizer and text encoder, so other weights under the same path are other entries.
+    The encoder is released afterwards. The cache on disk is keyed by the content of tokenizer and text encoder, so that
+    other weights under the same path have other entries.
     """
 
     @dataclass
@@ -152,6 +65,7 @@ class StableDiffusionPromptProcessor(BaseObject):
                     raise ConfigError(name, f"is {getattr(self, name):g}; give degrees from 0 to 180")
 
     def configure(self) -> None:
+        """Embeds the prompt; warns where the model cannot read all of it."""
         cfg = self.cfg
         self.prompt: str = cfg.prompt.strip()
         self.negative_prompt: str = cfg.negative_prompt.strip()
@@ -162,7 +76,7 @@ class StableDiffusionPromptProcessor(BaseObject):
         self._utils = self._embed()
 
     def __call__(self) -> PromptUtils:
-        """The embeddings, as the guidance takes them."""
+        """The embeddings that a guidance takes."""
         return self._utils
 
     def _embed(self) -> PromptUtils:
@@ -175,7 +89,7 @@ class StableDiffusionPromptProcessor(BaseObject):
             table: dict[str, Tensor] = {}
             for prompt in dict.fromkeys([self.prompt, self.negative_prompt, *self.prompts_vd]):
                 cached = cache.read(prompt) if cache else None
-                # one at a time: an embedding must not depend, even in its last bit, on what else was computed
+                # one at a time: the last bit of an embedding must not depend on the others of a batch
                 table[prompt] = encoder.embed([prompt])[0].float().cpu() if cached is None else cached
                 if cache and cached is None:
                     cache.write(prompt, table[prompt])
@@ -209,7 +123,7 @@ class StableDiffusionPromptProcessor(BaseObject):
             )
         if unknown := encoder.unknown_words(self.prompt):
             warn(
-                "the model's vocabulary lacks %s, so it cannot know what is meant: choose other words for %s",
+                "the model's vocabulary lacks %s, so it cannot read them; choose other words for %s",
                 " and ".join(repr(word) for word in unknown),
                 _path(self.cfg, "prompt"),
             )

@@ -13,7 +13,7 @@ LIGHT_STRATEGIES = ("dreamfusion", "magic3d")
 
 
 def stages(value: Any) -> list[Any]:
-    """height, width or batch_size as a list, one entry per stage of the training."""
+    """A list of a config as it is; a single value as a list of one."""
     value = config_to_primitive(value)
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -22,8 +22,8 @@ def stages(value: Any) -> list[Any]:
 class RandomCameraConfig:
     """Ranges are [low, high]; angles are degrees, distances world units.
 
-    height, width and batch_size are numbers, or lists with one entry more than resolution_milestones, the
-    steps at which the next entry comes into force.
+    height, width and batch_size are numbers, or lists with one entry more than resolution_milestones, which are the
+    steps from which the next entry holds.
     """
 
     height: Any = 64
@@ -75,19 +75,13 @@ class RandomCameraConfig:
             if not least <= low <= high <= most:
                 bounds = f" within {least} and {most}" if math.isfinite(most) else ""
                 raise ConfigError(name, f"must be [low, high] with low ≤ high{bounds}, not [{low}, {high}]")
-        positive = {
-            "camera_distance_range": self.camera_distance_range[0],
-            "fovy_range": self.fovy_range[0],
-            "eval_camera_distance": self.eval_camera_distance,
-            "eval_fovy_deg": self.eval_fovy_deg,
-        }
-        for name, value in positive.items():
-            if not value > 0:
-                raise ConfigError(name, f"must be above 0, not {value}")
+        for name in ("camera_distance_range", "fovy_range", "eval_camera_distance", "eval_fovy_deg"):
+            if not (least := stages(getattr(self, name))[0]) > 0:
+                raise ConfigError(name, f"must be above 0, not {least}")
         check_at_least(self, 0, "camera_perturb", "center_perturb", "up_perturb", "light_position_perturb")
         for name, value in (("fovy_range", self.fovy_range[1]), ("eval_fovy_deg", self.eval_fovy_deg)):
             if not value < 180:
                 raise ConfigError(name, f"must be below 180 degrees, not {value}")
         if self.light_sample_strategy not in LIGHT_STRATEGIES:
-            known = " or ".join(f"'{s}'" for s in LIGHT_STRATEGIES)
-            raise ConfigError("light_sample_strategy", f"must be {known}, not '{self.light_sample_strategy}'")
+            names = " or ".join(f"'{s}'" for s in LIGHT_STRATEGIES)
+            raise ConfigError("light_sample_strategy", f"must be {names}, not '{self.light_sample_strategy}'")

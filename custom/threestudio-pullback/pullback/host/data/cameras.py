@@ -1,6 +1,7 @@
 """`random-camera-datamodule`: random cameras round the origin to train with, a turntable to look at.
 
-Conventions as in views/cameras.py. Angles are degrees, but fovy, the vertical field of view, is radians in batches.
+The conventions are those of views/cameras.py. Angles are degrees, except that fovy, the vertical field of view, is
+radians in batches.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from torch import Generator, Tensor
 
 from ...seeding import derive_seed
 from ...views.cameras import camera_batch, look_at, on_sphere, orbit
-from ..base import Updateable
 from ..config import parse_structured
 from ..registry import register
 from .camera_config import RandomCameraConfig, stages
 from .datamodule import ShownViews, TrainingViews, ViewsDataModule
 
 
-class RandomCameras(TrainingViews, Updateable):
+class RandomCameras(TrainingViews):
     """Random cameras, a batch for each step."""
 
     def draw(self, step: int) -> dict[str, Any]:
@@ -113,6 +113,7 @@ class TurntableCameras(ShownViews):
         self.c2w = orbit(self.elevation, self.azimuth, self.distance)
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
+        """The cameras of these indices as one batch, with the keys of `RandomCameras.draw` and `index` [B]."""
         cfg, index = self.cfg, torch.tensor(indices)
         fovy = torch.deg2rad(torch.full((len(index),), float(cfg.eval_fovy_deg)))
         batch = camera_batch(self.c2w[index], fovy, cfg.eval_height, cfg.eval_width, cfg.rays_d_normalize)

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 
 class TrainingViews(IterableDataset):
-    """Training batches without end. Batch k depends on (seed, k) alone, whatever was drawn before it.
+    """Training batches without end; batch k depends on (seed, k) alone.
 
-    A subclass gives `draw`. `seed` is the run's seed; `step` is the index of the next batch, and `collate` moves it on.
+    A subclass gives `draw`. `seed` is the run's seed; `step` is the index of the next batch, which `collate` increases.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -29,7 +29,7 @@ class TrainingViews(IterableDataset):
             yield {}
 
     def draw(self, step: int) -> dict[str, Any]:
-        """The batch of a step."""
+        """Override: the batch of a step."""
         raise NotImplementedError
 
     def collate(self, _: Any) -> dict[str, Any]:
@@ -53,12 +53,12 @@ class ShownViews(Dataset):
         return index
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
-        """The views of these indices as one batch: as in training, and `index` [B]."""
+        """Override: the views of these indices as one batch, with the keys of training and `index` [B]."""
         raise NotImplementedError
 
 
 class ViewsDataModule:
-    """Base of a registered datamodule; what a call makes is a LightningDataModule.
+    """Base of a registered datamodule; calling the class makes a LightningDataModule.
 
     A subclass names `Config`; `parse`, which checks a block of config against it; `training`, the dataset of a config;
     and `evaluation`, the dataset of a config and a number of views.
@@ -70,6 +70,7 @@ class ViewsDataModule:
     evaluation: type[ShownViews]
 
     def __new__(cls, cfg: Any = None) -> Any:
+        """A LightningDataModule of a block of config."""
         return _lightning()(cls, cls.parse(cls.Config, cfg))
 
 

@@ -1,14 +1,14 @@
 """What the host's guidances of score distillation share: model, prompts, times, loss, and the count of calls.
 
-They have threestudio 0.2.3's keys, default values and behaviour (tests/threestudio/test_fidelity.py), but for this:
-images are encoded to the mean of the VAE's posterior, not to a sample of it, and shrunk with anti-aliasing; any
-prediction type is understood; Perp-Neg pairs the negatives of a batch with their own pictures, and VSD has it too; and
-what the options at the end of the block say.
+They have threestudio 0.2.3's keys, default values and behaviour (tests/threestudio/test_fidelity.py), with these
+differences: images are encoded to the mean of the VAE's posterior, not to a sample of it, and shrunk with
+anti-aliasing; any prediction type works; Perp-Neg pairs the negatives of a batch with their own pictures, and VSD has
+it too; and the last three of the options.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,56 +18,14 @@ from torch import Tensor
 from ... import models
 from ...baselines.distil import Step
 from ...denoiser import Sigma
-from ...errors import ConfigError, NonFiniteError, UserError, check_at_least, check_finite
-from ..base import BaseObject
-from ..config import C, C_max, config_path
+from ...errors import NonFiniteError, UserError, check_finite
+from ..config import C, config_path
 from ..registry import info
-
-
-@dataclass
-class Options(BaseObject.Config):
-    """Keys that all of them have; min_step_percent, max_step_percent and grad_clip may be schedules."""
-
-    pretrained_model_name_or_path: str = "stabilityai/stable-diffusion-2-1-base"
-    guidance_scale: float = 100.0
-    half_precision_weights: bool = True  # on a GPU
-    view_dependent_prompting: bool = True
-    min_step_percent: Any = 0.02  # bounds of the time t, as shares of the model's
-    max_step_percent: Any = 0.98
-    trainer_max_steps: int = 25000  # training steps that an annealed t takes to fall
-    grad_clip: Any = None  # largest absolute value of the gradient
-    use_img_loss: bool = False
-    enable_memory_efficient_attention: bool = False
-    enable_sequential_cpu_offload: bool = False
-    enable_attention_slicing: bool = False
-    enable_channels_last_format: bool = False
-    token_merging: bool = False
-    token_merging_params: dict | None = field(default_factory=dict)
-    # threestudio's own ways, which a fair comparison may want otherwise: guidance cond + s (cond − uncond), against
-    # diffusers' uncond + s (cond − uncond) (with Perp-Neg it is diffusers'); NaNs set to 0, against an error (the one
-    # default that is not threestudio's); renders resized to so many pixels (theirs 512), null: to the model's own size
-    guidance_scale_plus_one: bool = True
-    nan_to_num: bool = False
-    image_size: int | None = None
-
-    def unused(self) -> dict[str, str]:
-        """Keys of threestudio that mean nothing here, and why."""
-        return {"use_img_loss": "the loss in image space is not there"}
-
-    def __post_init__(self) -> None:
-        default = {f.name: f.default for f in fields(self)}
-        for name, why in self.unused().items():
-            if getattr(self, name) != default[name]:
-                raise ConfigError(name, f"must be {str(default[name]).lower()}: {why}")
-        for name in ("min_step_percent", "max_step_percent"):
-            if not 0 <= C_max(getattr(self, name)) <= 1:
-                raise ConfigError(name, f"must lie between 0 and 1, not {getattr(self, name)!r}")
-        check_at_least(self, 1, "trainer_max_steps", *(["image_size"] if self.image_size is not None else []))
 
 
 @dataclass(frozen=True)
 class StepEach(Step):
-    """What a method knows, with a level drawn for each view."""
+    """A `Step` whose `random_level` draws a level for each view."""
 
     def random_level(self) -> Sigma:
         """[V]; each level equally likely."""
@@ -78,7 +36,7 @@ class StepEach(Step):
 class Distillation:
     """`guidance(rgb, prompt_utils, **batch)` of threestudio's systems, around a method's `gradient`.
 
-    nfe: denoiser calls so far, each view of each network evaluation counted singly.
+    nfe is the number of denoiser calls so far; each view of each network evaluation counts.
     """
 
     cfg: Any
@@ -88,6 +46,7 @@ class Distillation:
     _epoch = _step = 0
 
     def configure(self) -> None:
+        """Loads the model; raises UserError where it cannot work at `image_size`."""
         self.model = self.load("pretrained_model_name_or_path")
         if size := self.cfg.image_size:
             try:
@@ -101,7 +60,7 @@ class Distillation:
         return models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
 
     def gradient(self, step: Step) -> Tensor:
-        """Override: what the latents are to descend, [B,c,h,w]."""
+        """Override: the gradient [B,c,h,w] that the latents descend."""
         raise NotImplementedError
 
     def second(self, prompt_utils: Any) -> Any:
@@ -109,10 +68,11 @@ class Distillation:
         return None
 
     def further_losses(self, latents: Tensor, prompt_utils: Any, views: dict[str, Any]) -> dict[str, Tensor]:
-        """Override: losses beside that of the gradient; latents [B,c,h,w] without gradient."""
+        """Override: losses beside that of the gradient, of latents [B,c,h,w] without gradient."""
         return {}
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Notes epoch and step, which the schedules need."""
         self._epoch, self._step = epoch, global_step
 
     def __call__(
@@ -129,7 +89,12 @@ class Distillation:
 
         Args:
             rgb: [B,H,W,3] in [0,1]; with rgb_as_latents [B,h,w,c], latents of the model.
-            elevation, azimuth: [B], degrees. camera_distances: [B].
+            prompt_utils: the prompt's embeddings, what a prompt processor returns.
+            elevation: [B], degrees.
+            azimuth: [B], degrees.
+            camera_distances: [B], world units.
+            rgb_as_latents: whether `rgb` are latents.
+            batch: what else the batch has; methods may read it.
 
         Returns:
             loss_…: scalar, ½ Σ g² / B, whose derivative with respect to the latents is g/B, g the method's gradient.
@@ -144,17 +109,17 @@ class Distillation:
                 images = check_finite(rgb.movedim(-1, 1), "the render").to(torch.promote_types(rgb.dtype, torch.float))
                 latents = self._fit_latents(images) if rgb_as_latents else self._encode(images)
                 low, high = self.times()
-                known = (latents.detach(), 0.0, self._levels(low, high), torch.default_generator)
-                asked = [self._counted(d, views) for d in (self.denoiser(prompt_utils), self.second(prompt_utils))]
+                networks = (self._counted(d, views) for d in (self.denoiser(prompt_utils), self.second(prompt_utils)))
+                levels = self._levels(low, high)
                 with torch.no_grad():
-                    pull = self.gradient(StepEach(*known, *asked))
+                    pull = self.gradient(StepEach(latents.detach(), 0.0, levels, torch.default_generator, *networks))
                 pull = torch.nan_to_num(pull) if self.cfg.nan_to_num else check_finite(pull, "the gradient")
                 if self.cfg.grad_clip is not None:
                     limit = C(self.cfg.grad_clip, self._epoch, self._step)
                     pull = pull.clamp(-limit, limit)
                 losses = self.further_losses(latents.detach(), prompt_utils, views)
         except NonFiniteError as error:
-            raise NonFiniteError(f"Stopped at step {self._step}: {error}.") from error
+            raise NonFiniteError(f"Stopped at step {self._step}: {error}") from error
         return {
             self.loss_name: self.loss(latents, pull),
             **losses,
@@ -169,7 +134,7 @@ class Distillation:
         return 0.5 * (latents - (latents - pull).detach()).square().sum() / len(latents)
 
     def times(self) -> tuple[int, int]:
-        """The least and largest time t of this step, both drawn."""
+        """The least and largest time t of this step; both can be drawn."""
         low, high = (C(self.cfg[f"{name}_step_percent"], self._epoch, self._step) for name in ("min", "max"))
         share = self.annealing()
         if share is not None:
@@ -179,7 +144,7 @@ class Distillation:
         return self._time(low), self._time(high)
 
     def annealing(self) -> float | None:
-        """Override: the share done where t falls from the largest to the least, None where it is drawn from all."""
+        """Override: how far t has fallen from the largest to the least, in [0, 1]; None where it is drawn from all."""
         return None
 
     def _time(self, percent: float) -> int:
@@ -205,17 +170,21 @@ class Distillation:
     def denoiser(
         self, prompt_utils: Any, scale: float | None = None, model: models.LatentModel | None = None
     ) -> models.GuidedDenoiser:
-        """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
+        """The guided denoiser of a prompt, with Perp-Neg where the prompt processor has it switched on.
 
-        scale: in the config's convention; by default the config's. Its views are dicts with elevation, azimuth [V] in
-        degrees and camera_distances [V].
+        Args:
+            prompt_utils: the prompt's embeddings.
+            scale: guidance scale in the config's convention; None takes the config's.
+            model: None takes the guidance's own.
+
+        Returns:
+            A denoiser whose views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
         """
         model, scale = model or self.model, self.cfg.guidance_scale if scale is None else scale
-
-        told = prompt_utils, self.cfg.view_dependent_prompting
+        prompt = prompt_utils, self.cfg.view_dependent_prompting
         if prompt_utils.use_perp_neg:
-            return models.PerpNegDenoiser(model, models.perp_neg_text_of(*told), cast(float, scale))
-        return models.GuidedDenoiser(model, models.text_of(*told), scale + self.cfg.guidance_scale_plus_one)
+            return models.PerpNegDenoiser(model, models.perp_neg_text_of(*prompt), cast(float, scale))
+        return models.GuidedDenoiser(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
 
     def _encode(self, images: Tensor) -> Tensor:
         size = self.cfg.image_size or self.model.image_size

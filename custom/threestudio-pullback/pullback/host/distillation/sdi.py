@@ -16,17 +16,18 @@ from ...denoiser import Sigma, VPSchedule
 from ...errors import check_at_least
 from ..base import BaseObject
 from ..registry import register
-from .guidance import Distillation, Options
+from .guidance import Distillation
+from .options import Options
 
 FIRST = 1  # time of the first of the evenly spaced levels: steps_offset of Stable Diffusion's schedulers
 
 
 @register("stable-diffusion-sdi-guidance")
 class StableDiffusionSDIGuidance(Distillation, BaseObject):
-    """loss_sdi of SDI (Lukoianov et al. 2024): the noise is found by DDIM inversion of the picture's latents.
+    """loss_sdi of SDI (Lukoianov et al. 2024): DDIM inversion of the picture's latents gives the noise.
 
-    One t, and one end of the inversion, hold for a batch of any size. As in threestudio, the loss is the mean over
-    latents, not their sum, divided by the batch size.
+    A batch of any size has one t and one end of the inversion. As in threestudio, the loss is the mean over latents,
+    not their sum, divided by the batch size.
     """
 
     @dataclass
@@ -41,13 +42,14 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
         inversion_n_steps: int = 10
         inversion_eta: float = 0.3
         t_anneal: bool = True  # t falls with the steps done, from max_step_percent to min_step_percent
-        # threestudio's own ways, of which the paper has the first otherwise: the end of the inversion, at t + δ, is
-        # shown to the model as if it were at t, against the noise found there with the level of t; the model is asked
-        # at a time below 0 in the inversion's first step, against time 0
+        # where threestudio differs from the paper. inversion_remap: the noise of the inversion, which ends at t + δ,
+        # makes the input at t, as in the paper; without, the end of the inversion itself is the input, as if it were
+        # at t. inversion_below_zero: the first step of the inversion calls the model at a time below 0, not at 0
         inversion_remap: bool = False
         inversion_below_zero: bool = True
 
         def unused(self) -> dict[str, str]:
+            """The keys of threestudio that have no effect here, each with the reason."""
             return {
                 **super().unused(),
                 "weighting_strategy": "the method has no weight",
@@ -65,6 +67,7 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
     loss_name = "loss_sdi"
 
     def configure(self) -> None:
+        """Loads the model, and gives the inversion's copy of it a first time below 0 where that is asked for."""
         super().configure()
         self._inverting = self.model
         if self.cfg.inversion_below_zero:
@@ -77,12 +80,15 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
         return len(self.model.schedule.sigmas) // self.cfg.inversion_n_steps
 
     def annealing(self) -> float | None:
+        """The share of the steps, with `t_anneal`."""
         return self._step / self.cfg.trainer_max_steps if self.cfg.t_anneal else None
 
     def second(self, prompt_utils: Any) -> Any:
+        """The denoiser of the inversion, with its own guidance scale."""
         return self.denoiser(prompt_utils, self.cfg.inversion_guidance_scale, self._inverting)
 
     def gradient(self, step: Step) -> Tensor:
+        """SDI's gradient [B,c,h,w] at a drawn t."""
         levels = self.model.schedule.sigmas
         low, high = self.times()
         t = int(torch.randint(low, high + 1, ()))
@@ -92,12 +98,13 @@ class StableDiffusionSDIGuidance(Distillation, BaseObject):
         )
 
     def path(self, t: int, draw: float) -> list[int]:
-        """The times of an inversion to t: 0, those below t that are evenly spaced, and t + δ; draw: δ, in [0, 1)."""
+        """The times of an inversion to t: 0, evenly spaced ones below t, and t + δ, where `draw` in [0, 1) sets δ."""
         count = len(self.model.schedule.sigmas)
         end = min(t + int(draw * count // self.cfg.inversion_n_steps), count - 1)
         return [0, *range(FIRST, t, self._spacing)[: self.cfg.inversion_n_steps], end]
 
     def loss(self, latents: Tensor, pull: Tensor) -> Tensor:
+        """½ Σ g² / B, divided by the number of values."""
         return super().loss(latents, pull) / latents.numel()
 
 

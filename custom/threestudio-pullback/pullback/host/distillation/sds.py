@@ -11,12 +11,13 @@ from ...baselines.distil import Step
 from ...errors import ConfigError
 from ..base import BaseObject
 from ..registry import register
-from .guidance import Distillation, Options
+from .guidance import Distillation
+from .options import Options
 
 
 @register("stable-diffusion-guidance")
 class StableDiffusionGuidance(Distillation, BaseObject):
-    """loss_sds of SDS (Poole et al. 2023), or with use_sjc of SJC (Wang et al. 2023); t is drawn for each picture."""
+    """loss_sds of SDS (Poole et al. 2023), or with use_sjc of SJC (Wang et al. 2023); each picture has its own t."""
 
     @dataclass
     class Config(Options):
@@ -28,21 +29,24 @@ class StableDiffusionGuidance(Distillation, BaseObject):
         max_items_eval: int = 4
 
         def unused(self) -> dict[str, str]:
+            """The keys of threestudio that have no effect here, each with the reason."""
             return {**super().unused(), "max_items_eval": "pictures of the guidance's own are not drawn"}
 
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.weighting_strategy not in sds.WEIGHTS:
-                known = ", ".join(sds.WEIGHTS)
-                raise ConfigError("weighting_strategy", f"must be one of {known}, not {self.weighting_strategy!r}")
+                names = ", ".join(sds.WEIGHTS)
+                raise ConfigError("weighting_strategy", f"must be one of {names}, not {self.weighting_strategy!r}")
 
     cfg: Config
     loss_name = "loss_sds"
 
     def annealing(self) -> float | None:
+        """The root of the share of the steps, with `sqrt_anneal`."""
         return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
 
     def gradient(self, step: Step) -> Tensor:
+        """SDS's gradient [B,c,h,w], or SJC's."""
         if self.cfg.use_sjc:
             return sjc.gradient(step, self.cfg.var_red)
         return sds.gradient(step, self.cfg.weighting_strategy)

@@ -1,4 +1,4 @@
-"""threestudio's systems of score distillation: a guidance's losses of a render, regularisers, one optimiser step."""
+"""threestudio's systems of score distillation: each step adds a guidance's losses and regularisers of a render."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError, UserError, check_at_least
 from ...output.turntable import Pictures
 from ..config import config_path
-from ..registry import find, info, register, suggest
+from ..registry import check_keys, find, info, register
 from ..training.regularisers import REGULARISERS
 from ..training.systems import BaseLift3DSystem
 
@@ -29,19 +29,17 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
     is a part of the system from the start, and of its checkpoints; another is loaded when training begins.
     """
 
-    @dataclass
-    class Config(BaseLift3DSystem.Config):
-        pass
-
     cfg: Any
     guidance: Any
     prompt_utils: Any
-    shows_latents = False  # what is rendered are latents of the guidance's model, not colours
+    shows_latents = False  # whether renders are latents of the guidance's model, not colours
 
     def configure(self) -> None:
+        """Builds the scene, and the guidance where it has parameters or decodes the renders."""
         super().configure()
-        self._check_loss()
-        self._calls = 0  # of the denoiser, in the run before this one
+        names = {f"lambda_{name}" for name in (*REGULARISERS, *LOSSES)} | set(SETTINGS)
+        check_keys(self.cfg.loss, names, config_path(self.cfg, "loss"))
+        self._calls = 0  # denoiser calls in the run before this one
         self.has_parts = issubclass(find(self.cfg.guidance_type, config_path(self.cfg, "guidance_type")), nn.Module)
         if self.has_parts or self.shows_latents:
             self.guidance = self._build("guidance")
@@ -50,16 +48,12 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
             left = {key: value for key, value in self.cfg.optimizer["params"].items() if key != "guidance"}
             self.cfg.optimizer = {**self.cfg.optimizer, "params": left}
 
-    def _check_loss(self) -> None:
-        known = {f"lambda_{name}" for name in (*REGULARISERS, *LOSSES)} | set(SETTINGS)
-        for key in self.cfg.loss:
-            if key not in known:
-                raise UserError(f"unknown key `{config_path(self.cfg, 'loss')}.{key}`; {suggest(str(key), known)}")
-
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The renderer's output for the cameras of a batch."""
         return self.renderer(**batch)
 
     def on_fit_start(self) -> None:
+        """Loads the guidance and embeds the prompt."""
         super().on_fit_start()
         if not (self.has_parts or self.shows_latents):
             self.guidance = self._build("guidance")
@@ -67,16 +61,17 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
         self.prompt_utils = self._build("prompt_processor")()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """One step's loss, a scalar; logs every term and weight."""
         out = self(batch)
-        told = self.guidance(out["comp_rgb"], self.prompt_utils, **batch, rgb_as_latents=self.shows_latents)
-        losses = {name.removeprefix("loss_"): value for name, value in told.items() if name.startswith("loss_")}
+        answer = self.guidance(out["comp_rgb"], self.prompt_utils, **batch, rgb_as_latents=self.shows_latents)
+        losses = {name.removeprefix("loss_"): value for name, value in answer.items() if name.startswith("loss_")}
         for name in losses:
             if f"lambda_{name}" not in self.cfg.loss:
                 where = config_path(self.cfg, "loss")
                 raise UserError(f"`{where}.lambda_{name}` is missing; add it, for example with the value 1")
         weights = {key.removeprefix("lambda_"): self.C(v) for key, v in self.cfg.loss.items() if key not in SETTINGS}
         losses |= {name: term(out, self._options) for name, term in REGULARISERS.items() if weights.get(name, 0) > 0}
-        for name, value in told.items():
+        for name, value in answer.items():
             if not name.startswith("loss_"):
                 self.log(f"train/{name}", float(value))
         for name, value in losses.items():
@@ -92,26 +87,24 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
         return {**SETTINGS, **self.cfg.loss, "convexity_res": self.cfg.get("convexity_res", 8)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves the number of denoiser calls."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["nfe"] = getattr(getattr(self, "guidance", None), "nfe", self._calls)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on counting denoiser calls from the saved number."""
         super().on_load_checkpoint(checkpoint)
         self._calls = checkpoint.get("nfe", 0)
 
 
 @register("dreamfusion-system")
 class DreamFusion(DistillationSystem):
-    """threestudio's system of SDS; any guidance will do."""
-
-    @dataclass
-    class Config(DistillationSystem.Config):
-        pass
+    """threestudio's system of SDS; it takes any guidance."""
 
 
 @register("sdi-system")
 class ScoreDistillationViaInversion(DistillationSystem):
-    """threestudio's system of SDI. convexity_res: pixels a side of the picture that lambda_convex looks at."""
+    """threestudio's system of SDI; lambda_convex looks at a picture with convexity_res pixels a side."""
 
     @dataclass
     class Config(DistillationSystem.Config):
@@ -139,9 +132,9 @@ class ProlificDreamer(DistillationSystem):
 
 @register("sjc-system")
 class ScoreJacobianChaining(DistillationSystem):
-    """threestudio's system of SJC: the field has latents for colours, which are decoded to be looked at.
+    """threestudio's system of SJC: the field's colours are latents, which evaluation decodes into pictures.
 
-    subpixel_rendering: decode them at twice the model's size.
+    With subpixel_rendering it decodes them at twice the model's size.
     """
 
     @dataclass
@@ -151,6 +144,7 @@ class ScoreJacobianChaining(DistillationSystem):
     shows_latents = True
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The renderer's output; outside training its colours are decoded."""
         out = super().forward(batch)
         if not self.training:
             model = self.guidance.model

@@ -16,7 +16,8 @@ from ...errors import ConfigError, check_at_least
 from ...models.lora import LoRA
 from ..base import BaseModule
 from ..registry import register
-from .guidance import Distillation, Options
+from .guidance import Distillation
+from .options import Options
 
 CAMERAS = {"extrinsics": "c2w", "mvp": "mvp_mtx"}
 
@@ -26,8 +27,8 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
     """loss_vsd of VSD (Wang et al. 2023), and loss_lora, which trains its second model on the same pictures.
 
     The second model is `lora`, this module's only part: the host's optimiser trains it, by `params: guidance: {lr: …}`,
-    and checkpoints hold it. Where both model paths agree, the two share one frozen model. The text of the second model
-    is that of the prompt itself, without the side's wording.
+    and checkpoints hold it. Where both model paths agree, the two share one frozen model. The second model reads the
+    prompt itself, without the words for a side.
     """
 
     @dataclass
@@ -36,9 +37,9 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
         pretrained_model_name_or_path_lora: str = "stabilityai/stable-diffusion-2-1"
         guidance_scale: float = 7.5
         guidance_scale_plus_one: bool = False  # threestudio has diffusers' convention here
-        guidance_scale_lora: float = 1.0  # towards the camera; 1 asks for it alone
-        lora_cfg_training: bool = True  # one batch in ten is not told its cameras
-        lora_n_timestamp_samples: int = 1  # levels a picture, of one step of the second model
+        guidance_scale_lora: float = 1.0  # from without to with the camera; 1: with it alone
+        lora_cfg_training: bool = True  # one batch in ten comes without its cameras
+        lora_n_timestamp_samples: int = 1  # levels of each picture in one step of the second model
         lora_rank: int = 4
         camera_condition_type: str = "extrinsics"
         sqrt_anneal: bool = False  # t falls with the root of the steps done, from max_step_percent to min_step_percent
@@ -46,48 +47,53 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.camera_condition_type not in CAMERAS:
-                known = " or ".join(CAMERAS)
-                raise ConfigError("camera_condition_type", f"must be {known}, not {self.camera_condition_type!r}")
+                names = " or ".join(CAMERAS)
+                raise ConfigError("camera_condition_type", f"must be {names}, not {self.camera_condition_type!r}")
             check_at_least(self, 1, "lora_n_timestamp_samples", "lora_rank")
 
     cfg: Config
     loss_name = "loss_vsd"
 
     def configure(self) -> None:
+        """Loads the model, and the second one where its path differs."""
         super().configure()
         alike = self.cfg.pretrained_model_name_or_path == self.cfg.pretrained_model_name_or_path_lora
         model = self.model if alike else self.load("pretrained_model_name_or_path_lora")
         self.lora = LoRA(model, self.cfg.lora_rank)
 
     def annealing(self) -> float | None:
+        """The root of the share of the steps, with `sqrt_anneal`."""
         return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
 
     def gradient(self, step: Step) -> Tensor:
+        """VSD's gradient [B,c,h,w]."""
         return vsd.gradient(step, "sds")
 
-    def second(self, prompt_utils: Any) -> _Told:
-        return _Told(self, prompt_utils)
+    def second(self, prompt_utils: Any) -> _SecondModel:
+        """The second model as a denoiser."""
+        return _SecondModel(self, prompt_utils)
 
-    def told(self, prompt_utils: Any, views: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What the second model is told of these views: text [B,T,D] and cameras [B,4,4]."""
+    def condition(self, prompt_utils: Any, views: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The second model's input beside pictures and time: text [B,T,D] and cameras [B,4,4] of these views."""
         angles = (views[k] for k in ("elevation", "azimuth", "camera_distances"))
         cond, _ = prompt_utils.get_text_embeddings(*angles, False).chunk(2)
         return cond, views[CAMERAS[self.cfg.camera_condition_type]]
 
     def further_losses(self, latents: Tensor, prompt_utils: Any, views: dict[str, Any]) -> dict[str, Tensor]:
+        """loss_lora of latents [B,c,h,w] with noise of random levels."""
         count = self.cfg.lora_n_timestamp_samples
         clean = latents.repeat(count, 1, 1, 1)
         times = torch.randint(len(self.lora.model.schedule.sigmas), (len(clean),)).to(clean.device)
         noise = torch.randn(clean.shape, dtype=clean.dtype).to(clean.device)
-        text, camera = self.told(prompt_utils, views)
+        text, camera = self.condition(prompt_utils, views)
         if self.cfg.lora_cfg_training and random.random() < 0.1:
             camera = torch.zeros_like(camera)
         self.nfe += len(clean)
         return {"loss_lora": self.lora.loss(clean, text.repeat(count, 1, 1), camera.repeat(count, 1, 1), times, noise)}
 
 
-class _Told:
-    """The second model as a denoiser: x̂0 = uncond + s (camera − uncond), uncond not told the camera."""
+class _SecondModel:
+    """The second model as a denoiser: x̂0 = uncond + s (camera − uncond), where uncond lacks the camera."""
 
     def __init__(self, guidance: StableDiffusionVSDGuidance, prompt_utils: Any) -> None:
         self.guidance, self.prompt_utils = guidance, prompt_utils
@@ -95,7 +101,7 @@ class _Told:
         self.nfe_per_view = 1 if self.scale == 1 else 2
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: dict[str, Any]) -> Tensor:
-        lora, (text, camera) = self.guidance.lora, self.guidance.told(self.prompt_utils, views)
+        lora, (text, camera) = self.guidance.lora, self.guidance.condition(self.prompt_utils, views)
         with_camera = lora(noisy, sigma, text, camera)
         if self.scale == 1:
             return with_camera

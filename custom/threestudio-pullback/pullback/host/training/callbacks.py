@@ -180,7 +180,9 @@ class ProgressLine(ProgressBar):
             print(flush=True)
             self._width = 0
 
-    on_train_end = on_exception = on_validation_start = _close
+    on_train_end: Any = _close
+    on_exception: Any = _close
+    on_validation_start: Any = _close
 
 
 def _clock(seconds: float) -> str:

@@ -116,14 +116,14 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         if cleanup.get(stage, self.cfg.cleanup_after_test_step) and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    on_train_batch_start = partialmethod(_before_batch, "train")
-    on_validation_batch_start = partialmethod(_before_batch, "validation")
-    on_test_batch_start = partialmethod(_before_batch, "test")
-    on_predict_batch_start = partialmethod(_before_batch, "predict")
-    on_train_batch_end = partialmethod(_after_batch, "train")
-    on_validation_batch_end = partialmethod(_after_batch, "validation")
-    on_test_batch_end = partialmethod(_after_batch, "test")
-    on_predict_batch_end = partialmethod(_after_batch, "predict")
+    on_train_batch_start: Any = partialmethod(_before_batch, "train")
+    on_validation_batch_start: Any = partialmethod(_before_batch, "validation")
+    on_test_batch_start: Any = partialmethod(_before_batch, "test")
+    on_predict_batch_start: Any = partialmethod(_before_batch, "predict")
+    on_train_batch_end: Any = partialmethod(_after_batch, "train")
+    on_validation_batch_end: Any = partialmethod(_after_batch, "validation")
+    on_test_batch_end: Any = partialmethod(_after_batch, "test")
+    on_predict_batch_end: Any = partialmethod(_after_batch, "predict")
 
 
 class BaseLift3DSystem(BaseSystem):

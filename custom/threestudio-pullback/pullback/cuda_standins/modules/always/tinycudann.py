@@ -1,6 +1,6 @@
 """Stand-in for tiny-cuda-nn's Python module: the same constructors, in PyTorch, on any device, single precision.
 
-Encodings and networks are the host's. Each gives what tiny-cuda-nn documents, with these differences: a hash grid's
+Encodings and networks are the host's. Each computes what tiny-cuda-nn documents, with these differences: a hash grid's
 levels have ⌊base_resolution · per_level_scale^l⌋ cells a side, with vertices on the faces of the unit cube, and its
 parameters are a table [rows, features], so checkpoints do not go from one to the other; frequencies come in another
 order. Everything is differentiable any number of times.
@@ -45,10 +45,10 @@ def _drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 class Encoding(nn.Module):
-    """[N, n_input_dims] in [0, 1] → [N, n_output_dims].
+    """An encoding of tiny-cuda-nn, by the same config.
 
     `encoding_config` holds otype (HashGrid, or Grid of type Hash; Frequency; SphericalHarmonics; Identity) and its
-    options; options of no meaning to tiny-cuda-nn are passed over, as there.
+    options; options that tiny-cuda-nn does not have are ignored, as there.
 
     Raises:
         UserError: another otype, or a kind of grid or interpolation that is not here.
@@ -60,8 +60,8 @@ class Encoding(nn.Module):
         super().__init__()
         otype = encoding_config.get("otype")
         if otype not in _ENCODINGS:
-            known = ", ".join(_ENCODINGS)
-            raise UserError(f"`otype` is '{otype}', but the stand-in for tinycudann has only {known}; set one of these")
+            names = ", ".join(_ENCODINGS)
+            raise UserError(f"`otype` is '{otype}', but the stand-in for tinycudann has only {names}; set one of these")
         build, options, same = _ENCODINGS[otype]
         for name, value in same.items():
             if encoding_config.get(name, value) != value:
@@ -69,17 +69,18 @@ class Encoding(nn.Module):
                     f"`{name}` of {otype} is {encoding_config[name]!r}, but the stand-in for tinycudann has only "
                     f"{value!r}; set that, or leave `{name}` out"
                 )
-        given = {k: encoding_config[k] for k in options if k in encoding_config}
-        self.encoding: Any = _drawn(seed, lambda: build(n_input_dims, **given))
+        arguments = {k: encoding_config[k] for k in options if k in encoding_config}
+        self.encoding: Any = _drawn(seed, lambda: build(n_input_dims, **arguments))
         self.n_input_dims, self.n_output_dims = n_input_dims, self.encoding.n_output_dims
         self.to(dtype or torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, n_input_dims] in [0, 1] → [N, n_output_dims]."""
         return self.encoding(x)
 
 
 class Network(nn.Module):
-    """A multilayer perceptron without biases, [N, n_input_dims] → [N, n_output_dims]."""
+    """A multilayer perceptron without biases."""
 
     def __init__(
         self, n_input_dims: int, n_output_dims: int, network_config: Mapping[str, Any], seed: int = 1337
@@ -89,11 +90,12 @@ class Network(nn.Module):
         self.network = _drawn(seed, lambda: get_mlp(n_input_dims, n_output_dims, network_config, "network_config"))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, n_input_dims] → [N, n_output_dims]."""
         return self.network(x)
 
 
 class NetworkWithInputEncoding(nn.Module):
-    """A network after an encoding, [N, n_input_dims] → [N, n_output_dims]."""
+    """A network after an encoding."""
 
     def __init__(
         self,
@@ -109,8 +111,9 @@ class NetworkWithInputEncoding(nn.Module):
         self.network = Network(self.encoding.n_output_dims, n_output_dims, network_config, seed)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, n_input_dims] in [0, 1] → [N, n_output_dims]."""
         return self.network(self.encoding(x))
 
 
 def free_temporary_memory() -> None:
-    """There is none."""
+    """Does nothing: there is no such memory here."""
