@@ -1,4 +1,4 @@
-"""One run: the config checked, the parts built, Lightning's trainer started."""
+"""One run: checks the config, builds the parts and starts Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .registry import check_keys, find, info
 
 
 class Run:
-    """One run of the command line, step by step, cheap checks first."""
+    """One run of the command line; cheap checks come first."""
 
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
@@ -57,7 +57,7 @@ class Run:
         self._execute(args, seal)
 
     def resume_line(self) -> str | None:
-        """The command that goes on from the newest checkpoint, or None where there is none."""
+        """The shell command that continues from the newest checkpoint; None where there is no checkpoint."""
         if not self.training or self.io is None or self.io.newest is None:
             return None
         config = os.path.join(self.cfg.trial_dir, "configs", "parsed.yaml")

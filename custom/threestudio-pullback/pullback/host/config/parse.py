@@ -124,9 +124,7 @@ def _takes_text(cfg: Any, key: str) -> bool:
     cls, block = ExperimentConfig, cfg
     *blocks, last = key.split(".")
     for name in blocks:
-        if f"{name}_type" not in get_type_hints(cls):
-            return False
-        if not isinstance(block, DictConfig):
+        if f"{name}_type" not in get_type_hints(cls) or not isinstance(block, DictConfig):
             return False
         kind = block.get(f"{name}_type", getattr(cls, f"{name}_type", ""))
         if not is_registered(str(kind)):

@@ -107,7 +107,7 @@ class Distillation:
         try:
             with torch.autocast(rgb.device.type, enabled=False):
                 images = check_finite(rgb.movedim(-1, 1), "the render").to(torch.promote_types(rgb.dtype, torch.float))
-                latents = self._fit_latents(images) if rgb_as_latents else self._encode(images)
+                latents = self._latents(images, rgb_as_latents)
                 low, high = self.times()
                 networks = (self._counted(d, views) for d in (self.denoiser(prompt_utils), self.second(prompt_utils)))
                 levels = self._levels(low, high)
@@ -120,14 +120,8 @@ class Distillation:
                 losses = self.further_losses(latents.detach(), prompt_utils, views)
         except NonFiniteError as error:
             raise NonFiniteError(f"Stopped at step {self._step}: {error}") from error
-        return {
-            self.loss_name: self.loss(latents, pull),
-            **losses,
-            "grad_norm": float(pull.norm()),
-            "min_step": float(low),
-            "max_step": float(high),
-            "nfe": float(self.nfe),
-        }
+        numbers = {"grad_norm": pull.norm(), "min_step": low, "max_step": high, "nfe": self.nfe}
+        return {self.loss_name: self.loss(latents, pull), **losses, **{k: float(v) for k, v in numbers.items()}}
 
     def loss(self, latents: Tensor, pull: Tensor) -> Tensor:
         """½ Σ g² / B, with derivative g/B."""
@@ -144,8 +138,11 @@ class Distillation:
         return self._time(low), self._time(high)
 
     def annealing(self) -> float | None:
-        """Override: how far t has fallen from the largest to the least, in [0, 1]; None where it is drawn from all."""
-        return None
+        """How far t has fallen from the largest to the least, in [0, 1]; None where it is drawn from all.
+
+        With `sqrt_anneal` this is the root of the share of the steps; a subclass may override it.
+        """
+        return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.get("sqrt_anneal") else None
 
     def _time(self, percent: float) -> int:
         count = len(self.model.schedule.sigmas)
@@ -186,13 +183,11 @@ class Distillation:
             return models.PerpNegDenoiser(model, models.perp_neg_text_of(*prompt), cast(float, scale))
         return models.GuidedDenoiser(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
 
-    def _encode(self, images: Tensor) -> Tensor:
+    def _latents(self, images: Tensor, encoded: bool) -> Tensor:
         size = self.cfg.image_size or self.model.image_size
+        if encoded:
+            return _resize(images, size // self.model.vae_scale_factor)
         return self.model.encode(_resize(images, size) * 2 - 1)
-
-    def _fit_latents(self, latents: Tensor) -> Tensor:
-        pixels = self.cfg.image_size or self.model.image_size
-        return _resize(latents, pixels // self.model.vae_scale_factor)
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

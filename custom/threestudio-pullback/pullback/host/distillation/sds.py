@@ -41,10 +41,6 @@ class StableDiffusionGuidance(Distillation, BaseObject):
     cfg: Config
     loss_name = "loss_sds"
 
-    def annealing(self) -> float | None:
-        """The root of the share of the steps, with `sqrt_anneal`."""
-        return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
-
     def gradient(self, step: Step) -> Tensor:
         """SDS's gradient [B,c,h,w], or SJC's."""
         if self.cfg.use_sjc:

@@ -61,10 +61,6 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
         model = self.model if alike else self.load("pretrained_model_name_or_path_lora")
         self.lora = LoRA(model, self.cfg.lora_rank)
 
-    def annealing(self) -> float | None:
-        """The root of the share of the steps, with `sqrt_anneal`."""
-        return (self._step / self.cfg.trainer_max_steps) ** 0.5 if self.cfg.sqrt_anneal else None
-
     def gradient(self, step: Step) -> Tensor:
         """VSD's gradient [B,c,h,w]."""
         return vsd.gradient(step, "sds")

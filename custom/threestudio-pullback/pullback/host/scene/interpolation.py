@@ -1,4 +1,4 @@
-"""Weighted sums of table rows: the one operation behind hash grids and voxel grids, fast on a CPU and smooth.
+"""Weighted sums of table rows, which hash grids and voxel grids are made of; fast on a CPU, with all derivatives.
 
 With rows r = index[n, k], everything here is a partial derivative of one trilinear form,
 

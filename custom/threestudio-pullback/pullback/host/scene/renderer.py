@@ -136,13 +136,8 @@ class NeRFVolumeRenderer(Renderer):
         opacity, depth, rgb, normals = sums.tensor_split((1, 2, 2 + color.shape[-1]), -1)
         mean_depth = depth / opacity.clamp(min=1e-5)
         spread = samples.sum(weights * (t - samples.spread(mean_depth)) ** 2) / opacity.clamp(min=1e-5)
-        images = {
-            "comp_rgb_fg": rgb,
-            "opacity": opacity,
-            "depth": depth,
-            # of a nearly empty ray the spread means nothing
-            "z_variance": spread * (opacity > 0.5),
-        }
+        # of a nearly empty ray the spread means nothing
+        images = {"comp_rgb_fg": rgb, "opacity": opacity, "depth": depth, "z_variance": spread * (opacity > 0.5)}
         if normal is not None:
             images["comp_normal"] = (F.normalize(normals, dim=-1) + 1) / 2 * opacity
         if not self.training:

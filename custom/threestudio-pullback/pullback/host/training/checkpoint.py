@@ -15,7 +15,7 @@ from ..base import read_checkpoint
 
 KEY = "pullback_host"  # what the host adds to a checkpoint
 
-# changing these goes along with continuing a run
+# a run can continue although these have changed
 _FREE = ("exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface")
 
 

@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process, where a training step on a CPU would otherwise wait for page faults."""
+"""Keeps freed memory in the process, since a training step on a CPU otherwise waits for page faults."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of glibc's mallo
 def keep_freed_memory() -> bool:
     """Tells the C library to hold on to freed blocks instead of giving them back to the system.
 
-    Every tensor of some megabytes is otherwise fresh memory, zeroed page by page by the kernel when first touched:
-    a training step of `implicit-volume` then takes 1.45 times as long (benchmarks/fit.py memory). For the whole
-    process, for good; the process keeps the memory of its peak.
+    Otherwise every tensor of some megabytes is new memory, which the kernel fills with zeros page by page at the first
+    access: a training step of `implicit-volume` then takes 1.45 times as long (benchmarks/fit.py memory). The setting
+    holds until the process ends, and the process keeps the memory of its peak.
 
     Returns:
-        Whether it took effect: with glibc on Linux; elsewhere nothing happens.
+        Whether it took effect, which needs glibc on Linux.
     """
     if not sys.platform.startswith("linux"):
         return False
