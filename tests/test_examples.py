@@ -8,10 +8,15 @@ import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pullback
 import pytest
+import torch
 from PIL import Image
+from pullback import diffreps, noise
+from pullback.constraints import CONSTRAINTS
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -93,3 +98,23 @@ def test_a_renderer_and_a_denoiser_of_ones_own_as_documented(tmp_path: Path) -> 
     drawings = space["known"]
     apart = [(a - b).square().mean().sqrt().item() for i, a in enumerate(drawings) for b in drawings[:i]]  # type: ignore
     assert round(min(apart), 2) == 0.47
+
+
+def test_the_documents_constraint_and_noise_go_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S)
+    for table in (CONSTRAINTS, noise.COUPLINGS):
+        monkeypatch.setattr(table, "_parts", dict(table))
+    made: dict[str, Any] = {"__name__": "document"}
+    for block in blocks:
+        if "@CONSTRAINTS.register(" in block or "@COUPLINGS.register(" in block:
+            exec(compile(block, str(DOCUMENT), "exec", dont_inherit=True), made)
+    choices = {"type": "churn", "share": 0.3}, {"type": "mixed", "share": 0.7}
+    ends = []
+    for constraint, coupling in (choices, (made["Churn"](0.3), made["Mixed"](0.7)), ("churn", "mixed")):
+        rep = diffreps.Pixels(2, 1, 4, 4)
+        pullback.sample(
+            rep, [0, 1], lambda noisy, sigma, views: noisy / 2, pullback.karras_sigmas(3, 0.1, 5.0), noise=coupling,
+            constraint=constraint, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        ends.append(rep.values.detach())
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])

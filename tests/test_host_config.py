@@ -96,6 +96,13 @@ def test_text_is_taken_as_it_stands(prompt: str) -> None:
     assert load(f"system.prompt={prompt}").system.prompt == prompt
 
 
+def test_a_block_of_null_leaves_out_the_keys_of_the_file() -> None:
+    text = "tag: t\nsystem: {geometry_type: a, geometry: {hidden: 64, layers: 3}}"
+    changed = ["system.geometry_type=b", "system.geometry=null", "system.geometry.frequencies=12"]
+    cfg = load_config(text, from_string=True, cli_args=changed)
+    assert cfg.system == {"geometry_type": "b", "geometry": {"frequencies": 12}}
+
+
 def test_quoted_text_is_unquoted_and_other_values_are_yaml() -> None:
     cfg = load("system.prompt='a: b'", "data.size=3", "trainer.limits=[1, 2.5, null]", "trainer.fast=true")
     assert cfg.system.prompt == "a: b" and cfg.data.size == 3
