@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from omegaconf import OmegaConf
 from pullback.constraints import CONSTRAINTS, Constraint, FreshBelow
 from pullback.errors import ConfigError, UserError
 from pullback.models.guided import FIT_SPACES
@@ -107,7 +108,8 @@ def _name(choice: Any) -> Any:
 
 def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
     """The coupling or constraint that a key names, alone or with options; ConfigError where there is none."""
-    choice = config_to_primitive(getattr(cfg, key))
+    choice = getattr(cfg, key)
+    choice = config_to_primitive(choice) if OmegaConf.is_config(choice) else choice  # threestudio's takes configs alone
     if _name(choice) not in table:
         raise ConfigError(key, f"must be one of {', '.join(table)}, not {_name(choice)!r}")
     try:
