@@ -381,11 +381,7 @@ def train_unet(data: dict, work: Path, log: Log):
         if step % 250 == 249 or step + 1 == cfg["steps"]:
             log("unet", step + 1, running)
             save_state(
-                path,
-                nets=nets.state_dict(),
-                ema=ema.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step + 1,
+                path, nets=nets.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=step + 1
             )
     return tokenizer, ema
 

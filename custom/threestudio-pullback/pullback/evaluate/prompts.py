@@ -49,10 +49,7 @@ def run_one(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, with the summary below it."""
-    lines = [
-        "| prompt | seed | nearest object | right | PSNR dB | seconds | MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = ["| prompt | seed | nearest object | right | PSNR dB | seconds | MB |", "|---|---|---|---|---|---|---|"]
     for r in sorted(rows, key=lambda r: (r["prompt"], r["seed"])):
         found = f"failed: {r['failed']}" if "failed" in r else r["found"]
         lines.append(

@@ -141,10 +141,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
     for prompt, free in (("a cube", "color"), ("a cone", "color"), ("a blue object", "shape")):
         row = free_histogram(model, bank, prompt, free, 120, seed)
         report["partial_captions"].append(row)
-        print(
-            f"{prompt}: {row['counts']}, two-coloured {row['two_coloured']}, p {row['chi_square_p']:.3f}",
-            flush=True,
-        )
+        print(f"{prompt}: {row['counts']}, two-coloured {row['two_coloured']}, p {row['chi_square_p']:.3f}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     save_png(out / "sheet.png", contact_sheet(model, SHEET, 2.5, seed))
     (out / "model.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -80,9 +80,7 @@ class PictureBank:
     def __init__(self, size: int = 32, azimuths: int = 24, elevations: Sequence[float] = ELEVATIONS) -> None:
         self.size = size
         el, az = torch.meshgrid(
-            torch.tensor(elevations, dtype=torch.float32),
-            torch.arange(azimuths) * (360 / azimuths),
-            indexing="ij",
+            torch.tensor(elevations, dtype=torch.float32), torch.arange(azimuths) * (360 / azimuths), indexing="ij"
         )
         self.c2w = worlds.look_at(el.flatten(), az.flatten())
         self.background = worlds.backdrop(worlds.camera_rays(self.c2w, size)[1]).movedim(-1, 1)

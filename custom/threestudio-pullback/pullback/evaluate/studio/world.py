@@ -80,12 +80,7 @@ def backdrop(directions: Tensor) -> Tensor:
     """
     x, y, z = directions.unbind(-1)
     return torch.stack(
-        [
-            0.68 - 0.17 * x - 0.09 * y + 0.2 * z,
-            0.68 + 0.17 * y + 0.2 * z,
-            0.68 + 0.17 * x - 0.09 * y + 0.2 * z,
-        ],
-        -1,
+        [0.68 - 0.17 * x - 0.09 * y + 0.2 * z, 0.68 + 0.17 * y + 0.2 * z, 0.68 + 0.17 * x - 0.09 * y + 0.2 * z], -1
     ).clamp(0, 1)
 
 
