@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--levels", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("image.png"))
     args = parser.parse_args(argv)
-    seen, finer = sample(args.prompt, args.seed, args.levels)
-    both = torch.cat([F.interpolate(seen[None], scale_factor=4)[0], finer], 2)
+    coarse, finer = sample(args.prompt, args.seed, args.levels)
+    both = torch.cat([F.interpolate(coarse[None], scale_factor=4)[0], finer], 2)
     Image.fromarray(((both.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()).save(args.out)
 
 

@@ -18,7 +18,7 @@ SIZE = {"resolution": 16, "height": 24, "width": 24, "samples": 20}
 COLOURS = {"red": [2.0, -2.0, -2.0], "blue": [-2.0, -1.0, 2.0]}
 
 
-def known(colour: str, shape: str) -> VoxelField:
+def solid(colour: str, shape: str) -> VoxelField:
     """A sphere or a box as a field."""
     field = VoxelField(**SIZE)
     axis = torch.linspace(-1, 1, field.resolution)
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("nerf.png"))
     args = parser.parse_args(argv)
     names = [f"{colour} {shape}" for shape in ("sphere", "box") for colour in COLOURS]
-    objects = [known(*name.split()).requires_grad_(False) for name in names]
+    objects = [solid(*name.split()).requires_grad_(False) for name in names]
     prior = pullback.priors.SceneMixture(lambda views: torch.stack([o.render(views) for o in objects]), 0.05)
     ring, rows = orbit(torch.full((6,), 30.0), torch.arange(6) * 60.0), []
     sigmas = pullback.karras_sigmas(16, 0.1, 20.0, rho=3.0)
@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> None:
         nerf, generator = VoxelField(**SIZE), torch.Generator().manual_seed(seed)
         again, solver = pullback.Repaint(cycles=2), pullback.FirstOrder(lr=0.1, steps=4)
         result = pullback.sample(nerf, cameras, prior.denoise, sigmas, "shared", again, solver, generator=generator)
-        seen = nerf.render(ring).detach()
-        found, rms = prior.nearest(seen, ring)
-        rows.append(seen.movedim(0, 2).flatten(2))  # [3,24,6·24]
-        print(f"seed {seed}: a {names[found]}, rms {rms:.3f}, {result.nfe} denoiser calls")
+        views = nerf.render(ring).detach()
+        nearest, rms = prior.nearest(views, ring)
+        rows.append(views.movedim(0, 2).flatten(2))  # [3,24,6·24]
+        print(f"seed {seed}: a {names[nearest]}, rms {rms:.3f}, {result.nfe} denoiser calls")
     picture = Image.fromarray(((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy())
     picture.resize((6 * 96, 96 * args.seeds), Image.Resampling.BICUBIC).save(args.out)
 

@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     pullback.sample(panorama, views, prior.denoise, sigmas, "spherical", again, solver, generator=generator)
     everywhere = crops.cover(90.0)
     with torch.no_grad():
-        found, rms = prior.nearest(panorama.render(everywhere), everywhere)
-        files = panorama_files.save_all(args.out, panorama.equirectangular(256), " and ".join(LAND[found]))
-    print(f"{' and '.join(LAND[found])}, rms {rms:.3f}; {', '.join(map(str, files))}")
+        nearest, rms = prior.nearest(panorama.render(everywhere), everywhere)
+        files = panorama_files.save_all(args.out, panorama.equirectangular(256), " and ".join(LAND[nearest]))
+    print(f"{' and '.join(LAND[nearest])}, rms {rms:.3f}; {', '.join(map(str, files))}")
 
 
 if __name__ == "__main__":

@@ -28,11 +28,15 @@ FISH = [([-0.8, -0.4, -0.5, -0.2, 0.5, 1.1, 0.8, 0], -2.3, ORANGE), ([0.4, 0, 0.
         ([-0.8, 0.4, -0.5, 0.2, 0.5, -1.1, 0.8, 0], -2.3, ORANGE)]  # fmt: skip
 
 
-def drawn(strokes: list[tuple[list[float], float, Tensor]]) -> Tensor:
-    made = Splines(len(strokes), SIZE, SIZE)
+def drawing_of(strokes: list[tuple[list[float], float, Tensor]]) -> Tensor:
+    splines = Splines(len(strokes), SIZE, SIZE)
     for i, (points, width, ink) in enumerate(strokes):
-        made.points.data[i], made.widths.data[i], made.colours.data[i] = torch.tensor(points).view(4, 2), width, ink
-    return made.render([0])[0].detach()
+        splines.points.data[i], splines.widths.data[i], splines.colours.data[i] = (
+            torch.tensor(points).view(4, 2),
+            width,
+            ink,
+        )
+    return splines.render([0])[0].detach()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("splines.png"))
     args = parser.parse_args(argv)
-    prior = pullback.priors.MixturePrior(torch.stack([drawn(s) for s in (FLOWER, BOAT, FISH)]), smoothing=0.05)
+    prior = pullback.priors.MixturePrior(torch.stack([drawing_of(s) for s in (FLOWER, BOAT, FISH)]), smoothing=0.05)
     strip = list(prior.means.repeat_interleave(4, 2).repeat_interleave(4, 3))  # what is known, then the samples
     for seed in range(args.seeds):
         torch.manual_seed(seed)
@@ -50,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         result = pullback.sample(drawing, [0], prior.denoise, sigmas, solver=solver, generator=generator)
         finer.load_state_dict(drawing.state_dict())
         strip += finer.render([0]).detach()
-        found, rms = prior.nearest(result.renders, [0])
-        print(f"seed {seed}: a {['flower', 'boat', 'fish'][found]}, rms {rms:.3f}")
+        nearest, rms = prior.nearest(result.renders, [0])
+        print(f"seed {seed}: a {['flower', 'boat', 'fish'][nearest]}, rms {rms:.3f}")
     picture = (torch.cat(strip, 2).clamp(-1, 1) + 1) * 127.5
     Image.fromarray(picture.byte().movedim(0, -1).numpy()).save(args.out)
 

@@ -20,9 +20,10 @@ import representations  # noqa: F401  (its worlds)
 import torch
 from pullback.cli.arguments import parse_seeds
 from pullback.errors import UserError
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.campaign import Results
 from pullback.evaluate.exact_worlds import methods, report, runner
+from pullback.output.markdown import measure_table, table
 from pullback.version import commit
 
 KEPT, ALL = ("independent", "fresh"), ("shared", "independent", "smooth", "surface", "fresh")
@@ -102,7 +103,7 @@ def refusal(world: str, noise: str, way: str, text: str) -> str | None:
     if way not in ("Projection", "Langevin") or noise in KEPT:
         return None  # the slots' noises are what these two move
     try:
-        methods.parse(f"{text} levels=2 steps=1")(known.world(world), 0)
+        methods.parse(f"{text} levels=2 steps=1")(exact_worlds.world(world), 0)
     except UserError as error:
         return str(error)
     return None
@@ -115,7 +116,7 @@ def lines_of(part: Part, results: Results) -> list[dict[str, Any]]:
         head = {"part": part.name, "world": world, "noise": noise, "constraint": way, "method": text}
         rows = results.of(world, methods.parse(text).label)
         if rows:
-            measured = report.measures(known.world(world), rows)
+            measured = report.measures(exact_worlds.world(world), rows)
             seeds, commits = [row["seed"] for row in rows], sorted({row["commit"] for row in rows})
             lines.append(head | {"seeds": seeds, "commits": commits, "measures": measured})
         elif why := refusal(world, noise, way, text):
@@ -123,19 +124,17 @@ def lines_of(part: Part, results: Results) -> list[dict[str, Any]]:
     return lines
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """A part's Markdown table, and what was refused."""
+def cells(lines: list[dict[str, Any]]) -> str:
+    """A part's Markdown table, and the combinations that the sampler refuses."""
     shown, reasons = {}, {}
     for line in lines:
         label = " | ".join(line[key] for key in ("world", "noise", "constraint"))
         if "refused" in line:
             reasons.setdefault(line["refused"], []).append(f"{line['constraint']} with {line['noise']}")
         else:
-            found = line["measures"]
-            shown[label] = {name: found[key] for key, name in COLUMNS.items() if key in found}
-    text = report.table(shown) if shown else "Not run.\n"
-    text = text.replace("| method |", "| world | noise | constraint |", 1)
-    text = text.replace("|---", "|---|---|---", 1)
+            figures = line["measures"]
+            shown[label] = {name: figures[key] for key, name in COLUMNS.items() if key in figures}
+    text = measure_table(shown, "world | noise | constraint") if shown else "Not run.\n"
     for why, cells in reasons.items():
         text += f"\nRefused: {', '.join(dict.fromkeys(cells))}: “{why}”\n"
     return text
@@ -147,37 +146,35 @@ def overview(lines: list[dict[str, Any]]) -> str:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
         rows.setdefault((line["world"], line["noise"]), {})[line["constraint"]] = figure(line)
-    text = f"| world | noise | {' | '.join(ways)} |\n|---|---{'|---' * len(ways)}|\n"
-    for (world, noise), cells in rows.items():
-        text += f"| {world} | {noise} | {' | '.join(cells.get(way, '–') for way in ways)} |\n"
-    return text
+    lines_of_rows = [[*key, *(row.get(way, "–") for way in ways)] for key, row in rows.items()]
+    return table(["world", "noise", *ways], lines_of_rows)
 
 
 def figure(line: dict[str, Any]) -> str:
     if "refused" in line:
         return "refused"
-    found = line["measures"]
-    if "cov error" in found:
-        return f"cov {found['cov error']:.3f}"
-    if "modes TV" in found:
-        return f"TV {found['modes TV']:.3f}"
-    if "blends" not in found:
+    figures = line["measures"]
+    if "cov error" in figures:
+        return f"cov {figures['cov error']:.3f}"
+    if "modes TV" in figures:
+        return f"TV {figures['modes TV']:.3f}"
+    if "blends" not in figures:
         return "failed"
-    return f"{found['blends']}/{found['samples']} blends, {found['distinct']} distinct"
+    return f"{figures['blends']}/{figures['samples']} blends, {figures['distinct']} distinct"
 
 
 def write(out: Path) -> str:
     """OUT/ablation.json and OUT/ablation.md, from all rows in OUT; returns the text."""
     results = runner.results_of(out)
     lines = [(part, lines_of(part, results)) for part in PARTS]
-    flat = [line for _, found in lines for line in found]
+    flat = [line for _, lines in lines for line in lines]
     (out / "ablation.json").write_text(json.dumps(flat, ensure_ascii=False, indent=1) + "\n")
     commits = sorted({name for line in flat for name in line.get("commits", [])})
     text = f"# Representations × constraint × noise × views\n\n{LEGEND}\n\n"
     text += f"`python experiments/ablation.py`, commits {', '.join(commits)}.\n\n## Overview\n\n{overview(flat)}\n"
-    for part, found in lines:
-        if found:
-            text += f"## {part.title}\n\n{part.levels} levels; options {part.common or 'as usual'}.\n\n{table(found)}\n"
+    for part, own in lines:
+        if own:
+            text += f"## {part.title}\n\n{part.levels} levels; options {part.common or 'as usual'}.\n\n{cells(own)}\n"
     (out / "ablation.md").write_text(text)
     return text
 
@@ -190,12 +187,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/ablation"), help="folder of the rows and the table")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time (default 1)")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",")
-    if arguments.workers < 1 or not set(chosen) <= set(names):
+    parts = arguments.only.split(",")
+    if arguments.workers < 1 or not set(parts) <= set(names):
         parser.error(f"--workers is at least 1, and --only takes parts of {', '.join(names)}")
     torch.set_num_threads(1)
     print(f"commit {commit()}", flush=True)
-    for part in (part for part in PARTS if part.name in chosen):
+    for part in (part for part in PARTS if part.name in parts):
         for world in part.worlds:
             texts = [cell[-1] for cell in part.cells() if cell[0] == world and refusal(*cell) is None]
             seeds = arguments.seeds or list(range(part.seeds))

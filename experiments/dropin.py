@@ -81,7 +81,7 @@ def main() -> None:
                 trial, seconds = run(args.threestudio, out, way, obj, seed, args.steps, args.overrides)
                 renders = saved.SavedRun(trial).render(c2w)
                 match = naming.nearest_object(renders, c2w)
-                row = [obj.caption, way, str(seed), match.found.caption, f"{psnr(renders, exact):.1f}", seconds]
+                row = [obj.caption, way, str(seed), match.obj.caption, f"{psnr(renders, exact):.1f}", seconds]
                 rows.append(row)
                 pictures.append(renders[::2])
                 print(*row, sep=" · ", flush=True)

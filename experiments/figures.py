@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from pullback.errors import UserError
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import methods
 from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
 from pullback.output import chart
@@ -27,28 +27,39 @@ def rows_of(folder: Path, world: str, method: str) -> list[dict[str, Any]]:
     """What was judged of a method in a folder's worlds.json, failed runs left out; UserError where there is none."""
     file, label = folder / "worlds.json", methods.parse(method).label
     if not file.exists():
-        raise UserError(f"--row: {file} does not exist; `pullback evaluate worlds --out {folder}` makes it.")
+        raise UserError(f"--row: {file} does not exist; `pullback evaluate worlds --out {folder}` makes it")
     rows = [row for row in json.loads(file.read_text())["rows"] if row["world"] == world and "judged" in row]
-    found = [row["judged"] for row in rows if row["method"] == label]
-    if not found:
-        known_labels = ", ".join(sorted({repr(row["method"]) for row in rows})) or "none"
-        raise UserError(f"--row: {file} has no {label!r} in {world}; of that world it has {known_labels}.")
-    return found
+    verdicts = [row["judged"] for row in rows if row["method"] == label]
+    if not verdicts:
+        labels = ", ".join(sorted({repr(row["method"]) for row in rows})) or "none"
+        raise UserError(f"--row: {file} has no {label!r} in {world}; of that world it has {labels}")
+    return verdicts
 
 
 def histogram(world: str, rows: list[tuple[str, Path, str]], out: Path) -> None:
-    """Draws to `out`; rows: title, folder, method."""
-    where = known.world(world)
+    """Draws the shares of every scene.
+
+    Args:
+        world: A world of scenes.
+        rows: Title, folder and method of each row of bars.
+        out: The PNG file.
+
+    Raises:
+        UserError: The world has no scenes, or a folder has no results of the method.
+    """
+    where = exact_worlds.world(world)
     if not isinstance(where, SceneWorld):
-        raise UserError(f"--world {world}: the histogram is of worlds of scenes: {', '.join(known.GROUPS['scenes'])}.")
+        raise UserError(
+            f"--world {world}: the histogram is of worlds of scenes: {', '.join(exact_worlds.GROUPS['scenes'])}."
+        )
     shares, blended = {}, {}
     for title, folder, method in rows:
-        found = rows_of(folder, world, method)
-        mixed = [row for row in found if row["blend"]]
-        title = f"{title}: {len(found)} samples, {len(mixed)} blends"
-        shares[title] = where.histogram(found)
+        verdicts = rows_of(folder, world, method)
+        mixed = [row for row in verdicts if row["blend"]]
+        title = f"{title}: {len(verdicts)} samples, {len(mixed)} blends"
+        shares[title] = where.histogram(verdicts)
         which = torch.tensor([row["scene"] for row in mixed], dtype=torch.long)
-        blended[title] = torch.bincount(which, minlength=len(where.labels)) / len(found)
+        blended[title] = torch.bincount(which, minlength=len(where.labels)) / len(verdicts)
     out.parent.mkdir(parents=True, exist_ok=True)
     chart.histograms(out, shares, icons=where.images(where.held_out[:1])[:, 0], blended=blended)
 

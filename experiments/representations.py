@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import torch
 from pullback.diffreps import Linear, Pixels, SirenImage, VoxelField
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import scenes, statistics
 from pullback.evaluate.exact_worlds.gauss import LinearBatch
 from pullback.evaluate.exact_worlds.rings import PlaneWorld
@@ -54,7 +54,7 @@ class HashField(nn.Module):
         return self.frame._composite(raw.view(*points.shape[:-1], 4), pieces)
 
 
-class Seen(SceneWorld):
+class Variant(SceneWorld):
     """The scenes of another world through a representation of its own.
 
     make: a fresh one. views: fixed poses [V,4,4]; None: 8 of the 32 cameras at every visit. A single pose is also
@@ -64,7 +64,7 @@ class Seen(SceneWorld):
     def __init__(
         self, name: str, base: str, make: Callable[[], nn.Module] | None, views: Tensor | None, **defaults: Any
     ):
-        self.base = cast(SceneWorld, known.world(base))
+        self.base = cast(SceneWorld, exact_worlds.world(base))
         super().__init__(name, self.base.labels, self.base.weights.tolist())
         self.make, self.defaults = make or self.base.diffrep, defaults
         if views is not None:
@@ -130,22 +130,22 @@ def _siren() -> SirenImage:
 
 def _span() -> Linear:
     """An orthonormal basis of the span of the 16 scenes' pictures [3,24,24,n]."""
-    images = cast(SceneWorld, known.world("shapes")).images(CAMERA)[:, 0]
+    images = cast(SceneWorld, exact_worlds.world("shapes")).images(CAMERA)[:, 0]
     _, values, directions = torch.linalg.svd(images.flatten(1), full_matrices=False)
     return Linear(directions[values > 1e-4 * values[0]].T.reshape(*images.shape[1:], -1))
 
 
 CAMERA, EIGHT = scenes.cameras()[5:6], scenes.cameras()[::4]
 
-known.WORLDS.update({
+exact_worlds.WORLDS.update({
     "line": LineWorld,
-    "picture-pixels": lambda: Seen("picture-pixels", "shapes", lambda: Pixels(3, 24, 24), CAMERA, **EXACT),
-    "picture-linear": lambda: Seen("picture-linear", "shapes", _span, CAMERA, **EXACT),
-    "picture-siren": lambda: Seen("picture-siren", "shapes", _siren, CAMERA, lr=0.003, steps=20),
+    "picture-pixels": lambda: Variant("picture-pixels", "shapes", lambda: Pixels(3, 24, 24), CAMERA, **EXACT),
+    "picture-linear": lambda: Variant("picture-linear", "shapes", _span, CAMERA, **EXACT),
+    "picture-siren": lambda: Variant("picture-siren", "shapes", _siren, CAMERA, lr=0.003, steps=20),
 })  # fmt: skip
 for _base in ("shapes", "two-tone"):
     for _kind, _views in (("fixed", EIGHT), ("fresh", None)):
-        known.WORLDS[f"{_base}-voxel-{_kind}"] = partial(Seen, f"{_base}-voxel-{_kind}", _base, None, _views)
-        known.WORLDS[f"{_base}-hash-{_kind}"] = partial(
-            Seen, f"{_base}-hash-{_kind}", _base, HashField, _views, lr=0.02, steps=5
+        exact_worlds.WORLDS[f"{_base}-voxel-{_kind}"] = partial(Variant, f"{_base}-voxel-{_kind}", _base, None, _views)
+        exact_worlds.WORLDS[f"{_base}-hash-{_kind}"] = partial(
+            Variant, f"{_base}-hash-{_kind}", _base, HashField, _views, lr=0.02, steps=5
         )

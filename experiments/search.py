@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.campaign import Results
 from pullback.evaluate.exact_worlds import methods, report, runner
 from pullback.output.markdown import print_table
@@ -51,35 +51,35 @@ HEADERS = {
 
 
 def grid_of(world: str) -> Grid:
-    return PLANE if world in known.GROUPS["plane"] else SCENES
+    return PLANE if world in exact_worlds.GROUPS["plane"] else SCENES
 
 
 def judge(results: Results, world: str, label: str, seeds: list[int]) -> tuple[tuple[float, ...], list[str]]:
     """What the criterion sorts by, least first, and the line of the table."""
     rows = [row for row in results.of(world, label) if row["seed"] in seeds]
-    found = report.measures(known.world(world), rows)
-    cost = [f"{found.get('evaluations', 0):.0f}", f"{found.get('seconds', 0):.1f}"]
+    figures = report.measures(exact_worlds.world(world), rows)
+    cost = [f"{figures.get('evaluations', 0):.0f}", f"{figures.get('seconds', 0):.1f}"]
     good = [row for row in rows if "failed" not in row]
     if not good:
         return (math.inf,), [label, "failed", "", "", "", *cost]
     if grid_of(world) is PLANE:
-        parts = [found[key] for key in ("outside", "modes TV", "components TV")]
-        line = [label, *(f"{part:.3f}" for part in parts), found["components covered"]]
+        parts = [figures[key] for key in ("outside", "modes TV", "components TV")]
+        line = [label, *(f"{part:.3f}" for part in parts), figures["components covered"]]
         return (parts[0] + parts[2],), line + cost
-    blends = found["blends"] + len(rows) - len(good)
+    blends = figures["blends"] + len(rows) - len(good)
     rms = sum(row["judged"]["rms"] for row in good) / len(good)
     clean = len({row["judged"]["scene"] for row in good if not row["judged"]["blend"]})
-    line = [label, f"{blends} of {len(rows)}", str(found["distinct"]), str(clean), f"{rms:.3f}"]
-    return (blends, -found["distinct"], rms), line + cost
+    line = [label, f"{blends} of {len(rows)}", str(figures["distinct"]), str(clean), f"{rms:.3f}"]
+    return (blends, -figures["distinct"], rms), line + cost
 
 
 def search(world: str, seeds: list[int], out: Path, workers: int) -> list[list[str]]:
     """The table's lines, method by method, best first."""
 
-    def ranked(texts: list[str], chosen: list[int]) -> list[tuple[tuple[float, ...], list[str], str]]:
+    def ranked(texts: list[str], some_seeds: list[int]) -> list[tuple[tuple[float, ...], list[str], str]]:
         labels = [methods.parse(text).label for text in texts]
-        results = runner.run([world], [methods.parse(label) for label in labels], chosen, out, workers)
-        return sorted((*judge(results, world, label, chosen), label) for label in labels)
+        results = runner.run([world], [methods.parse(label) for label in labels], some_seeds, out, workers)
+        return sorted((*judge(results, world, label, some_seeds), label) for label in labels)
 
     lines = []
     tried = grid_of(world)

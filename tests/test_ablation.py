@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import methods, runner
 from pullback.fitting.linearise import FlatRender
 
@@ -17,7 +17,7 @@ from pullback.fitting.linearise import FlatRender
 @pytest.fixture(scope="module")
 def ablation():
     """experiments/ablation.py, with the package's own worlds put back afterwards."""
-    before, folder = dict(known.WORLDS), str(Path(__file__).parents[1] / "experiments")
+    before, folder = dict(exact_worlds.WORLDS), str(Path(__file__).parents[1] / "experiments")
     sys.path.insert(0, folder)
     try:
         yield importlib.import_module("ablation")
@@ -25,17 +25,17 @@ def ablation():
         sys.path.remove(folder)
         for name in ("ablation", "representations"):
             sys.modules.pop(name, None)
-        for name in set(known.WORLDS) - set(before):
-            del known.WORLDS[name]
+        for name in set(exact_worlds.WORLDS) - set(before):
+            del exact_worlds.WORLDS[name]
 
 
 def sampled(world: str, options: str, seed: int = 0) -> Any:
-    where = known.world(world)
+    where = exact_worlds.world(world)
     return methods.parse(f"pullback {options}")(where, seed).diffrep
 
 
 def render(world: str, options: str, seed: int = 0) -> torch.Tensor:
-    where: Any = known.world(world)
+    where: Any = exact_worlds.world(world)
     with torch.no_grad():
         return sampled(world, options, seed).render(where.views)
 
@@ -46,7 +46,7 @@ def test_a_cell_of_each_part_runs_and_is_judged(ablation, name: str, tmp_path: P
     *_, text = part.cells()[0]
     label = methods.parse(f"{text} levels=2 steps=1").label
     row = runner.run_one(runner.Task(part.worlds[0], label, 0), tmp_path)
-    where = known.world(part.worlds[0])
+    where = exact_worlds.world(part.worlds[0])
     found = where.measures([row["judged"]])
     assert found["samples"] == where.samples and set(found) & set(ablation.COLUMNS) > {"samples"}
 
@@ -54,7 +54,7 @@ def test_a_cell_of_each_part_runs_and_is_judged(ablation, name: str, tmp_path: P
 def test_every_cell_is_a_method_that_says_what_it_does(ablation):
     for part in ablation.PARTS:
         for world, noise, way, text in part.cells():
-            settings = methods.parse(text).settings(known.world(world))
+            settings = methods.parse(text).settings(exact_worlds.world(world))
             assert settings["noise"] == noise and settings["order"] == 1
             assert settings["constraint"] == ("none" if way.startswith("none") else way.lower())
             assert settings["levels"] * settings["cycles"] in (part.levels, 3 * part.levels)
@@ -68,7 +68,7 @@ def test_what_is_refused_is_refused_for_the_noise(ablation):
 
 @pytest.mark.parametrize("world", ["mixture", "picture-pixels"])
 def test_projection_with_the_identity_is_the_plain_flow(ablation, world: str):
-    where: Any = known.world(world)
+    where: Any = exact_worlds.world(world)
     plain, projected = (
         sampled(world, f"noise=independent order=1 {extra}").render(where.views).detach()
         for extra in ("", "constraint=projection")
@@ -78,7 +78,7 @@ def test_projection_with_the_identity_is_the_plain_flow(ablation, world: str):
 
 @pytest.mark.parametrize("options", ["", "constraint=repaint cycles=3", "constraint=projection"])
 def test_points_of_the_plane_keep_their_weights_under_a_constraint(ablation, options: str):
-    where: Any = known.world("mixture")
+    where: Any = exact_worlds.world("mixture")
     row = where.judge(sampled("mixture", f"noise=independent order=1 {options}"))
     # a perfect sampler stays below in 1 of 10 000 runs
     assert where.measures([row])["modes χ² p"] > 1e-4
@@ -92,7 +92,7 @@ def test_a_linear_range_that_holds_all_scenes_samples_as_pixels_do(ablation):
     pixels, linear = (render(f"picture-{kind}", "noise=independent", seed=3) for kind in ("pixels", "linear"))
     # off the span, pixels end with the noise of the prior, 0.01 at most
     assert (pixels - linear).square().mean().sqrt() < 0.01
-    where: Any = known.world("picture-linear")
+    where: Any = exact_worlds.world("picture-linear")
     basis = where.diffrep().matrix.flatten(0, 2)
     assert torch.allclose(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-4)
     inside = where.images(where.views)[:, 0].flatten(1)
@@ -100,7 +100,7 @@ def test_a_linear_range_that_holds_all_scenes_samples_as_pixels_do(ablation):
 
 
 def test_the_line_has_the_share_of_its_closed_form(ablation):
-    where: Any = known.world("line")
+    where: Any = exact_worlds.world("line")
     grid = torch.linspace(-3, 3, 6001, dtype=torch.float64)
     points = torch.stack([grid, torch.zeros_like(grid)], 1)
     density = (-torch.cdist(points, where.means.double()).square() / (2 * where.smoothing**2)).exp().sum(1)
@@ -112,12 +112,12 @@ def test_the_line_has_the_share_of_its_closed_form(ablation):
 
 def test_representations_start_alike_every_time(ablation):
     for world in ("picture-siren", "shapes-hash-fresh"):
-        first, second = (known.world(world).diffrep().state_dict() for _ in range(2))
+        first, second = (exact_worlds.world(world).diffrep().state_dict() for _ in range(2))
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_a_hash_field_has_forward_derivatives_and_their_adjoint(ablation):
-    where: Any = known.world("shapes-hash-fixed")
+    where: Any = exact_worlds.world("shapes-hash-fixed")
     function = FlatRender(where.diffrep(), where.views[:1])
     generator = torch.Generator().manual_seed(0)
     start = function.flat + 0.1 * torch.randn(function.flat.shape, generator=generator)

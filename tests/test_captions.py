@@ -14,7 +14,7 @@ def test_every_wording_holds_for_its_object() -> None:
     for _ in range(2000):
         obj = captions.random_object(rng)
         text = captions.random_caption(obj, "side", rng).removesuffix(", side view")
-        asked = captions.asked(text)
+        asked = captions.parse(text)
         assert asked is not None and asked.holds(obj), text
 
 
@@ -31,16 +31,16 @@ def test_every_wording_holds_for_its_object() -> None:
     ],
 )
 def test_a_caption_holds_for_so_many_of_the_216(text: str, count: int) -> None:
-    asked = captions.asked(text)
+    asked = captions.parse(text)
     assert asked is not None
     assert sum(asked.holds(obj) for obj in all_objects()) == count
 
 
 @pytest.mark.parametrize("text", ["a corgi", "a red cube on a table", "a red cube with a blue back", "", "cube"])
 def test_other_text_asks_for_nothing_known(text: str) -> None:
-    assert captions.asked(text) is None
+    assert captions.parse(text) is None
 
 
 def test_one_colour_is_not_two() -> None:
-    asked = captions.asked("a red cube")
+    asked = captions.parse("a red cube")
     assert asked is not None and not asked.holds(StudioObject("cube", "red", "blue"))

@@ -132,6 +132,6 @@ def test_exact_pictures_are_the_objects_own_nearest():
     views = studio.cameras(torch.Generator().manual_seed(0), 2)
     obj = worlds.StudioObject("torus", "blue", "yellow")
     pictures = worlds.render(obj, views)
-    assert naming.nearest_object(pictures, views).found == obj
+    assert naming.nearest_object(pictures, views).obj == obj
     buffers = naming.exact_buffers(views, 64)
     assert naming.nearest_object(pictures, views, buffers) == naming.nearest_object(pictures, views)

@@ -46,7 +46,7 @@ def test_prompts_are_drawn_independently_and_ask_for_what_there_is():
     counts = [drawn.count(prompt) for prompt in samples.PROMPTS]
     # χ² with 7 degrees of freedom exceeds 29.9 once in 10,000
     assert sum((c - 50) ** 2 / 50 for c in counts) < 29.9
-    assert all(captions.asked(prompt.rpartition(", ")[0]) is not None for prompt in samples.PROMPTS)
+    assert all(captions.parse(prompt.rpartition(", ")[0]) is not None for prompt in samples.PROMPTS)
 
 
 def test_ours_starts_from_the_very_state_of_the_reference(model: str, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +151,7 @@ def test_exact_pictures_are_what_the_prompts_ask_for():
 def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(campaign, "BATCH", 5)
     monkeypatch.setattr(images_measures, "EXACT", 4)
-    arguments = (model, SMALL, 0, 6, [1.0], 9, [0.0, 1.0], 1, tmp_path, 1)
+    arguments = (model, SMALL, 0, campaign.Extent(6, [1.0], 9, [0.0, 1.0], 1), tmp_path, 1)
     text = images.evaluate(*arguments)
     rows = json.loads((tmp_path / "images.json").read_text())["rows"]
     # 6 in batches of 5 for two methods, three ablations, 9 in batches of 5 for what the scales do not have yet
@@ -174,13 +174,13 @@ def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp
 
 def test_a_folder_begun_with_fewer_samples_goes_on(model: str, tmp_path: Path):
     for count in (3, 6):
-        images.evaluate(model, SMALL, 0, count, [1.0], 0, [], 0, tmp_path, 1)
+        images.evaluate(model, SMALL, 0, campaign.Extent(count, [1.0], 0, [], 0), tmp_path, 1)
     results = images_results.Results(tmp_path, model, SMALL, 0)
     assert len(results.rows) == 4 and len(results.pictures("ours", 1.0)) == 6
 
 
 def test_an_ablation_has_ours_and_the_reference_beside_it_at_any_scales():
-    todo = campaign.tasks(3, [2.5], 0, [], 2)
+    todo = campaign.tasks(campaign.Extent(3, [2.5], 0, [], 2))
     assert {m for m, scale, numbers in todo if scale == 1 and 0 in numbers} == {
         "ours",
         "reference",
@@ -188,7 +188,10 @@ def test_an_ablation_has_ours_and_the_reference_beside_it_at_any_scales():
     }
     assert [n for m, _, n in todo if m == "gauss-newton"] == [range(0, 1), range(1, 2)]
     # nothing twice where the scales have it
-    assert [n for m, s, n in campaign.tasks(20, [1.0], 4, [1.0], 2) if m == "ours"] == [range(0, 16), range(16, 20)]
+    assert [n for m, s, n in campaign.tasks(campaign.Extent(20, [1.0], 4, [1.0], 2)) if m == "ours"] == [
+        range(0, 16),
+        range(16, 20),
+    ]
 
 
 @pytest.mark.parametrize(

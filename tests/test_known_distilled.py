@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pullback.errors import UserError
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import methods, scenes
 from pullback.evaluate.exact_worlds.rings import PlaneWorld
 from pullback.evaluate.exact_worlds.sceneworld import SceneWorld
@@ -86,7 +86,7 @@ def test_what_a_world_sets_for_the_sampler_is_not_theirs(name):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_they_stand_in_the_table(name, tmp_path):
-    text = known.evaluate(["mixture"], [f"{name} steps=3"], [0], tmp_path)
+    text = exact_worlds.evaluate(["mixture"], [f"{name} steps=3"], [0], tmp_path)
     assert f"| {name} steps=3 | 2000 |" in text and (tmp_path / "mixture-samples.png").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from pullback import diffreps
 from pullback.constraints import CONSTRAINTS
 from pullback.errors import UserError
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import methods, runner, scenes
 from pullback.evaluate.exact_worlds.gauss import GaussWorld
 from pullback.evaluate.exact_worlds.propagate import propagate, schedule
@@ -27,7 +27,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def two_tone():
-    return known.world("two-tone")
+    return exact_worlds.world("two-tone")
 
 
 # ---- scenes
@@ -69,7 +69,7 @@ def test_no_held_out_camera_is_a_training_camera():
 
 @pytest.mark.parametrize("name", ["shapes", "two-tone"])
 def test_scenes_lie_well_apart(name):
-    world = known.world(name)
+    world = exact_worlds.world(name)
     images = world.images(world.held_out).flatten(1)
     distance = torch.cdist(images, images) / math.sqrt(images.shape[1])
     nearest = distance.fill_diagonal_(math.inf).min()
@@ -77,7 +77,7 @@ def test_scenes_lie_well_apart(name):
 
 
 def test_shapes_look_alike_from_all_sides_and_two_tones_do_not(two_tone):
-    shapes = known.world("shapes")
+    shapes = exact_worlds.world("shapes")
     level = scenes.cameras()[:1].repeat(2, 1, 1)
     level[:] = diffreps.orbit(torch.tensor([15.0, 15.0]), torch.tensor([0.0, 180.0]))
     front, back = shapes.images(level).unbind(1)
@@ -118,7 +118,7 @@ def test_a_crowd_is_even_in_every_attribute_and_inside_the_field():
 
 
 def test_the_denoiser_at_one_view_is_bayes_rule(two_tone):
-    weighted = known.world("weighted-two-tone")
+    weighted = exact_worlds.world("weighted-two-tone")
     pose, sigma = weighted.cameras[5:6], 3.0
     exact = weighted.images(pose)[:, 0].double()
     noisy = exact[3] + sigma * torch.randn(3, 24, 24, generator=seeded(0), dtype=D)
@@ -135,7 +135,7 @@ def test_the_denoiser_at_one_view_is_bayes_rule(two_tone):
 
 
 def test_weights_are_what_they_are_said_to_be():
-    shapes, tones = known.world("weighted-shapes"), known.world("weighted-two-tone")
+    shapes, tones = exact_worlds.world("weighted-shapes"), exact_worlds.world("weighted-two-tone")
     share = {"red": 0.4, "green": 0.3, "blue": 0.2, "yellow": 0.1}
     for label, weight in zip(shapes.labels, shapes.weights, strict=True):
         assert float(weight) == pytest.approx(share[label["colour"]] / 4)
@@ -146,7 +146,7 @@ def test_weights_are_what_they_are_said_to_be():
 def test_a_single_view_samples_the_weights_from_the_fog():
     # The flow of one camera's images from where the sampler starts, in coordinates of the space that the scenes and the
     # fog span: an isometry, in which the denoiser is the same. A perfect sampler fails one time in 1 000; fixed seed.
-    world, count = known.world("weighted-shapes"), 4000
+    world, count = exact_worlds.world("weighted-shapes"), 4000
     pose = world.cameras[3:4]
     exact = world.images(pose)[:, 0].flatten(1).double()
     fog = world.diffrep().render(pose).detach().flatten().double()
@@ -165,7 +165,7 @@ def test_a_single_view_samples_the_weights_from_the_fog():
             solver=pullback.GaussNewton(1, 1), generator=seeded(0),
         )  # fmt: skip
         found = torch.bincount(torch.cdist(rep.values.detach().view(count, -1), means.view(16, -1)).argmin(1))
-        return known.statistics.chi_square(found, world.weights)
+        return exact_worlds.statistics.chi_square(found, world.weights)
 
     assert histogram(80.0).p > 0.001
     assert histogram(10.0).p < 0.001  # a start that the noise does not hide shows in the histogram
@@ -270,7 +270,7 @@ def test_the_flow_alone_samples_a_square_gaussian_and_not_a_tall_one():
 
 @pytest.mark.parametrize("name", ["mixture", "rings"])
 def test_the_plane_is_sampled_by_its_weights(name):
-    world = known.world(name)
+    world = exact_worlds.world(name)
     row = world.judge(methods.parse("pullback")(world, 0).diffrep)
     found = world.measures([row])
     assert found["modes χ² p"] > 0.001 and found["outside"] < 0.005
@@ -279,7 +279,7 @@ def test_the_plane_is_sampled_by_its_weights(name):
 
 
 def test_points_of_one_mode_miss_the_others():
-    world = known.world("mixture")
+    world = exact_worlds.world("mixture")
     points = world.diffrep()
     with torch.no_grad():
         points.values.copy_(world.means[2].expand(2000, 2)[:, None, None])
@@ -294,9 +294,9 @@ def test_methods_are_written_with_their_options():
     method = methods.parse("pullback cycles=3 constraint=repaint noise=fresh lr=0.1")
     assert method.label == "pullback noise=fresh constraint=repaint cycles=3 lr=0.1"
     assert methods.parse(method.label) == method and methods.parse("pullback lr=.10").label == "pullback lr=0.1"
-    settings = method.settings(known.world("gauss-tall"))
+    settings = method.settings(exact_worlds.world("gauss-tall"))
     assert (settings["noise"], settings["cycles"], settings["solver"]) == ("fresh", 3, "gauss-newton")
-    assert methods.parse("pullback").settings(known.world("gauss-tall"))["noise"] == "independent"
+    assert methods.parse("pullback").settings(exact_worlds.world("gauss-tall"))["noise"] == "independent"
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_misspelt_method_is_refused_with_what_there_is(text, message):
 )  # fmt: skip
 def test_what_the_sampler_cannot_do_is_refused(options, message):
     with pytest.raises(UserError, match=message):
-        methods.parse(f"pullback levels=2 {options}")(known.world("mixture"), 0)
+        methods.parse(f"pullback levels=2 {options}")(exact_worlds.world("mixture"), 0)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_what_the_sampler_cannot_do_is_refused(options, message):
       pullback.settling_sigmas(40, 0.01, 10.0), 40)],
 )  # fmt: skip
 def test_a_method_names_its_constraint_and_levels(options, constraint, sigmas, expected, monkeypatch):
-    world = known.world("gauss-tall")
+    world = exact_worlds.world("gauss-tall")
     monkeypatch.setattr(world, "samples", 2000)
     monkeypatch.setattr(world, "views", world.views[:2000])
     outcome = methods.parse(f"pullback levels=40 {options}")(world, 0)
@@ -355,7 +355,7 @@ def test_a_constraint_that_no_option_is_for_goes_by_its_name(monkeypatch):
 
 
 def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():
-    world = known.world("shapes")
+    world = exact_worlds.world("shapes")
     outcome = methods.parse("pullback")(world, 2)
     verdict = world.judge(outcome.diffrep)
     assert not verdict["blend"] and verdict["consistent"] and not outcome.extra["flagged"]
@@ -363,7 +363,7 @@ def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():
 
 
 def test_a_run_taken_again_counts_its_tries_and_its_checks():
-    world = known.world("two-tone")
+    world = exact_worlds.world("two-tone")
     outcome = methods.parse("pullback preset=faithful start=dense tries=2 levels=6 steps=1")(world, 0)
     tries = outcome.extra["tries"]
     assert tries == 2  # six levels of one step are too coarse to pass
@@ -373,26 +373,26 @@ def test_a_run_taken_again_counts_its_tries_and_its_checks():
 
 
 def test_a_worlds_limit_takes_the_place_of_the_threshold():
-    world = known.world("two-tone")
+    world = exact_worlds.world("two-tone")
     for limit, tries in ((100, 1), (1e-6, 2)):
         outcome = methods.parse(f"pullback noise=shared tries=2 levels=6 steps=1 limit={limit}")(world, 0)
         assert outcome.extra["tries"] == tries and outcome.extra["flagged"] == (tries == 2)
 
 
 def test_groups_of_worlds():
-    assert known.expand("rings,gauss,rings")[:2] == ["rings", "gauss-square"]
-    assert known.expand("all") == list(known.WORLDS)
+    assert exact_worlds.expand("rings,gauss,rings")[:2] == ["rings", "gauss-square"]
+    assert exact_worlds.expand("all") == list(exact_worlds.WORLDS)
     with pytest.raises(UserError, match="two-tone"):
-        known.expand("shape")
+        exact_worlds.expand("shape")
 
 
 def test_a_run_goes_on_and_does_not_repeat(tmp_path, capsys, monkeypatch):
-    known.evaluate(["mixture"], ["pullback", "perfect"], [0, 1], tmp_path)
+    exact_worlds.evaluate(["mixture"], ["pullback", "perfect"], [0, 1], tmp_path)
     first = json.loads((tmp_path / "worlds.json").read_text())["rows"]
     assert len(first) == 4 and "min left" in capsys.readouterr().out
     calls = []
     monkeypatch.setattr(runner, "run_one", lambda task, out, run=runner.run_one: calls.append(task) or run(task, out))
-    text = known.evaluate(["mixture"], ["pullback", "perfect", "pullback levels=10"], [0, 1, 2], tmp_path)
+    text = exact_worlds.evaluate(["mixture"], ["pullback", "perfect", "pullback levels=10"], [0, 1, 2], tmp_path)
     assert sorted(calls) == [("mixture", "perfect", 2), ("mixture", "pullback", 2)] + [
         ("mixture", "pullback levels=10", seed) for seed in range(3)
     ]
@@ -404,21 +404,21 @@ def test_a_run_goes_on_and_does_not_repeat(tmp_path, capsys, monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_row():
-    world = known.world("mixture")
+    world = exact_worlds.world("mixture")
     rows = [world.judge(methods.parse("pullback")(world, 5).diffrep) for _ in range(2)]
     assert rows[0] == rows[1]
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path, monkeypatch):
-    known.evaluate(["mixture"], ["pullback"], [0], tmp_path)
-    monkeypatch.setitem(known.world("mixture").defaults, "levels", 12)
+    exact_worlds.evaluate(["mixture"], ["pullback"], [0], tmp_path)
+    monkeypatch.setitem(exact_worlds.world("mixture").defaults, "levels", 12)
     with pytest.raises(UserError, match="other settings"):
-        known.evaluate(["mixture"], ["pullback"], [1], tmp_path)
+        exact_worlds.evaluate(["mixture"], ["pullback"], [1], tmp_path)
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
     for workers in (1, 2):
-        known.evaluate(["mixture"], ["pullback"], [0, 1], tmp_path / str(workers), workers)
+        exact_worlds.evaluate(["mixture"], ["pullback"], [0, 1], tmp_path / str(workers), workers)
     one, two = (json.loads((tmp_path / n / "worlds.json").read_text())["rows"] for n in "12")
     assert sorted(r["seed"] for r in two) == [0, 1]
     for row in two:
@@ -426,10 +426,10 @@ def test_two_processes_give_what_one_gives(tmp_path):
 
 
 def test_a_run_of_infinite_numbers_is_reported_and_tried_again(tmp_path, monkeypatch):
-    world = known.world("mixture")
+    world = exact_worlds.world("mixture")
     monkeypatch.setattr(world, "denoise", lambda noisy, sigma, views: noisy / 0)
-    text = known.evaluate(["mixture"], ["pullback"], [0], tmp_path)
+    text = exact_worlds.evaluate(["mixture"], ["pullback"], [0], tmp_path)
     assert "failed" in text
     monkeypatch.undo()
-    text = known.evaluate(["mixture"], ["pullback"], [0], tmp_path)
+    text = exact_worlds.evaluate(["mixture"], ["pullback"], [0], tmp_path)
     assert "failed" not in text and "8 of 8" in text

@@ -21,7 +21,6 @@ from pullback.evaluate.compare import run as compare
 from pullback.evaluate.compare import runner
 from pullback.host import launch, parts
 from pullback.host.registry import is_registered
-from pullback.resources import TINY_CONFIG
 from tiny_pipeline import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,9 +141,9 @@ def test_the_command_that_resumes_a_run_imports_the_same(
 def test_compare_hands_the_parts_on_to_its_runs_and_their_measures(folder: Path, tmp_path: Path) -> None:
     (folder / "own_compared.py").write_text(OWN_GRID.format(name="compared"))
     overrides = [*SMALL, "system.geometry_type=own-compared", "trainer.max_steps=2"]
-    comparison = compare.prepare(
-        TINY_CONFIG, ["sds"], "a red cube", [0], tmp_path, "steps=2", None, None, None, 1, ["own_compared"], overrides
-    )  # fmt: skip
+    options = ["--methods", "sds", "--prompts", "a red cube", "--seeds", "0", "--budget", "steps=2", "--workers", "1"]
+    words = ["compare", *options, "--out", str(tmp_path), "--import", "own_compared", *overrides]
+    comparison = compare.prepare(cli.build_parser().parse_args(words))
     (method,) = comparison.methods
     (tmp_path / "configs").mkdir()
     OmegaConf.save(method.config, tmp_path / "configs" / "sds.yaml")

@@ -11,7 +11,7 @@ import torch
 from pullback import diffreps
 from pullback.baselines import multidiffusion
 from pullback.errors import UserError
-from pullback.evaluate import exact_worlds as known
+from pullback.evaluate import exact_worlds
 from pullback.evaluate.exact_worlds import methods
 from pullback.evaluate.exact_worlds import panorama as scenes
 from pullback.evaluate.exact_worlds.sceneworld import BLEND
@@ -203,7 +203,7 @@ def test_impossible_values_are_refused(make):
 
 @pytest.fixture(scope="module")
 def world():
-    return known.world("panorama")
+    return exact_worlds.world("panorama")
 
 
 def test_scenes_lie_well_apart_and_look_different_all_round(world):
@@ -338,6 +338,6 @@ def test_the_method_multidiffusion_counts_its_calls_and_is_for_panoramas(world):
     fresh = methods.parse("multidiffusion levels=2 crops=fresh")(world, 0)
     assert fresh.nfe == 2 * 8
     with pytest.raises(UserError, match="panorama-grid"):
-        methods.parse("multidiffusion")(known.world("shapes"), 0)
+        methods.parse("multidiffusion")(exact_worlds.world("shapes"), 0)
     with pytest.raises(UserError, match="fixed or fresh"):
         methods.parse("multidiffusion crops=all")(world, 0)

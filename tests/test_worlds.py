@@ -102,7 +102,7 @@ def test_the_nearest_object_of_exact_renders_is_the_object_itself():
         obj = captions.random_object(rng)
         noisy = worlds.render(obj, c2w) + 0.2 * torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(5))
         match = naming.nearest_object(noisy, c2w)
-        assert match.found == obj
+        assert match.obj == obj
         # the noise alone: 10 log10(4 / 0.2²) = 20 dB
         assert match.psnr == pytest.approx(20.0, abs=0.1)
 

@@ -77,7 +77,7 @@ PACKAGES = (
 )
 
 
-def found_version(package: Package) -> str | None:
+def installed_version(package: Package) -> str | None:
     """The installed version, "?" where a package without metadata is there, None where there is none."""
     for name in package.names:
         try:
@@ -124,15 +124,15 @@ def gpus() -> list[str]:
         return []
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+        result = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.decode(errors="replace").split("\n")[:-1] if done.returncode == 0 else []
+    return result.stdout.decode(errors="replace").split("\n")[:-1] if result.returncode == 0 else []
 
 
 def device() -> tuple[bool, str]:
     """Whether threestudio would run on a GPU, and the sentence that says why."""
-    names, built, torch = gpus(), cuda_of_torch(), found_version(PACKAGES[0])
+    names, built, torch = gpus(), cuda_of_torch(), installed_version(PACKAGES[0])
     if not names:
         return False, "CPU (no GPU is seen)"
     if torch is not None and built is None:
@@ -152,7 +152,7 @@ def main(argv: list[str]) -> int:
     print(f"python       {sys.version.split()[0]}, {sys.executable}" + (f": too old, >={oldest} is needed" * too_old))
     print()
     for package in PACKAGES:
-        version = found_version(package)
+        version = installed_version(package)
         state = verdict(package, version)
         if package.gpu_only and not on_gpu:
             state = "not needed on a CPU"

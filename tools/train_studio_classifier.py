@@ -71,7 +71,7 @@ class Pictures:
         index = torch.randint(len(self.buffers), (count,), generator=self.generator)
         front, back = torch.randint(len(PALETTE), (2, count), generator=self.generator)
         buffers, colours = self.buffers[index], torch.stack([PALETTE[front], PALETTE[back]])
-        shape, seen = labels(self.shape[index], front, back, buffers)
+        shape, colours_seen = labels(self.shape[index], front, back, buffers)
         background = self.background[index]
         if worse:
             colours = colours + 0.16 * (self.random(2, count, 3) - 0.5)
@@ -79,24 +79,24 @@ class Pictures:
             nothing = self.random(count) < SETTINGS["nothing_share"]
             solid[nothing] = 0.15 * self.random(int(nothing.sum()), 1, 1, 1)
             buffers = buffers * solid
-            shape[nothing], seen[nothing] = len(worlds.SHAPES), 0
+            shape[nothing], colours_seen[nothing] = len(worlds.SHAPES), 0
             # so that features say what stands in the studio, not from where it is seen
             swap = self.random(count) < SETTINGS["other_backdrop_share"]
             background[swap] = background.roll(1, 0)[swap]
-        return worlds.compose(buffers, colours[0], colours[1], background), (shape, seen)
+        return worlds.compose(buffers, colours[0], colours[1], background), (shape, colours_seen)
 
 
 def through_model(pictures: Pictures, generator: torch.Generator) -> tuple[Tensor, Labels]:
     """Pictures as the shipped model's decoder draws them, from latents with a little noise, and their labels."""
     model, drawn = models.load(TINY_MODEL), []
-    exact, wanted = pictures.make(SETTINGS["decoded"], worse=False)
+    exact, targets = pictures.make(SETTINGS["decoded"], worse=False)
     with torch.no_grad():
         for part in exact.split(40):
             latents = model.encode(part)
             noise = 0.2 * torch.rand(len(part), 1, 1, 1, generator=generator)
             latents = latents + noise * torch.randn(latents.shape, generator=generator)
             drawn.append(model.decode(latents).clamp(-1, 1))
-    return torch.cat(drawn), wanted
+    return torch.cat(drawn), targets
 
 
 def worsen(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,11 +123,11 @@ def worsen(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return (pictures + amount(0.3, 0.2) * coarse + amount(0.5, 0.3) * fine).clamp(-1, 1)
 
 
-def loss_of(network: Network, features: Tensor, shape: Tensor, seen: Tensor) -> Tensor:
+def loss_of(network: Network, features: Tensor, shape: Tensor, colours_seen: Tensor) -> Tensor:
     """Cross entropy of the shape, and of each colour that is clear; their targets a little short of certain."""
-    smoothing, clear = SETTINGS["label_smoothing"], seen >= 0
+    smoothing, clear = SETTINGS["label_smoothing"], colours_seen >= 0
     colours = F.binary_cross_entropy_with_logits(
-        network.heads["colours"](features)[clear], seen[clear] * (1 - smoothing) + smoothing / 2
+        network.heads["colours"](features)[clear], colours_seen[clear] * (1 - smoothing) + smoothing / 2
     )
     return F.cross_entropy(network.heads["shape"](features), shape, label_smoothing=smoothing) + (
         SETTINGS["colour_weight"] * colours
@@ -149,9 +149,9 @@ def train(network: Network, curve: Path) -> None:
         exact, own = pictures.make(batch, worse=True)
         swapped = int(batch * SETTINGS["decoded_share"])
         index = torch.randint(len(decoded), (swapped,), generator=generator)
-        wanted = [torch.cat([a[swapped:], b[index]]) for a, b in zip(own, decoded_labels, strict=True)]
+        targets = [torch.cat([a[swapped:], b[index]]) for a, b in zip(own, decoded_labels, strict=True)]
         features = network(worsen(torch.cat([exact[swapped:], decoded[index]]), generator))
-        loss = loss_of(network, features, wanted[0], wanted[1])
+        loss = loss_of(network, features, targets[0], targets[1])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -164,12 +164,12 @@ def train(network: Network, curve: Path) -> None:
         csv.writer(f).writerows(rows)
 
 
-def right(classifier: StudioClassifier, pictures: Tensor, wanted: Labels) -> dict[str, float]:
+def right(classifier: StudioClassifier, pictures: Tensor, targets: Labels) -> dict[str, float]:
     """Shares of pictures with the shape right, the colours (those that are clear), and both."""
-    found, (shape, seen) = classifier.see(pictures), wanted
-    same = torch.tensor([(*worlds.SHAPES, None).index(s.shape) for s in found]) == shape
-    named = torch.tensor([[name in s.colours for name in worlds.COLORS] for s in found])
-    colours = ((named == (seen == 1)) | (seen < 0)).all(1)
+    contents, (shape, colours_seen) = classifier.see(pictures), targets
+    same = torch.tensor([(*worlds.SHAPES, None).index(s.shape) for s in contents]) == shape
+    names = torch.tensor([[name in s.colours for name in worlds.COLORS] for s in contents])
+    colours = ((names == (colours_seen == 1)) | (colours_seen < 0)).all(1)
     shares = {"shape": same, "colours": colours, "all": same & colours}
     return {"count": len(pictures)} | {k: round(float(v.float().mean()), 4) for k, v in shares.items()}
 
@@ -193,8 +193,8 @@ def sensitivity(classifier: StudioClassifier, exact: Tensor, drawn: Tensor) -> d
         return round(metrics.diversity(torch.stack([classifier.images(p) for p in pictures])), 3)
 
     def views(*name: str) -> dict[str, float]:
-        found = classifier.images(worlds.render(worlds.StudioObject(*name), c2w))
-        both = metrics.janus(found)._asdict() | {"agreement": metrics.agreement(found)}
+        features = classifier.images(worlds.render(worlds.StudioObject(*name), c2w))
+        both = metrics.janus(features)._asdict() | {"agreement": metrics.agreement(features)}
         return {k: round(v, 3) for k, v in both.items()}
 
     return {
@@ -214,31 +214,33 @@ def figures(classifier: StudioClassifier) -> dict[str, object]:
     """On fresh exact pictures, on such made worse, and on pictures of the shipped model named by a PictureBank."""
     generator = torch.Generator().manual_seed(SETTINGS["seed"] + 1)
     pictures, count = Pictures(generator), 3000
-    exact, wanted = pictures.make(count, worse=False)
-    worse, wanted_worse = pictures.make(count, worse=True)
+    exact, targets = pictures.make(count, worse=False)
+    worse, targets_worse = pictures.make(count, worse=True)
     objects = worlds.all_objects()
-    asked = [objects[i] for i in torch.randperm(len(objects), generator=generator).tolist()]
-    words = [DIRECTIONS[i % 3] for i in range(len(asked))]
-    prompts = [f"{obj.caption}, {word} view" for obj, word in zip(asked, words, strict=True)]
+    requests = [objects[i] for i in torch.randperm(len(objects), generator=generator).tolist()]
+    words = [DIRECTIONS[i % 3] for i in range(len(requests))]
+    prompts = [f"{obj.caption}, {word} view" for obj, word in zip(requests, words, strict=True)]
     drawn = sample_pictures(models.load(TINY_MODEL), prompts, 2.5, seed=SETTINGS["seed"] + 1)
-    named, seen = naming.PictureBank().name(drawn), classifier.see(drawn)
+    nearest, contents = naming.PictureBank().name(drawn), classifier.see(drawn)
 
     def agree(objects: list[worlds.StudioObject]) -> float:
         # a colour that is not seen contradicts nothing
-        same = [s.shape == o.shape and {*s.colours} <= {o.front, o.back} for s, o in zip(seen, objects, strict=True)]
+        same = [
+            s.shape == o.shape and {*s.colours} <= {o.front, o.back} for s, o in zip(contents, objects, strict=True)
+        ]
         return round(sum(same) / len(same), 4)
 
     return sensitivity(classifier, exact[:2000], drawn) | {
-        "fresh exact pictures": right(classifier, exact, wanted),
-        "fresh pictures made worse": right(classifier, worsen(worse, generator), wanted_worse),
+        "fresh exact pictures": right(classifier, exact, targets),
+        "fresh pictures made worse": right(classifier, worsen(worse, generator), targets_worse),
         "pictures of the shipped model": {
-            "count": len(asked),
+            "count": len(requests),
             "guidance_scale": 2.5,
             "shape as the nearest exact picture": round(
-                sum(s.shape == o.shape for s, o in zip(seen, named, strict=True)) / len(seen), 4
+                sum(s.shape == o.shape for s, o in zip(contents, nearest, strict=True)) / len(contents), 4
             ),
-            "nothing unlike the nearest exact picture": agree(named),
-            "nothing unlike the caption": agree(asked),
+            "nothing unlike the nearest exact picture": agree(nearest),
+            "nothing unlike the caption": agree(requests),
         },
     }
 
@@ -257,9 +259,9 @@ def main() -> None:
         train(network, args.out / "curve.csv")
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
         (args.out / "training.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
-    found = figures(load_studio(args.out))
-    (args.out / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    report = figures(load_studio(args.out))
+    (args.out / "figures.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -310,10 +310,10 @@ def steady_vae(pictures: Pictures, vae, scale: float, work: Path, log: Log):
         batch = torch.cat([images, unfinished(images, other, background), unfinished(images, other, background)])
         mean = student.encode(batch).latent_dist.mean
         with torch.no_grad():
-            wanted = teacher.encode(images).latent_dist.mean
+            target = teacher.encode(images).latent_dist.mean
         # noise as large as what a UNet leaves, so that the decoder stays smooth
         error = student.decode(mean + 0.05 / scale * torch.randn_like(mean)).sample - batch
-        loss = error.square().mean() + 0.1 * error.abs().mean() + (scale * (mean[:n] - wanted)).square().mean()
+        loss = error.square().mean() + 0.1 * error.abs().mean() + (scale * (mean[:n] - target)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -321,7 +321,7 @@ def steady_vae(pictures: Pictures, vae, scale: float, work: Path, log: Log):
         running = 0.98 * running + 0.02 * float(loss.detach()) if step > start else float(loss.detach())
         if step % 100 == 99 or step + 1 == cfg["steps"]:
             log("steady", step + 1, running)
-            moved = float((scale * (mean[:n] - wanted)).square().mean())
+            moved = float((scale * (mean[:n] - target)).square().mean())
             print(
                 f"  unfinished pictures {float(error[n:].square().mean()):.5f}, latents moved {moved:.5f}", flush=True
             )
@@ -396,8 +396,8 @@ def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
     ema["text"].save_pretrained(out / "text_encoder")
     # transformers 5 writes names without this prefix, which version 4 and all older models have
     weights = out / "text_encoder" / "model.safetensors"
-    named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
-    save_file(named, weights, metadata={"format": "pt"})
+    weights_named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
+    save_file(weights_named, weights, metadata={"format": "pt"})
     tokenizer.save_pretrained(out / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
         (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())

@@ -28,9 +28,9 @@ def find(path: str | Path) -> Path:
     `custom/threestudio-pullback/assets`, means the same in any folder. A bare name is a config's. What is neither is
     returned as it is.
     """
-    given = Path(path).expanduser()
-    if not given.exists():
+    own = Path(path).expanduser()
+    if not own.exists():
         for place, folder in _PLACES.items():
-            if given.is_relative_to(place) and (folder / given.relative_to(place)).exists():
-                return folder / given.relative_to(place)
-    return given
+            if own.is_relative_to(place) and (folder / own.relative_to(place)).exists():
+                return folder / own.relative_to(place)
+    return own

@@ -1,13 +1,18 @@
-"""What the command line's parts share: paths, and how seeds and other values are written."""
+"""Types and groups of arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 
 
 def parse_seeds(text: str) -> list[int]:
-    """ "0-3" or "0,2,5" as a list of integers."""
+    """Reads seeds from a range or a list, such as "0-3" or "0,2,5".
+
+    Raises:
+        argparse.ArgumentTypeError: The text is neither.
+    """
     match = re.fullmatch(r"(\d+)-(\d+)", text)
     seeds = list(range(int(match[1]), int(match[2]) + 1)) if match else []
     if re.fullmatch(r"\d+(,\d+)*", text):
@@ -18,8 +23,23 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_scales(text: str) -> list[float]:
-    """ "1,3" as a list of guidance scales."""
+    """Reads guidance scales from a list, such as "1,3".
+
+    Raises:
+        argparse.ArgumentTypeError: A part of the text is no number.
+    """
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"guidance scales are written 1,3, not {text!r}") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an integer argument with a lower bound."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text!r}")
+        return int(text)
+
+    return parse

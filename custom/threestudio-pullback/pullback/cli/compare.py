@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import UserError
 from ..host.arguments import add_import
 from ..resources import TINY_CONFIG
-from .arguments import parse_seeds
+from .arguments import at_least, parse_seeds
 
 
 def add_compare(commands: Any) -> None:
@@ -30,7 +30,7 @@ def add_compare(commands: Any) -> None:
         "--tune", dest="tuned", action="append", default=[], help="key=v,v: the best of a grid for every method (lr=…)"
     )
     compare.add_argument("--dry-run", action="store_true", help="print what it would cost, and end")
-    compare.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
+    compare.add_argument("--workers", type=at_least(1), default=2, help="runs at a time (default 2)")
     compare.add_argument("--out", type=Path, default=Path("outputs/compare"))
     add_import(compare)
     compare.add_argument("overrides", nargs="*", help="config overrides for every run, key=value")
@@ -42,24 +42,17 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Runs `compare` and says where the report is."""
-    from ..evaluate.compare import exact, plan, run
+    from ..evaluate.compare import exact, run
 
     command = f"pullback {shlex.join(sys.argv[1:])}"
-    if args.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {args.workers}")
     if args.world is not None:
         if args.imports:
             raise UserError("--import has no use with --world, whose parts are given; leave one of them out")
-        names = args.methods.split(",") if args.methods else exact.usual()
-        page = exact.compare(
-            args.world, names, args.seeds, args.out, args.budget, args.workers, args.overrides, command
-        )  # fmt: skip
+        page = exact.compare(args, command)
     else:
         if args.prompts is None:
             raise UserError("--prompts is missing: give a file with a prompt a line, or an exact world by --world")
-        args.methods = args.methods.split(",") if args.methods else plan.usual()
-        given = {k: v for k, v in vars(args).items() if k not in ("command", "run", "world")}
-        page = run.compare(**given, command=command)
+        page = run.compare(args, command)
     if page is not None:
         print(f"The report is {page}")
     return 0

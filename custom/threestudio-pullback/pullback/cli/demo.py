@@ -51,7 +51,7 @@ def run_demo(args: argparse.Namespace) -> int:
         ("as it went", "*-val.png"),
         ("mesh", "*-export/*"),
     ):
-        found = sorted(saved.glob(pattern), key=lambda p: p.stat().st_mtime)
-        if found:
-            print(f"  {kind:10s} {found[-1]}")
+        files = sorted(saved.glob(pattern), key=lambda p: p.stat().st_mtime)
+        if files:
+            print(f"  {kind:10s} {files[-1]}")
     return 0

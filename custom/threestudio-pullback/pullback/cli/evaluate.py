@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..resources import TINY_CONFIG, TINY_MODEL, find
-from .arguments import parse_scales, parse_seeds
-from .images import add_images
+from .arguments import at_least, parse_scales, parse_seeds
+
+CORES = os.cpu_count() or 1
+METHOD_HELP = "'NAME key=value …', may be repeated (default pullback)"
 
 
 def add_evaluate(commands: Any) -> None:
@@ -18,45 +21,67 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure against known answers")
     kinds = evaluate.add_subparsers(dest="kind", required=True, metavar="what")
 
-    prompts = kinds.add_parser("prompts", help="12 prompts to NeRFs, each held against the exact object it names")
+    prompts = _kind(kinds, run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names")
     prompts.add_argument("--config", type=Path, default=TINY_CONFIG)
-    prompts.add_argument("--seeds", type=parse_seeds, default=[0, 1], help="0-3 or 0,2,5 (default 0,1)")
+    _add_seeds(prompts, 2)
     prompts.add_argument("--prompts", type=int, default=12, help="the first N of the 12 prompts")
-    prompts.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
-    prompts.add_argument("--out", type=Path, default=Path("outputs/evaluate-prompts"))
+    _add_workers(prompts, 2)
     prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
-    prompts.set_defaults(run=run_prompts)
 
-    worlds = kinds.add_parser("worlds", help="sample worlds whose right answer is known; a table of methods")
+    worlds = _kind(kinds, run_worlds, "sample worlds whose right answer is known; a table of methods")
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
         help="worlds or groups of them, commas between: all, gauss, plane, scenes, panoramas (default shapes,two-tone)",
     )
-    worlds.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
-    worlds.add_argument("--seeds", type=parse_seeds, default=list(range(16)), help="0-63 or 0,2,5 (default 0-15)")
-    worlds.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    worlds.add_argument("--out", type=Path, default=Path("outputs/evaluate-worlds"))
-    worlds.set_defaults(run=run_worlds)
+    worlds.add_argument("--method", action="append", help=METHOD_HELP)
+    _add_seeds(worlds, 16)
+    _add_workers(worlds, CORES)
 
-    diversity = kinds.add_parser("diversity", help="NeRFs of the shipped model against its own pictures; two colours")
-    diversity.add_argument("--model", default=str(TINY_MODEL))
+    diversity = _kind(kinds, run_diversity, "NeRFs of the shipped model against its own pictures; two colours", True)
     diversity.add_argument("--prompts", default="partial", help="partial, two-coloured, or both with a comma")
-    diversity.add_argument("--method", action="append", help="'NAME key=value …', may be repeated (default pullback)")
-    diversity.add_argument("--seeds", type=parse_seeds, default=list(range(64)), help="0-3 or 0,2,5 (default 0-63)")
-    diversity.add_argument("--pictures", type=int, default=256, help="of the model, per partial prompt (default 256)")
-    diversity.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    diversity.add_argument("--out", type=Path, default=Path("outputs/evaluate-diversity"))
-    diversity.set_defaults(run=run_diversity)
+    diversity.add_argument("--method", action="append", help=METHOD_HELP)
+    _add_seeds(diversity, 64)
+    diversity.add_argument(
+        "--pictures", type=at_least(1), default=256, help="of the model, per partial prompt (default 256)"
+    )
+    _add_workers(diversity, CORES)
 
-    model = kinds.add_parser("model", help="the shipped model's figures: autoencoder, captions, histograms")
-    model.add_argument("--model", default=str(TINY_MODEL))
+    model = _kind(kinds, run_model, "the shipped model's figures: autoencoder, captions, histograms", True)
     model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0])
-    model.add_argument("--samples", type=int, default=256)
+    model.add_argument("--samples", type=at_least(1), default=256)
     model.add_argument("--seed", type=int, default=0)
-    model.add_argument("--out", type=Path, default=Path("outputs/evaluate-model"))
-    model.set_defaults(run=run_model)
-    add_images(kinds)
+
+    images = _kind(kinds, run_images, "SIREN images against the model's own samples from the same noise", True)
+    add = images.add_argument
+    add("--samples", type=int, default=256, help="of ours and of the model's own, a scale (default 256)")
+    add("--scales", type=parse_scales, default=[1.0, 2.5], help="their guidance scales (default 1,2.5)")
+    add("--few", type=int, default=64, help="samples of every method in the curves (default 64)")
+    add("--curve", type=parse_scales, default=[0.0, 1.0, 3.0, 7.5, 15.0], help="their scales (default 0,1,3,7.5,15)")
+    add("--ablated", type=int, default=8, help="samples of each ablation (default 8; 0: none)")
+    add("--seed", type=int, default=0)
+    add("--workers", type=int, default=2, help="processes (default 2)")
+    add("overrides", nargs="*", help="settings, key=value: hidden, omega, steps, levels, rounds, …")
+
+
+def _kind(kinds: Any, run: Callable[[argparse.Namespace], int], text: str, model: bool = False) -> Any:
+    """The parser of `evaluate NAME`, where NAME is that of the function run_NAME, with its --out and its --model."""
+    name = run.__name__.removeprefix("run_")
+    parser = kinds.add_parser(name, help=text)
+    parser.add_argument("--out", type=Path, default=Path(f"outputs/evaluate-{name}"))
+    if model:
+        parser.add_argument("--model", default=str(TINY_MODEL))
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_seeds(parser: Any, count: int) -> None:
+    text = f"0-3 or 0,2,5 (default 0-{count - 1})"
+    parser.add_argument("--seeds", type=parse_seeds, default=list(range(count)), help=text)
+
+
+def _add_workers(parser: Any, count: int) -> None:
+    parser.add_argument("--workers", type=at_least(1), default=count, help=f"runs at a time (default {count})")
 
 
 def run_prompts(args: argparse.Namespace) -> int:
@@ -66,8 +91,8 @@ def run_prompts(args: argparse.Namespace) -> int:
 
     if not find(args.config).is_file():
         raise UserError(f"--config {args.config} is not there; give a config file")
-    if not 1 <= args.prompts <= len(OBJECTS) or args.workers < 1:
-        raise UserError(f"--prompts must be 1 to {len(OBJECTS)} and --workers at least 1")
+    if not 1 <= args.prompts <= len(OBJECTS):
+        raise UserError(f"--prompts must be 1 to {len(OBJECTS)}, not {args.prompts}")
     rows = prompts.evaluate(args.config, args.out, args.seeds, OBJECTS[: args.prompts], args.overrides, args.workers)
     print(prompts.table(rows))
     return 0
@@ -77,8 +102,6 @@ def run_worlds(args: argparse.Namespace) -> int:
     """Runs `evaluate worlds` and prints its report."""
     from ..evaluate import exact_worlds
 
-    if args.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {args.workers}")
     methods = args.method or ["pullback"]
     print(exact_worlds.evaluate(exact_worlds.expand(args.world), methods, args.seeds, args.out, args.workers))
     print(f"written to {args.out / 'worlds.md'}")
@@ -89,8 +112,6 @@ def run_diversity(args: argparse.Namespace) -> int:
     """Runs `evaluate diversity` and prints its report."""
     from ..evaluate import diversity
 
-    if args.workers < 1 or args.pictures < 1:
-        raise UserError("--workers and --pictures must be at least 1")
     methods = args.method or ["pullback"]
     print(diversity.evaluate(args.model, args.prompts, methods, args.seeds, args.pictures, args.out, args.workers))
     print(f"written to {args.out / 'diversity.md'}")
@@ -101,8 +122,20 @@ def run_model(args: argparse.Namespace) -> int:
     """Runs `evaluate model`."""
     from ..evaluate.studio import model
 
-    if args.samples < 1:
-        raise UserError(f"--samples must be at least 1, not {args.samples}")
     model.evaluate(args.model, args.scales, args.samples, args.seed, args.out)
     print(f"written to {args.out / 'model.json'}")
+    return 0
+
+
+def run_images(args: argparse.Namespace) -> int:
+    """Runs `evaluate images` and prints its report."""
+    from ..evaluate import images
+
+    if min(args.samples, args.workers) < 1 or min(args.few, args.ablated) < 0:
+        raise UserError("--samples and --workers must be at least 1, --few and --ablated at least 0")
+    curve = args.curve if args.few else []
+    extent = images.Extent(args.samples, args.scales, args.few, curve, args.ablated)
+    settings = images.parse_settings(args.overrides)
+    print(images.evaluate(args.model, settings, args.seed, extent, args.out, args.workers))
+    print(f"written to {args.out / 'images.md'}")
     return 0

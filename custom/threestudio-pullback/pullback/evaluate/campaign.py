@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..errors import UserError
+from ..resources import TINY_MODEL
 from ..version import commit
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ def each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: 
             raise
 
 
-def told(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Iterator[T]:
+def with_progress(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Iterator[T]:
     """The rows as they come; once one has been dealt with, a line says what it is and how much is left."""
     start = time.time()
     for count, row in enumerate(rows, 1):
@@ -69,7 +70,7 @@ class Results:
             raise UserError(f"{file} is not valid JSON; remove it, or choose another folder by --out") from None
         self.rows: list[dict[str, Any]] = [row for row in self.data.pop("rows", []) if "failed" not in row]
 
-    def match(self, *path: str, value: Any, absent: dict[str, Any] | None = None, said: str = "") -> None:
+    def match(self, *path: str, value: Any, absent: dict[str, Any] | None = None, content: str = "") -> None:
         """Holds the folder to a setting; takes it over where the folder has none yet.
 
         Args:
@@ -94,22 +95,22 @@ class Results:
             pairs = {f"--{last}": (saved, value)}
         differ = ", ".join(f"{key} {old}, not {new}" for key, (old, new) in pairs.items() if old != new)
         if differ:
-            what = said or f"of other settings: {': '.join([*path[1:], differ]) if len(path) > 1 else differ}"
+            what = content or f"of other settings: {': '.join([*path[1:], differ]) if len(path) > 1 else differ}"
             raise UserError(f"--out {self.out} holds results {what}; choose another folder")
 
     def of(self, *first: Any) -> list[dict[str, Any]]:
         """The rows whose key begins like this, in the order of their keys."""
-        found = [row for row in self.rows if self.key_of(row)[: len(first)] == first]
-        return sorted(found, key=self.key_of)
+        rows = [row for row in self.rows if self.key_of(row)[: len(first)] == first]
+        return sorted(rows, key=self.key_of)
 
     def run(
         self, function: Callable[..., dict[str, Any]], tasks: dict[Any, tuple[Any, ...]], workers: int,
         say: Callable[[dict[str, Any]], str],
     ) -> Results:  # fmt: skip
         """The rows function(*arguments) of the tasks {key: arguments} that the folder lacks, `workers` at a time."""
-        known = {self.key_of(row) for row in self.rows}
-        todo = [arguments for key, arguments in tasks.items() if key not in known]
-        for row in told(each(function, todo, workers), len(todo), say):
+        present = {self.key_of(row) for row in self.rows}
+        todo = [arguments for key, arguments in tasks.items() if key not in present]
+        for row in with_progress(each(function, todo, workers), len(todo), say):
             self.rows.append(row | {"commit": commit()})
             self.save()
         return self
@@ -121,6 +122,11 @@ class Results:
     def key_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
         """The values of a row's key."""
         return tuple(row[name] for name in self.key)
+
+
+def model_option(path: str) -> list[str]:
+    """The words of a command line that name a model; none for the shipped one, which is the default."""
+    return [] if Path(path) == TINY_MODEL else ["--model", path]
 
 
 def write_json(file: Path, data: Any) -> None:

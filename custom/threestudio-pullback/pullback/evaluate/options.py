@@ -18,7 +18,7 @@ def of(owner: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def read(words: Iterable[str], known: dict[str, Any], where: str) -> dict[str, Any]:
+def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str, Any]:
     """The words "key=value" as a dict, in the order of `known`.
 
     Args:
@@ -29,20 +29,20 @@ def read(words: Iterable[str], known: dict[str, Any], where: str) -> dict[str, A
     Raises:
         UserError: A word is no option, or its value is of another type.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in known:
-            shown = ", ".join(f"{name}={_shown(default)}" for name, default in known.items())
-            what = f"write key=value with one of {shown}" if known else "it has no options"
+        if not equals or key not in defaults:
+            shown = ", ".join(f"{name}={_shown(default)}" for name, default in defaults.items())
+            what = f"write key=value with one of {shown}" if defaults else "it has no options"
             raise UserError(f"{where}: {word!r} is no option; {what}")
-        kind: type = type(known[key])
+        kind: type = type(defaults[key])
         try:
-            found[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+            values[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (KeyError, ValueError):
             right = "true or false" if kind is bool else f"a number (type {kind.__name__})"
             raise UserError(f"{where}: {key} must be {right}, not {value!r}") from None
-    return {key: found[key] for key in known if key in found}
+    return {key: values[key] for key in defaults if key in values}
 
 
 def label(name: str, options: dict[str, Any]) -> str:

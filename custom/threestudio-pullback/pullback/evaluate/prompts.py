@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..output import markdown
 from ..output.pictures import psnr, save_png
 from ..version import commit
 from .campaign import Results
@@ -42,28 +43,27 @@ def run_one(
     picture = torch.cat([torch.cat(list(renders[::4]), -1), torch.cat(list(exact[::4]), -1)], -2)
     save_png(out / f"{tag}.png", picture)
     return row | {
-        "found": match.found.caption, "right": match.found == obj, "psnr": round(match.psnr, 2),
+        "found": match.obj.caption, "right": match.obj == obj, "psnr": round(match.psnr, 2),
         "psnr_to_wanted": round(psnr(renders, exact), 2),
     }  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, with the summary below it."""
-    lines = ["| prompt | seed | nearest object | right | PSNR dB | seconds | MB |", "|---|---|---|---|---|---|---|"]
-    for r in sorted(rows, key=lambda r: (r["prompt"], r["seed"])):
-        found = f"failed: {r['failed']}" if "failed" in r else r["found"]
-        lines.append(
-            f"| {r['prompt']} | {r['seed']} | {found} | {'yes' if r.get('right') else 'no'} "
-            f"| {r.get('psnr', '')} | {r['seconds']:.0f} | {r['peak_memory_mb']} |"
-        )
+    lines = [
+        [r["prompt"], r["seed"], f"failed: {r['failed']}" if "failed" in r else r["found"],
+         "yes" if r.get("right") else "no", r.get("psnr", ""), f"{r['seconds']:.0f}", r["peak_memory_mb"]]
+        for r in sorted(rows, key=lambda r: (r["prompt"], r["seed"]))
+    ]  # fmt: skip
+    text = markdown.table(["prompt", "seed", "nearest object", "right", "PSNR dB", "seconds", "MB"], lines)
     good = [r for r in rows if r.get("right")]
-    done = [r for r in rows if "psnr" in r]
-    if done:
-        lines += ["", f"{len(good)} of {len(rows)} are the object asked for; median PSNR to the nearest object "
-                  f"{statistics.median(r['psnr'] for r in done):.1f} dB; median "
-                  f"{statistics.median(r['seconds'] for r in rows):.0f} s and "
-                  f"{max(r['peak_memory_mb'] for r in rows)} MB at most a run."]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    measurable = [r for r in rows if "psnr" in r]
+    if measurable:
+        text += (f"\n{len(good)} of {len(rows)} are the object asked for; median PSNR to the nearest object "
+                 f"{statistics.median(r['psnr'] for r in measurable):.1f} dB; median "
+                 f"{statistics.median(r['seconds'] for r in rows):.0f} s and "
+                 f"{max(r['peak_memory_mb'] for r in rows)} MB at most a run.\n")  # fmt: skip
+    return text
 
 
 def evaluate(
@@ -81,7 +81,7 @@ def evaluate(
     results.match("settings", value=settings)
     threads = max(1, (os.cpu_count() or 1) // workers)
     tasks = {(o.caption, s): (config, o, s, out.resolve(), overrides, threads) for s in seeds for o in objects}
-    rows = results.run(run_one, tasks, workers, _said).rows
+    rows = results.run(run_one, tasks, workers, _sentence).rows
     words = ["--config", str(config), "--seeds", ",".join(map(str, seeds)), "--prompts", str(len(objects))]
     command = shlex.join(["pullback", "evaluate", "prompts", *words, "--out", str(out), *overrides])
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
@@ -91,6 +91,6 @@ def evaluate(
     return rows
 
 
-def _said(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any]) -> str:
     verdict = row.get("failed") or f"{row['found']}, {row['psnr']:.1f} dB"
     return f"{row['prompt']} (seed {row['seed']}): {verdict}"

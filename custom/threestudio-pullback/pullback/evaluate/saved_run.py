@@ -40,8 +40,8 @@ class SavedRun:
 
     def checkpoints(self) -> list[Path]:
         """All but last.ckpt, in the order of their steps."""
-        found = (file for file in (self.folder / "ckpts").glob("*.ckpt") if file.name != "last.ckpt")
-        return sorted(found, key=lambda file: int(file.stem.rpartition("step=")[2]))
+        files = (file for file in (self.folder / "ckpts").glob("*.ckpt") if file.name != "last.ckpt")
+        return sorted(files, key=lambda file: int(file.stem.rpartition("step=")[2]))
 
     def load(self, checkpoint: Path | None = None) -> int:
         """Takes the parameters of a checkpoint; None: of the last one. Returns its training step."""

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import resource
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ PRELOADED = [
 ]  # fmt: skip
 
 
-def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
+def _launch(words: list[str], log: Path, threads: int, sender: Any) -> None:
     """launch.py's main in a process of its own, which tells its exit status and its peak memory in MB."""
     import torch
 
@@ -107,7 +106,7 @@ def _launch(words: list[str], log: Path, threads: int, told: Any) -> None:
     sys.argv = ["pullback"]
     torch.set_num_threads(threads)
     status = launch.main(words)
-    told.send((status, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+    sender.send((status, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
 
 
 def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple[int, int]:
@@ -126,11 +125,6 @@ def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, round(usage.ru_maxrss / 1024)
-
-
-def shown(command: list[str]) -> str:
-    """A command line as one types it."""
-    return shlex.join(command[2:])
 
 
 def _last_error(log: Path) -> str:
@@ -179,8 +173,8 @@ def read_course(folder: Path, calls_per_step: float) -> Course:
         for step in ordered:
             steps[step + 1] = calls.get(step), spent + times[step] - start
         spent += times[ordered[-1]] - start
-    done = sorted(steps)
-    logged = [steps[s][0] for s in done]
-    known = [n for n in logged if n is not None]
-    nfe = known if len(known) == len(done) else [s * calls_per_step for s in done]
-    return Course(done, nfe, [steps[s][1] for s in done])
+    order = sorted(steps)
+    logged = [steps[s][0] for s in order]
+    counts = [n for n in logged if n is not None]
+    nfe = counts if len(counts) == len(order) else [s * calls_per_step for s in order]
+    return Course(order, nfe, [steps[s][1] for s in order])

@@ -17,10 +17,10 @@ def table(comparison: Comparison) -> str:
     head = ["method", "training steps", "denoiser calls", "minutes a run", f"hours for {runs} runs", "time from"]
     lines, total, unknown = [head], 0.0, []
     for method in comparison.methods:
-        known = saved.get(method.name, {}).get("cost")
+        here = saved.get(method.name, {}).get("cost")
         published = {} if comparison.judging.studio else method.published or {}  # they are of Stable Diffusion
-        cost = Cost.read(known) if known else _counted(method, published.get("seconds_per_call", 0.0))
-        where = "short runs here" if known else published.get("where", "not known before the first runs")
+        cost = Cost.read(here) if here else _counted(method, published.get("seconds_per_call", 0.0))
+        where = "short runs here" if here else published.get("where", "not known before the first runs")
         if getattr(cost, comparison.budget.kind)[1] <= 0:  # seconds, and none are known
             unknown.append(method.name)
             lines.append([method.name, "?", "?", f"{comparison.budget.amount / 60:.1f}", "?", where])

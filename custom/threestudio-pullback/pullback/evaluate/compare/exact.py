@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -17,48 +18,54 @@ from .judge import save_strip
 from .report import page
 
 
-def compare(
-    name: str, names: list[str], seeds: list[int], out: Path, budget: str, workers: int, overrides: list[str],
-    command: str,
-) -> Path:  # fmt: skip
-    """Runs what OUT lacks and writes the report; returns the page.
+def compare(args: argparse.Namespace, command: str) -> Path:
+    """Makes the runs that OUT lacks, and writes the report.
 
-    name: of a world of scenes. names: of methods. overrides: "METHOD.option=value". Raises UserError for others.
+    Args:
+        args: The arguments of `pullback compare --world`; its overrides are "METHOD.option=value".
+        command: The command line, for the report.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: The world has no scenes, or a method or an override is unknown.
     """
-    where = world(name)
+    name, budget, seeds, overrides = args.world, args.budget, args.seeds, args.overrides
+    where, names = world(name), args.methods.split(",") if args.methods else usual()
     if not isinstance(where, SceneWorld):
         raise UserError(f"--world {name} has no views to compare; use a world of scenes, such as shapes or two-tone")
     texts = {method: _text(method, overrides) for method in names}
     for word in overrides:
         if word.partition(".")[0] not in names:
             raise UserError(f"{word!r} names none of the methods; with --world, options are METHOD.option=value")
-    out = out.resolve()
+    out = args.out.resolve()
     results = runner.results_of(out)
     results.match("budget", value=budget)
     results.match("world", value=name)
     terms = plan.Budget.parse(budget)
-    known = {method: runner.method_of(results, method, text) for method, text in texts.items()}
+    states = {method: runner.method_of(results, method, text) for method, text in texts.items()}
     for method, text in texts.items():
-        if "cost" not in known[method]:
+        if "cost" not in states[method]:
             costs = {length: _cost(name, _sized(method, text, length), length) for length in runner.CALIBRATION}
-            known[method]["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
-        known[method]["length"] = runner.Cost.read(known[method]["cost"]).length(terms)
+            states[method]["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
+        states[method]["length"] = runner.Cost.read(states[method]["cost"]).length(terms)
     results.save()
     tasks = {
-        (method, name, seed): (name, method, _sized(method, text, known[method]["length"]), seed, out)
+        (method, name, seed): (name, method, _sized(method, text, states[method]["length"]), seed, out)
         for seed in seeds for method, text in texts.items()
     }  # fmt: skip
-    results.run(run_one, tasks, workers, lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}")
+    results.run(run_one, tasks, args.workers, lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}")
     rows = [row for row in results.rows if row["method"] in names and row["seed"] in seeds]
     entries = [entry for method in names for entry in _entries(where, method, rows)]
     described = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": {"method": texts[m.name]},
-         "steps": known[m.name]["length"]}
+         "steps": states[m.name]["length"]}
         for m in map(methods.METHODS.__getitem__, names)
     ]  # fmt: skip
     about = {
         "budget": budget, "config": f"world {name}", "model": "an exact denoiser", "command": command,
-        "machine": summary.machine(workers, 1), "notes": [_right_answer(where)],
+        "machine": summary.machine(args.workers, 1), "notes": [_right_answer(where)],
     }  # fmt: skip
     summary.assemble(out, about, described, [name], seeds, entries, rows)
     return page.build(out)
@@ -80,18 +87,18 @@ def run_one(name: str, method: str, text: str, seed: int, out: Path) -> dict[str
     except NonFiniteError as error:
         return row | {"reason": str(error), "said": str(error)}
     seconds = time.process_time() - start
-    judged = where.judge(outcome.diffrep)
+    verdict = where.judge(outcome.diffrep)
     with torch.no_grad():
         frames: Any = outcome.diffrep.render(where.held_out)  # pyright: ignore
     row["turntable"] = f"turntables/{method}/{tag}.webp"
     save_strip(out / row["turntable"], frames)
     measures = {
-        "blend": float(judged["blend"]), "consistent": float(judged["consistent"]), "rms": judged["rms"],
+        "blend": float(verdict["blend"]), "consistent": float(verdict["consistent"]), "rms": verdict["rms"],
         "nfe": outcome.nfe, "seconds": round(seconds, 2),
     }  # fmt: skip
     status = "diverged" if (reason := metrics.diverged(frames)) else "done"
-    said = reason or where.verdict(judged)
-    return row | {"status": status, "reason": reason, "measures": measures, "judged": judged, "said": said}
+    sentence = reason or where.verdict(verdict)
+    return row | {"status": status, "reason": reason, "measures": measures, "judged": verdict, "said": sentence}
 
 
 def usual() -> list[str]:
@@ -121,23 +128,23 @@ def _cost(name: str, text: str, length: int) -> dict[str, float]:
 def _entries(where: Any, method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The averages, and the histogram's distance from the right one with a bootstrap over seeds."""
     own = [row for row in rows if row["method"] == method]
-    judged = [row["judged"] for row in own if row["judged"]]
+    verdicts = [row["judged"] for row in own if row["judged"]]
     entries = summary.averages(method, own)
-    if judged:
+    if verdicts:
         generator = torch.Generator().manual_seed(0)
-        draws = [torch.randint(len(judged), (len(judged),), generator=generator).tolist() for _ in range(500)]
-        values = torch.tensor([_distance(where, [judged[i] for i in draw]) for draw in draws])
+        draws = [torch.randint(len(verdicts), (len(verdicts),), generator=generator).tolist() for _ in range(500)]
+        values = torch.tensor([_distance(where, [verdicts[i] for i in draw]) for draw in draws])
         low, high = values.quantile(torch.tensor([0.025, 0.975])).tolist()
-        value = _distance(where, judged)
+        value = _distance(where, verdicts)
         entries.append({
-            "method": method, "measure": "histogram", "mean": value, "low": low, "high": high, "count": len(judged),
+            "method": method, "measure": "histogram", "mean": value, "low": low, "high": high, "count": len(verdicts),
         })  # fmt: skip
     return entries
 
 
-def _distance(where: Any, judged: list[dict[str, Any]]) -> float:
-    found, weights = where.histogram(judged)
-    return float((found - weights).abs().sum() / 2)
+def _distance(where: Any, verdicts: list[dict[str, Any]]) -> float:
+    shares, weights = where.histogram(verdicts)
+    return float((shares - weights).abs().sum() / 2)
 
 
 def _right_answer(where: Any) -> str:

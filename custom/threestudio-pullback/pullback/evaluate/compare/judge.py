@@ -21,7 +21,7 @@ from ..studio import classifier as studio_classifier
 from ..studio import world as worlds
 from ..studio.held_out import held_out_cameras
 from ..trial import Course, Trial, read_course
-from .plan import Method
+from .plan import Method, batch_size
 
 SIZE = 64
 FRAMES = 24
@@ -66,13 +66,13 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     around = run.render(worlds.look_at(torch.full((FRAMES,), run.elevation_deg), _angles(FRAMES), run.distance))
     row["turntable"] = f"turntables/{trial.method}/{trial.tag}.webp"
     save_strip(trial.out / row["turntable"], around)
-    if (found := features_of(judging)) is not None:
-        vectors = found.images(views)
+    if (extractor := features_of(judging)) is not None:
+        vectors = extractor.images(views)
         file = trial.out / "features" / trial.method / f"{trial.tag}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"views": vectors}, file)
         level = worlds.look_at(torch.zeros(4), _angles(4), run.distance)  # from higher up, the back shows over the top
-        both = metrics.janus(found.images(run.render(level)))
+        both = metrics.janus(extractor.images(run.render(level)))
         measures |= {"janus": both.front_back, "second_front": both.excess, "agreement": metrics.agreement(vectors)}
     reason = reason or metrics.diverged(views) or _empty(judging, views)
     return row | {"status": "diverged" if reason else "done", "reason": reason}
@@ -85,19 +85,19 @@ def cameras(run: SavedRun) -> Tensor:
 
 def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict[str, float]:
     """How well renders [V,3,N,N] in [-1,1] from `cameras` show what the prompt asks."""
-    found: dict[str, float] = {}
-    asked = captions.asked(prompt) if judging.studio else None
-    if asked is not None:
+    scores: dict[str, float] = {}
+    description = captions.parse(prompt) if judging.studio else None
+    if description is not None:
         match = naming.nearest_object(views, cameras(run), _buffers(run.distance))
-        found |= {"right": float(asked.holds(match.found)), "psnr": round(match.psnr, 3)}
+        scores |= {"right": float(description.holds(match.obj)), "psnr": round(match.psnr, 3)}
     if judging.clip is not None:
         clip = features.load_clip(judging.clip)
         images, texts = clip.images(views), _texts(judging.clip, judging.prompts)
         own = judging.prompts.index(prompt)
-        found["clip_score"] = metrics.clip_score(images, texts[own])
-        found["r_precision"] = metrics.r_precision(images, texts, own)
-        found["clip_iqa"] = metrics.clip_iqa(images, _texts(judging.clip, metrics.GOOD_AND_BAD), clip.scale)
-    return {name: float(value) for name, value in found.items()}
+        scores["clip_score"] = metrics.clip_score(images, texts[own])
+        scores["r_precision"] = metrics.r_precision(images, texts, own)
+        scores["clip_iqa"] = metrics.clip_iqa(images, _texts(judging.clip, metrics.GOOD_AND_BAD), clip.scale)
+    return {name: float(value) for name, value in scores.items()}
 
 
 def features_of(judging: Judging) -> Any:
@@ -107,12 +107,12 @@ def features_of(judging: Judging) -> Any:
     return None if judging.clip is None else features.load_clip(judging.clip)
 
 
-def said(row: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any]) -> str:
     """A run in a few words."""
     shown = {"right": "right {:.0f}", "psnr": "{:.1f} dB", "clip_score": "CLIP {:.1f}", "nfe": "{:.0f} calls",
              "seconds": "{:.0f} s"}  # fmt: skip
-    found = [text.format(row["measures"][name]) for name, text in shown.items() if name in row["measures"]]
-    verdict = ", ".join(found) if row["status"] == "done" else f"{row['status']}: {row['reason']}"
+    parts = [text.format(row["measures"][name]) for name, text in shown.items() if name in row["measures"]]
+    verdict = ", ".join(parts) if row["status"] == "done" else f"{row['status']}: {row['reason']}"
     return f"{row['method']} · {row['prompt']} · seed {row['seed']}: {verdict}"
 
 
@@ -132,7 +132,7 @@ def _empty(judging: Judging, views: Tensor) -> str | None:
     """The same for the studio, whose backdrop is never of one colour."""
     if not judging.studio:
         return None
-    empty = sum(seen.shape is None for seen in studio_classifier.load_studio().see(views))
+    empty = sum(view.shape is None for view in studio_classifier.load_studio().see(views))
     return f"{empty} of {len(views)} views show no object." if 2 * empty > len(views) else None
 
 
@@ -142,17 +142,12 @@ def _cost(course: Course, method: Method, memory: int) -> dict[str, float]:
     if not course.steps:
         return {"memory": memory}
     data, steps = method.config.data, course.steps[-1]
-    views = float(data.batch_size if isinstance(data.batch_size, (int, float)) else data.batch_size[0])
-    each = views
+    each = batch_size(data)
     options = method.config.system.guidance
     if "fit_steps" in options and options.get("fit_rays"):
         each += options.fit_steps * options.fit_rays / (data.width * data.height)
-    return {
-        "nfe": course.nfe[-1],
-        "renders": round(steps * each, 1),
-        "seconds": round(course.seconds[-1], 1),
-        "memory": memory,
-    }
+    renders, seconds = round(steps * each, 1), round(course.seconds[-1], 1)
+    return {"nfe": course.nfe[-1], "renders": renders, "seconds": seconds, "memory": memory}
 
 
 def _held_out(distance: float) -> Tensor:

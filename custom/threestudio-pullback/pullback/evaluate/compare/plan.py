@@ -70,8 +70,7 @@ class Method:
     @property
     def calls_per_step(self) -> float:
         """Denoiser calls of a training step with the config's batch, as the method's file has it."""
-        batch = self.config.data.batch_size
-        return self.calls_per_view * float(batch if isinstance(batch, (int, float)) else batch[0])
+        return self.calls_per_view * batch_size(self.config.data)
 
     @property
     def steps_per_length(self) -> int:
@@ -89,6 +88,11 @@ class Method:
         return dataclasses.replace(self, config=changed, settings=everything)
 
 
+def batch_size(data: Any) -> float:
+    """Views of a training step; the first of several, where the config has one for each resolution."""
+    return float(data.batch_size if isinstance(data.batch_size, (int, float)) else data.batch_size[0])
+
+
 def load_methods(base: Path, names: list[str], settings: Path | None) -> list[Method]:
     """The methods of a comparison over the config `base`.
 
@@ -99,10 +103,10 @@ def load_methods(base: Path, names: list[str], settings: Path | None) -> list[Me
     tuned = _settings(settings or METHODS / base.name, required=settings is not None)
     read = _read(base, "--config")
     methods = [_method(name, read) for name in names]
-    known = ["all", *(method.name for method in methods), *_shipped()]
+    names_there = ["all", *(method.name for method in methods), *_shipped()]
     for name in tuned:
-        if name not in known:
-            raise UserError(f"--settings has a block `{name}`, which names no method; {suggest(name, known)}")
+        if name not in names_there:
+            raise UserError(f"--settings has a block `{name}`, which names no method; {suggest(name, names_there)}")
     return [m.with_settings({**tuned.get("all", {}), **tuned.get(m.name, {})}) for m in methods]
 
 

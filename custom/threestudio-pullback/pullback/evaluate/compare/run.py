@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +16,64 @@ from .plan import Budget, Method
 from .report import page
 
 
-def compare(
-    config: Path, methods: list[str], prompts: str, seeds: list[int], out: Path, budget: str, settings: Path | None,
-    clip: Path | None, threestudio: Path | None, workers: int, tuned: list[str], dry_run: bool,
-    imports: list[str], overrides: list[str], command: str,
-) -> Path | None:  # fmt: skip
-    """Runs what OUT lacks and writes the report; returns the page. dry_run: prints what it would cost, and no more.
+def compare(args: argparse.Namespace, command: str) -> Path | None:
+    """Makes the runs that OUT lacks, and writes the report.
 
-    The arguments are those of the command line. Raises UserError for what is wrong with them.
+    Args:
+        args: The arguments of `pullback compare`.
+        command: The command line, for the report.
+
+    Returns:
+        The page; None with --dry-run, which prints the cost of the comparison and makes no run.
+
+    Raises:
+        UserError: An argument is wrong.
     """
-    comparison = prepare(
-        config, methods, prompts, seeds, out, budget, settings, clip, threestudio, workers, imports, overrides
-    )  # fmt: skip
-    if dry_run:
+    comparison = prepare(args)
+    if args.dry_run:
         print(estimate.table(comparison))
         return None
-    if grid := tune.parse(tuned):
+    if grid := tune.parse(args.tuned):
         comparison = tune.tune(comparison, grid)
     return report(comparison, runner.run(comparison), command)
 
 
 def report(comparison: runner.Comparison, results: Results, command: str) -> Path:
-    """compare.json and the page of the runs there are."""
-    found, reference, notes = features_of(comparison.judging), None, []
-    if found is not None:
+    """Writes compare.json and the page; returns the page."""
+    extractor, reference, notes = features_of(comparison.judging), None, []
+    if extractor is not None:
         path, scale = model_of(comparison.methods[0]), reference_scale(comparison.methods)
-        reference = summary.Reference(comparison.out, path, scale, found)
+        reference = summary.Reference(comparison.out, path, scale, extractor)
         notes.append(
             f"KID is against {summary.PICTURES} pictures of the model a prompt, by DDIM with guidance {scale:g}, in "
-            f"features of {found.name}."
+            f"features of {extractor.name}."
         )
     summary.write(comparison, results, command, notes, reference)
     return page.build(comparison.out)
 
 
-def prepare(
-    config: Path, names: list[str], prompts: str, seeds: list[int], out: Path, budget: str, settings: Path | None,
-    clip: Path | None, threestudio: Path | None, workers: int, imports: list[str],
-    overrides: list[str],
-) -> runner.Comparison:  # fmt: skip
-    """What the command line describes, checked."""
-    load_own(imports)  # what cannot be imported is refused here, before any run
-    methods = [plan.overridden(method, overrides) for method in plan.load_methods(config, names, settings)]
+def prepare(args: argparse.Namespace) -> runner.Comparison:
+    """The comparison that the arguments describe; raises UserError where one is wrong."""
+    load_own(args.imports)  # a module that cannot be imported is refused here, before any run
+    names = args.methods.split(",") if args.methods else plan.usual()
+    loaded = plan.load_methods(args.config, names, args.settings)
+    methods, threestudio = [plan.overridden(method, args.overrides) for method in loaded], args.threestudio
     if threestudio is not None:
         methods = [plan.for_threestudio(method) for method in methods]
     if len({method.name for method in methods}) < len(methods):
         raise UserError("--methods names one method twice; give each once")
-    texts = plan.load_prompts(prompts)
+    texts = plan.load_prompts(args.prompts)
     studio = Path(model_of(methods[0])).resolve() == TINY_MODEL.resolve()
-    judging = Judging(studio, clip, tuple(texts))
+    judging = Judging(studio, args.clip, tuple(texts))
     return runner.Comparison(
-        out.resolve(), config, methods, texts, seeds, Budget.parse(budget), judging, workers,
-        threestudio=None if threestudio is None else threestudio.resolve(), imports=tuple(imports),
+        args.out.resolve(), args.config, methods, texts, args.seeds, Budget.parse(args.budget), judging, args.workers,
+        threestudio=threestudio and threestudio.resolve(), imports=tuple(args.imports),
     )  # fmt: skip
 
 
 def model_of(method: Method) -> str:
     """The diffusion model's folder or hub id."""
-    path = str(method.config.system.prompt_processor.pretrained_model_name_or_path)
-    return str(find(path))
+    return str(find(str(method.config.system.prompt_processor.pretrained_model_name_or_path)))
 
 
 def reference_scale(methods: list[Method]) -> float:

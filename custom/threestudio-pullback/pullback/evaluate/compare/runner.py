@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def results_of(out: Path) -> Results:
 
 def method_of(results: Results, name: str, config: str) -> dict[str, Any]:
     """What is known of a method with this config; raises UserError where the folder has runs with another."""
-    results.match("methods", name, "config", value=config, said=f"of {name} with another config")
+    results.match("methods", name, "config", value=config, content=f"of {name} with another config")
     return results.data["methods"][name]
 
 
@@ -96,19 +97,19 @@ def settle(comparison: Comparison) -> Results:
     for method in missing:
         _write_config(comparison, f"calibration-{method.name}", method, {"checkpoint.every_n_train_steps": 10**6})
     tasks = [(comparison, method, length) for method in missing for length in CALIBRATION]
-    found: dict[str, dict[int, dict[str, float]]] = {}
+    measurements: dict[str, dict[int, dict[str, float]]] = {}
     for name, length, cost in each(_calibrate, tasks, comparison.workers):
-        found.setdefault(name, {})[length] = cost
-    for name, costs in found.items():
+        measurements.setdefault(name, {})[length] = cost
+    for name, costs in measurements.items():
         methods[name]["cost"] = {kind: line(costs, kind) for kind in plan.BUDGETS}
     for method in comparison.methods:
-        known = methods[method.name]
-        cost = Cost.read(known["cost"])
-        known["length"] = cost.length(comparison.budget)
-        known["expected"] = {kind: round(value, 2) for kind, value in cost.at(known["length"]).items()}
-        every = max(1, math.ceil(known["expected"]["steps"] / CHECKPOINTS))
-        told_length = dict.fromkeys(method.length, known["length"])
-        _write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **told_length})
+        state = methods[method.name]
+        cost = Cost.read(state["cost"])
+        state["length"] = cost.length(comparison.budget)
+        state["expected"] = {kind: round(value, 2) for kind, value in cost.at(state["length"]).items()}
+        every = max(1, math.ceil(state["expected"]["steps"] / CHECKPOINTS))
+        lengths = dict.fromkeys(method.length, state["length"])
+        _write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **lengths})
     results.save()
     return results
 
@@ -122,7 +123,7 @@ def run(comparison: Comparison) -> Results:
         (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
         for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods
     }  # fmt: skip
-    return results.run(run_one, tasks, comparison.workers, judge.said)
+    return results.run(run_one, tasks, comparison.workers, judge.sentence)
 
 
 def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed: int) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
     reason, memory = one.run(comparison.threads)
     row = {
         "method": method.name, "prompt": prompt, "seed": seed, "tag": one.tag, "reason": reason,
-        "command": trial.shown(command),
+        "command": shlex.join(command[2:]),
     }  # fmt: skip
     return row | judge.judge(comparison.judging, method, one, reason, memory)
 

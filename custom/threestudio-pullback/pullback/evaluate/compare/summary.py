@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import platform
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -68,7 +69,6 @@ MEASURES = (
     Measure("seconds", "Seconds of training", "cost", "lower", "s", "On the wall, start and evaluation left out."),
     Measure("memory", "Peak memory", "cost", "lower", "MB", "Of the process; on a CPU an upper bound."),
 )  # fmt: skip
-MEASURE = {measure.name: measure for measure in MEASURES}
 PICTURES = 64
 """Pictures of the model for a prompt, for KID."""
 
@@ -77,8 +77,8 @@ def write(
     comparison: Comparison, results: Results, command: str, notes: list[str], reference: Reference | None
 ) -> Path:
     """Writes OUT/compare.json from the runs there are; returns the file."""
-    wanted = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
-    rows = [row for row in results.rows if (row["method"], row["prompt"], row["seed"]) in wanted]
+    keys = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
+    rows = [row for row in results.rows if (row["method"], row["prompt"], row["seed"]) in keys]
     summary = []
     for method in comparison.methods:
         own = [row for row in rows if row["method"] == method.name]
@@ -116,13 +116,9 @@ def averages(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every measure that runs of one method have, as a mean with its 95 % interval."""
     entries = []
     for measure in MEASURES:
-        found = {
-            (row["prompt"], row["seed"]): value
-            for row in rows
-            if (value := row["measures"].get(measure.name)) is not None
-        }
-        if found:
-            entries.append(_entry(name, measure.name, metrics.mean_interval(found)))
+        own = [row for row in rows if row["measures"].get(measure.name) is not None]
+        if values := {(row["prompt"], row["seed"]): row["measures"][measure.name] for row in own}:
+            entries.append(_entry(name, measure.name, metrics.mean_interval(values)))
     return entries
 
 
@@ -165,8 +161,8 @@ class Reference:
     proportions of the held-out cameras.
     """
 
-    def __init__(self, out: Path, path: str, scale: float, found: Any) -> None:
-        self.out, self.path, self.scale, self.found = out / "reference", path, scale, found
+    def __init__(self, out: Path, path: str, scale: float, extractor: Any) -> None:
+        self.out, self.path, self.scale, self.extractor = out / "reference", path, scale, extractor
         self.model: Any = None
 
     def of(self, prompt: str) -> Tensor:
@@ -178,7 +174,7 @@ class Reference:
             words = itertools.islice(itertools.cycle(studio.view_words(held_out_cameras())), PICTURES)
             pictures = sample_pictures(self.model, [f"{prompt}, {word} view" for word in words], self.scale, seed=0)
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"pictures": self.found.images(pictures)}, file)
+            save_file({"pictures": self.extractor.images(pictures)}, file)
         return load_file(file)["pictures"]
 
 
@@ -192,9 +188,6 @@ def machine(workers: int, threads: int) -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        models_named = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
-        name = models_named[0] if models_named else name
+    if match := re.search(r"^model name\s*:\s*(.*)", info.read_text() if info.exists() else "", re.M):
+        name = match[1].strip()
     return f"{name}, {workers} runs at a time with {threads} thread(s) each, GPU {gpu}"

@@ -22,7 +22,7 @@ ALIASES = {"lr": ("system.optimizer.params.geometry.lr", "system.optimizer.args.
 FIRST_SEED = 1000
 PROMPTS, SEEDS = 3, 2
 """The search takes so many of the prompts, spread over the list, and so many seeds, from FIRST_SEED on."""
-JUDGED_BY = ("right", "r_precision", "clip_score", "psnr")
+CRITERIA = ("right", "r_precision", "clip_score", "psnr")
 """What decides, the first that tells two settings apart; higher is better, and a diverged run counts as 0."""
 
 
@@ -32,25 +32,25 @@ def parse(texts: list[str]) -> dict[str, list[Any]]:
     for text in texts:
         key, equals, values = text.partition("=")
         try:
-            found = yaml.safe_load(f"[{values}]")
+            options = yaml.safe_load(f"[{values}]")
         except yaml.YAMLError:
-            found = []
-        if not equals or not key or not found:
+            options = []
+        if not equals or not key or not options:
             raise UserError(f"--tune is written key=value,value, such as lr=0.01,0.03,0.1, not {text!r}")
-        grid[key] = found
+        grid[key] = options
     return grid
 
 
 def variants(method: Method, grid: dict[str, list[Any]]) -> list[Method]:
     """The method at every point of the grid, over the keys that its config has; itself where it has none of them."""
     own = {path: values for key, values in grid.items() if (path := _path(method, key)) is not None}
-    found = []
+    points = []
     for values in itertools.product(*own.values()):
         settings = dict(zip(own, values, strict=True))
         parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in settings.items()]
         name = re.sub(r"[^A-Za-z0-9.+-]+", "_", "-".join([method.name, *parts]))
-        found.append(dataclasses.replace(method.with_settings(settings), name=name))
-    return found
+        points.append(dataclasses.replace(method.with_settings(settings), name=name))
+    return points
 
 
 def tune(comparison: Comparison, grid: dict[str, list[Any]]) -> Comparison:
@@ -66,15 +66,15 @@ def tune(comparison: Comparison, grid: dict[str, list[Any]]) -> Comparison:
         prompts=comparison.prompts[::step][:PROMPTS], seeds=list(range(FIRST_SEED, FIRST_SEED + SEEDS)),
     )  # fmt: skip
     rows = runner.run(search).rows
-    chosen, table = [], {}
+    winners, table = [], {}
     for method in comparison.methods:
         scores = {one.name: _score([r for r in rows if r["method"] == one.name]) for one in families[method.name]}
         best = max(families[method.name], key=lambda one: scores[one.name])
-        chosen.append(dataclasses.replace(best, name=method.name))
+        winners.append(dataclasses.replace(best, name=method.name))
         table[method.name] = {"chosen": _difference(method, best), "scores": scores}
         print(f"{method.name}: best of {len(scores)} is {best.name}", flush=True)
-    write_json(search.out / "tuned.json", {"judged_by": JUDGED_BY, "methods": table})
-    return dataclasses.replace(comparison, methods=chosen)
+    write_json(search.out / "tuned.json", {"judged_by": CRITERIA, "methods": table})
+    return dataclasses.replace(comparison, methods=winners)
 
 
 def _path(method: Method, key: str) -> str | None:
@@ -84,7 +84,7 @@ def _path(method: Method, key: str) -> str | None:
 def _score(rows: list[dict[str, Any]]) -> tuple[float, ...]:
     """Means of what decides, in its order."""
     scores = []
-    for name in JUDGED_BY:
+    for name in CRITERIA:
         if any(name in row["measures"] for row in rows):
             scores.append(statistics.mean(row["measures"].get(name, 0.0) * (row["status"] == "done") for row in rows))
     return tuple(scores)

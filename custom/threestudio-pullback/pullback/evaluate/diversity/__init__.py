@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UserError
+from ..campaign import model_option
 from ..studio import field as studio
 from . import report
 from .campaign import FREE, GROUPS, TWO_COLOURED, run
@@ -20,4 +21,5 @@ def evaluate(path: str, group: str, labels: list[str], seeds: list[int], picture
     for prompt in prompts:
         if prompt not in FREE and prompt not in TWO_COLOURED:
             raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}")
-    return report.write(run(path, prompts, methods, seeds, pictures, out, workers), prompts, methods, seeds)
+    results = run(path, prompts, methods, seeds, pictures, out, workers)
+    return report.write(results, prompts, methods, seeds, ["--pictures", str(pictures), *model_option(path)])

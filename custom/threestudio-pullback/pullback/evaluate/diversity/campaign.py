@@ -50,7 +50,7 @@ def flat_samples(path: str, prompt: str, count: int) -> list[str]:
     """
     words = studio.view_words(studio.cameras(torch.Generator().manual_seed(0), count))
     pictures = sample_pictures(_model(path), [f"{prompt}, {word} view" for word in words], 1.0, seed=0)
-    return [found.caption for found in _bank().name(pictures)]
+    return [obj.caption for obj in _bank().name(pictures)]
 
 
 def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
     save_png(file, picture)
     pictured = {"pictured": _bank().name(single)[0].caption} if prompt in FREE else {}
     return pictured | {
-        "prompt": prompt, "method": text, "seed": seed, "nearest": match.found.caption, "psnr": round(match.psnr, 2),
+        "prompt": prompt, "method": text, "seed": seed, "nearest": match.obj.caption, "psnr": round(match.psnr, 2),
         "consistency": round(result.consistency, 4), "threshold": round(result.threshold, 4),
         "nfe": result.nfe, "seconds": round(seconds, 1),
     }  # fmt: skip
@@ -110,8 +110,8 @@ def run(
             flat[prompt] = flat_samples(path, prompt, pictures)
             results.save()
     tasks = {key: (path, *key, out) for key in ((p, m, s) for s in seeds for p in prompts for m in methods)}
-    return results.run(run_one, tasks, workers, _said)
+    return results.run(run_one, tasks, workers, _sentence)
 
 
-def _said(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any]) -> str:
     return f"{row['prompt']}, {row['method']}, seed {row['seed']}: {row['nearest']}, {row['psnr']:.1f} dB"

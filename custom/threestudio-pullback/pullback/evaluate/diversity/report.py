@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...output import chart
 from ...output.contact_sheet import contact_sheet
+from ...output.markdown import measure_table
 from ..campaign import Results
-from ..exact_worlds.report import ranges, table
+from ..exact_worlds.report import ranges
 from ..exact_worlds.statistics import total_variation, two_sample_chi_square
 from ..studio import field as studio
 from ..studio import world as worlds
@@ -38,7 +39,7 @@ PARTIAL = """
 by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a random camera, is named after the
 nearest exact picture of all 216 objects from 216 cameras, so that both are named by one rule; "χ² p" is the two-sample
 test of those names against the pictures'. "p, 16 views" names a NeRF after the nearest object over 16 held-out views
-instead. "as asked": the {named} is the prompt's. PSNR: of 16 views to that object, median.
+instead. "as asked": the {attribute} is the prompt's. PSNR: of 16 views to that object, median.
 
 """
 COLOURED = """
@@ -63,10 +64,10 @@ def histogram(prompt: str, captions: list[str]) -> Tensor:
     return torch.tensor([counts[kind] for kind in [*kinds(prompt), OTHER]])
 
 
-def as_asked(prompt: str, captions: list[str]) -> int:
+def matches(prompt: str, captions: list[str]) -> int:
     """How many have the attribute that a partial prompt names."""
-    named = prompt.split()[1]
-    return sum(named in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
+    attribute = prompt.split()[1]
+    return sum(attribute in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
 
 
 def _cost(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
 
     def line(captions: list[str]) -> dict[str, Any]:
         counts = dict(zip([*kinds(prompt), OTHER], histogram(prompt, captions).tolist(), strict=True))
-        return {"samples": len(captions), **counts, "as asked": as_asked(prompt, captions)}
+        return {"samples": len(captions), **counts, "as asked": matches(prompt, captions)}
 
     flat = results.data["flat"][prompt]
     reference, lines = histogram(prompt, flat), {"the model's pictures": line(flat)}
@@ -96,7 +97,7 @@ def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
                 "p, 16 views": two_sample_chi_square(whole, reference).p,
                 **_cost(rows),
             }
-    return table(lines)
+    return measure_table(lines)
 
 
 def coloured_table(prompts: list[str], results: Results, method: str) -> str:
@@ -116,24 +117,27 @@ def coloured_table(prompts: list[str], results: Results, method: str) -> str:
                 "shape right": sum(f.shape == w.shape for f, w in pairs),
                 **_cost(rows),
             }
-    return table(lines)
+    return measure_table(lines)
 
 
-def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int]) -> str:
-    """OUT/diversity.md with contact sheets and histograms; returns the text."""
+def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int], options: list[str]) -> str:
+    """Writes OUT/diversity.md, contact sheets and histograms; returns the text.
+
+    Args:
+        options: Further words of the command line, for the command that the report shows.
+    """
     out = results.out
     whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
     rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in whole)]
     command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(whole + rest), "--seeds", ranges(seeds)]
-    for method in methods:
-        command += ["--method", method]
+    command += [word for method in methods for word in ("--method", method)] + [*options, "--out", str(out)]
     commits = sorted({r["commit"] for r in results.rows})
     what = "\n".join(f"- {m}: {studio.parse(m)}" for m in methods)
     text = HEAD.format(command=shlex.join(command), commits=", ".join(commits), what=what)
     coloured = [p for p in prompts if p in TWO_COLOURED]
     for prompt in (p for p in prompts if p in FREE):
-        free, named = ("colour", "shape") if FREE[prompt] == "color" else ("shape", "colour")
-        text += PARTIAL.format(prompt=prompt, free=free, named=named, count=len(results.data["flat"][prompt]))
+        free, attribute = ("colour", "shape") if FREE[prompt] == "color" else ("shape", "colour")
+        text += PARTIAL.format(prompt=prompt, free=free, attribute=attribute, count=len(results.data["flat"][prompt]))
         text += partial_table(prompt, results, methods)
         text += _sheet(results, out, prompt, [prompt], methods, 64) + _bars(results, out, prompt, methods)
     if coloured:
@@ -162,17 +166,17 @@ def _sheet(results: Results, out: Path, name: str, prompts: list[str], methods: 
 
 
 def _right(row: dict[str, Any]) -> bool:
-    found, wanted = OBJECTS[row["nearest"]], TWO_COLOURED[row["prompt"]]
-    return (found.front, found.back) == (wanted.front, wanted.back)
+    obj, target = OBJECTS[row["nearest"]], TWO_COLOURED[row["prompt"]]
+    return (obj.front, obj.back) == (target.front, target.back)
 
 
 def _bars(results: Results, out: Path, prompt: str, methods: list[str]) -> str:
-    wanted = histogram(prompt, results.data["flat"][prompt]).double()
+    target = histogram(prompt, results.data["flat"][prompt]).double()
     shares = {}
     for method in methods:
-        found = histogram(prompt, [r["pictured"] for r in results.of(prompt, method)]).double()
-        if found.sum():
-            shares[method] = (found / found.sum(), wanted / wanted.sum())
+        counts = histogram(prompt, [r["pictured"] for r in results.of(prompt, method)]).double()
+        if counts.sum():
+            shares[method] = (counts / counts.sum(), target / target.sum())
     if not shares:
         return ""
     file = out / f"{prompt.replace(' ', '-')}-histogram.png"

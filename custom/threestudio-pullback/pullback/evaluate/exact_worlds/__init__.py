@@ -26,5 +26,5 @@ def evaluate(names: list[str], labels: list[str], seeds: list[int], out: Path, w
     labels: methods, as for methods.parse. Returns the report's text, OUT/worlds.md. Raises UserError for an
     unknown world, method or option, and where `out` holds results of other settings.
     """
-    chosen = [parse(label) for label in labels]
-    return report.write(runner.run(names, chosen, seeds, out, workers), names, chosen, seeds)
+    variants = [parse(label) for label in labels]
+    return report.write(runner.run(names, variants, seeds, out, workers), names, variants, seeds)

@@ -29,14 +29,14 @@ def distilled(sample: Callable[..., Result], **usual: Any) -> Callable[..., Outc
     own = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}
     options = {**USUAL, **own, **usual}
 
-    def method(world: Any, seed: int, **chosen: Any) -> Outcome:
-        chosen = {**options, **chosen}
-        sigmas = settling_sigmas(chosen["levels"], chosen["sigma_min"], chosen["sigma_max"], power=1.0)
-        made = [world.diffrep() for _ in range(chosen.get("particles", 1))]
-        start = made if "particles" in chosen else made[0]
+    def method(world: Any, seed: int, **values: Any) -> Outcome:
+        values = {**options, **values}
+        sigmas = settling_sigmas(values["levels"], values["sigma_min"], values["sigma_max"], power=1.0)
+        made = [world.diffrep() for _ in range(values.get("particles", 1))]
+        start = made if "particles" in values else made[0]
         result = sample(
             start, world.views, world.denoise, sigmas, generator=torch.Generator().manual_seed(seed),
-            **{name: chosen[name] for name in ("steps", "lr", *own)},
+            **{name: values[name] for name in ("steps", "lr", *own)},
         )  # fmt: skip
         return Outcome.of(made[0], result, world.samples * len(made))
 

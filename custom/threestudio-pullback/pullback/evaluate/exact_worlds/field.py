@@ -53,8 +53,8 @@ class Lookups:
 
     def of(self, views: Tensor) -> list[_Lookup] | None:
         """The lookup of each pose [V,4,4]; None if one of them is not known."""
-        found = [self._kept.get(key) for key in pose_keys(views)]
-        return None if None in found else cast(list[_Lookup], found)
+        lookups = [self._kept.get(key) for key in pose_keys(views)]
+        return None if None in lookups else cast(list[_Lookup], lookups)
 
 
 def pose_keys(views: Tensor) -> list[tuple[float, ...]]:
@@ -74,12 +74,12 @@ class FixedCameraField(VoxelField):
 
     def render(self, views: Tensor) -> Tensor:
         """[V,3,H,W] in [−1, 1] for poses [V,4,4]."""
-        known = self._lookups.of(views)
-        if known is None or not torch.backends.mkl.is_available():  # sparse products need MKL
+        lookups = self._lookups.of(views)
+        if lookups is None or not torch.backends.mkl.is_available():  # sparse products need MKL
             return super().render(views)
         grid, shape = self.grid, (1, self.height, self.width, self.samples, 4)
-        raw = [cast(Tensor, _Product.apply(grid, lookup)).view(shape) for lookup in known]
-        return self._composite(torch.cat(raw), torch.cat([lookup.pieces for lookup in known]))
+        raw = [cast(Tensor, _Product.apply(grid, lookup)).view(shape) for lookup in lookups]
+        return self._composite(torch.cat(raw), torch.cat([lookup.pieces for lookup in lookups]))
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ def of_scenes(rows: list[dict[str, Any]], labels: list[dict[str, Any]], weights:
     sides.
     """
     count, rms = len(rows), sorted(row["rms"] for row in rows)
-    found = torch.tensor([row["scene"] for row in rows])
-    counts = torch.bincount(found, minlength=len(labels))
+    scenes = torch.tensor([row["scene"] for row in rows])
+    counts = torch.bincount(scenes, minlength=len(labels))
     low, high = statistics.distinct_band(count, weights)
     measures: dict[str, Any] = {
         "samples": count,
@@ -50,9 +50,9 @@ def of_scenes(rows: list[dict[str, Any]], labels: list[dict[str, Any]], weights:
         else:
             low, high = min(values), max(values)
             edge = (high - low) / (len(values) - 1) / 2  # the values stand in the middle of equal cells
-            spread = torch.tensor([(values[i] - low + edge) / (high - low + 2 * edge) for i in found.tolist()])
+            spread = torch.tensor([(values[i] - low + edge) / (high - low + 2 * edge) for i in scenes.tolist()])
             measures[f"{key} KS p"] = statistics.kolmogorov_smirnov(spread)[1]
     if "front" in labels[0]:
-        same = [labels[i]["front"] == labels[i]["back"] for i in found.tolist()]
+        same = [labels[i]["front"] == labels[i]["back"] for i in scenes.tolist()]
         measures["symmetric"] = sum(same) / count
     return measures

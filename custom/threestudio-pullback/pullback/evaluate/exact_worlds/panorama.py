@@ -151,12 +151,9 @@ class PanoramaWorld(SceneWorld):
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """As in other worlds of scenes, and the seams."""
-        seams = {name: [row[name] for row in rows] for name in ("seam", "seam exact")}
-        return super().measures(rows) | {
-            "seam": sum(seams["seam"]) / len(rows),
-            "seam max": max(seams["seam"]),
-            "seam exact": sum(seams["seam exact"]) / len(rows),
-        }
+        own, exact = ([row[name] for row in rows] for name in ("seam", "seam exact"))
+        seams = {"seam": sum(own) / len(rows), "seam max": max(own), "seam exact": sum(exact) / len(rows)}
+        return super().measures(rows) | seams
 
 
 def panorama() -> PanoramaWorld:

@@ -41,13 +41,13 @@ def propagate(
     def visit(state: Tensor, fresh: Tensor, sigma: float, sigma_next: float, cycle: int) -> Tensor:
         theta, noise, memory = state.split([n, d, state.shape[1] - n - d], 1)
         clean, draws = images(theta @ matrix.T), iter(fresh.split(d, 1))
-        seen = Visit(
+        inputs = Visit(
             sigma, sigma_next, cycle, clean, images(noise), world.prior.denoise(clean + sigma * images(noise), sigma),
             images(noise), lambda: images(next(draws)), images(memory) if memory.shape[1] else None,
             lambda image, iterations: image @ projector,
         )  # fmt: skip
-        moved = constraint.target(seen)[:, 0, 0] @ inverse.T
-        source, kept = constraint.renoise(seen)
+        moved = constraint.target(inputs)[:, 0, 0] @ inverse.T
+        source, kept = constraint.renoise(inputs)
         return torch.cat([moved, source[:, 0, 0]] + ([] if kept is None else [kept[:, 0, 0]]), 1)
 
     mean = matrix.new_zeros(n + d)

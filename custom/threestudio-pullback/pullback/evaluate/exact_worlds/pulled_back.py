@@ -53,8 +53,8 @@ def pullback(
     karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
     gauss-newton (iterations, cg, damping). Raises UserError for other names.
     """
-    chosen = presets.find(preset)
-    noise, constraint, tries = noise or chosen.noise, constraint or chosen.constraint, tries or chosen.tries
+    defaults = presets.find(preset)
+    noise, constraint, tries = noise or defaults.noise, constraint or defaults.constraint, tries or defaults.tries
     if (constraint == "repaint") != (cycles != 1):
         raise UserError("--method pullback: constraint=repaint and cycles above 1 go together; set both or neither")
     constraints: dict[str, Callable[[], Constraint]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...output import chart
 from ...output.contact_sheet import contact_sheet
+from ...output.markdown import measure_table
 from ..campaign import Results
 from .methods import Variant
 from .protocol import World
@@ -18,44 +19,27 @@ from .worlds import WORLDS, world
 def measures(where: World, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """One method's line: the world's measures, then the cost, then what the method adds, numbers on average."""
     good = [row for row in rows if "failed" not in row]
-    found: dict[str, Any] = {"failed": len(rows) - len(good)} if len(good) < len(rows) else {}
+    figures: dict[str, Any] = {"failed": len(rows) - len(good)} if len(good) < len(rows) else {}
     if not good:
-        return found
-    found |= where.measures([row["judged"] for row in good])
+        return figures
+    figures |= where.measures([row["judged"] for row in good])
     nfe = [row["nfe"] for row in good]
-    found["evaluations"] = sum(nfe) / len(nfe)
+    figures["evaluations"] = sum(nfe) / len(nfe)
     if max(nfe) > min(nfe):
-        found["evaluations max"] = max(nfe)
-    found["seconds"] = sum(row["seconds"] for row in good) / len(good)
+        figures["evaluations max"] = max(nfe)
+    figures["seconds"] = sum(row["seconds"] for row in good) / len(good)
     for key in good[0]["extra"]:
         values = [row["extra"][key] for row in good if key in row["extra"]]
         if all(isinstance(value, (int, float)) for value in values):
-            found[key] = sum(values) / len(values)
-    return found
+            figures[key] = sum(values) / len(values)
+    return figures
 
 
-def table(lines: dict[str, dict[str, Any]]) -> str:
-    """Markdown: one row a method, one column a measure."""
-    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
-    text = [f"| method | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
-    for label, line in lines.items():
-        text.append(f"| {label} | {' | '.join(_cell(line.get(column, '')) for column in columns)} |")
-    return "\n".join(text) + "\n"
-
-
-def _cell(value: Any) -> str:
-    """Three figures, and never fewer than the whole number has."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def write(results: Results, names: list[str], chosen: list[Variant], seeds: list[int]) -> str:
+def write(results: Results, names: list[str], variants: list[Variant], seeds: list[int]) -> str:
     """OUT/worlds.md with a table a world, and its pictures; returns the text."""
-    out, labels = results.out, [method.label for method in chosen]
+    out, labels = results.out, [method.label for method in variants]
     command = ["pullback", "evaluate", "worlds", "--world", ",".join(names)]
-    for label in labels:
-        command += ["--method", label]
+    command += [word for label in labels for word in ("--method", label)]
     command += ["--seeds", ranges(seeds), "--out", str(out)]
     text = f"# Known-answer worlds\n\n`{shlex.join(command)}`\n"
     for name in names:
@@ -63,7 +47,7 @@ def write(results: Results, names: list[str], chosen: list[Variant], seeds: list
         rows = {label: [row for row in results.of(name, label) if row["seed"] in seeds] for label in labels}
         commits = sorted({row["commit"] for group in rows.values() for row in group})
         text += f"\n## {name}\n\n{WORLDS[name].__doc__}\nCommit {', '.join(commits)}.\n\n"
-        text += table({label: measures(where, group) for label, group in rows.items()})
+        text += measure_table({label: measures(where, group) for label, group in rows.items()})
         text += "".join(f"\n![{made.stem}]({made.relative_to(out)})\n" for made in _pictures(where, rows, out))
     (out / "worlds.md").write_text(text)
     return text

@@ -56,20 +56,20 @@ def results_of(out: Path) -> Results:
     return Results(out / "worlds.json", Task._fields)
 
 
-def run(names: list[str], chosen: list[Variant], seeds: list[int], out: Path, workers: int) -> Results:
+def run(names: list[str], variants: list[Variant], seeds: list[int], out: Path, workers: int) -> Results:
     """Every method in every world with every seed that OUT/worlds.json does not hold yet, `workers` at a time.
 
     Raises UserError where it holds results of a method of the same label with other settings.
     """
     results = results_of(out)
     for name in names:
-        for method in chosen:
+        for method in variants:
             settings = method.settings(world(name))
             results.match("settings", name, method.label, value=settings, absent=methods.METHODS[method.name].options)
-    tasks = [Task(name, method.label, seed) for name in names for seed in seeds for method in chosen]
-    return results.run(run_one, {task: (task, out) for task in tasks}, workers, _said)
+    tasks = [Task(name, method.label, seed) for name in names for seed in seeds for method in variants]
+    return results.run(run_one, {task: (task, out) for task in tasks}, workers, _sentence)
 
 
-def _said(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any]) -> str:
     verdict = f"failed: {row['failed']}" if "failed" in row else world(row["world"]).verdict(row["judged"])
     return f"{row['world']}, {row['method']}, seed {row['seed']}: {verdict}"

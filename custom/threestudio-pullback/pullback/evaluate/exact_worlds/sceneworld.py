@@ -42,7 +42,7 @@ class SceneWorld:
         self.weights = self.weights / self.weights.sum()
         self.cameras, self.held_out = scenes.cameras(), scenes.held_out()
         self.prior = priors.SceneMixture(self.images, SMOOTHING, self.weights)
-        self._seen: dict[tuple[float, ...], Tensor] = {}
+        self._cache: dict[tuple[float, ...], Tensor] = {}
 
     def diffrep(self) -> VoxelField:
         """A field in its start state, a faint grey fog: 24³, 24×24 px."""
@@ -71,11 +71,11 @@ class SceneWorld:
     def images(self, views: Tensor) -> Tensor:
         """Every scene's exact image [M,V,3,24,24] from any poses [V,4,4]; each pose is rendered once and kept."""
         keys = pose_keys(views)
-        new = [i for i, key in enumerate(keys) if key not in self._seen]
+        new = [i for i, key in enumerate(keys) if key not in self._cache]
         if new:
             rendered = scenes.render(self.labels, self.diffrep(), views[new])
-            self._seen.update({keys[i]: rendered[:, j] for j, i in enumerate(new)})
-        return torch.stack([self._seen[key] for key in keys], 1)
+            self._cache.update({keys[i]: rendered[:, j] for j, i in enumerate(new)})
+        return torch.stack([self._cache[key] for key in keys], 1)
 
     @torch.no_grad()
     def judge(self, diffrep: Any) -> dict[str, Any]:
@@ -118,8 +118,8 @@ class SceneWorld:
 
     def histogram(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
         """Shares of the scenes found [M], a blend counting as the scene nearest to it, and the weights [M]."""
-        found = torch.tensor([row["scene"] for row in rows])
-        return torch.bincount(found, minlength=len(self.labels)).double() / len(rows), self.weights
+        nearest = torch.tensor([row["scene"] for row in rows])
+        return torch.bincount(nearest, minlength=len(self.labels)).double() / len(rows), self.weights
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The table's figures, from what `judge` gave for many seeds."""

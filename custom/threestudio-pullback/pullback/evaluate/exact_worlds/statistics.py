@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from scipy.special import chdtrc, kolmogorov
 from torch import Tensor
 
 
@@ -40,10 +41,7 @@ def two_sample_chi_square(first: Tensor, second: Tensor) -> ChiSquare:
 
 
 def _chi_square(statistic: float, dof: int) -> ChiSquare:
-    if dof == 0:
-        return ChiSquare(statistic, dof, 1.0)
-    p = torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), torch.tensor(statistic / 2).double())
-    return ChiSquare(statistic, dof, float(p))
+    return ChiSquare(statistic, dof, float(chdtrc(dof, statistic)) if dof else 1.0)
 
 
 def total_variation(counts: Tensor, weights: Tensor) -> float:
@@ -60,15 +58,7 @@ def kolmogorov_smirnov(values: Tensor) -> tuple[float, float]:
     ordered, n = values.double().sort().values, len(values)
     rank = torch.arange(n, dtype=torch.float64)
     distance = float(torch.maximum((rank + 1) / n - ordered, ordered - rank / n).max())
-    return distance, kolmogorov_survival((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance)
-
-
-def kolmogorov_survival(x: float) -> float:
-    """P(K > x) = 2 Σ_k (−1)^(k−1) exp(−2 k² x²) of Kolmogorov's distribution."""
-    if x < 0.2:
-        return 1.0  # to twelve digits; the series converges slowly there
-    total = sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
-    return min(max(2 * total, 0.0), 1.0)
+    return distance, float(kolmogorov((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance))
 
 
 def expected_distinct(samples: int, weights: Tensor) -> float:

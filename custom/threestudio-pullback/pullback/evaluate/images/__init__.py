@@ -6,16 +6,13 @@ from pathlib import Path
 
 from .. import options
 from . import campaign, report
+from .campaign import Extent
 from .samples import Settings
 
 
-def evaluate(
-    path: str, settings: Settings, seed: int, samples: int, scales: list[float], few: int, curve: list[float],
-    ablated: int, out: Path, workers: int,
-) -> str:  # fmt: skip
-    """Runs what `out` lacks and writes the report, OUT/images.md; returns its text."""
-    results = campaign.run(path, settings, seed, samples, scales, few, curve, ablated, out, workers)
-    return report.write(results, samples, scales, few, curve, ablated)
+def evaluate(path: str, settings: Settings, seed: int, extent: Extent, out: Path, workers: int) -> str:
+    """Makes the samples that `out` lacks and writes the report, OUT/images.md; returns its text."""
+    return report.write(campaign.run(path, settings, seed, extent, out, workers), extent, path)
 
 
 def parse_settings(words: list[str]) -> Settings:

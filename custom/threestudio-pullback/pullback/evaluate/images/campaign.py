@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ def run_one(path: str, settings: Settings, seed: int, method: str, scale: float,
     """One task: its pictures as a file, and its row. seconds: of the processor."""
     from safetensors.torch import save_file
 
-    given, start = batch(path, settings, seed, scale, numbers), time.process_time()
-    pictures, nfe, extra = methods.METHODS[method](given)
+    inputs, start = batch(path, settings, seed, scale, numbers), time.process_time()
+    pictures, nfe, extra = methods.METHODS[method](inputs)
     seconds = time.process_time() - start
     tensors = {"pictures": pictures.contiguous()}
     if method == "ours":
-        height, width = (LARGE * side for side in given.sirens.size)
+        height, width = (LARGE * side for side in inputs.sirens.size)
         with torch.no_grad():
-            tensors["large"] = given.sirens.images(height, width)[:4].contiguous()
+            tensors["large"] = inputs.sirens.images(height, width)[:4].contiguous()
     file = file_of(out, method, scale, numbers.start, len(numbers))
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file)
@@ -37,10 +38,26 @@ def run_one(path: str, settings: Settings, seed: int, method: str, scale: float,
     }  # fmt: skip
 
 
-def tasks(
-    samples: int, scales: list[float], few: int, curve: list[float], ablated: int
-) -> list[tuple[str, float, range]]:
-    """(method, scale, numbers): `samples` of ours and the reference at `scales`, `few` of every method at `curve`."""
+@dataclass(frozen=True)
+class Extent:
+    """How many samples are made at which guidance scales.
+
+    Attributes:
+        samples: Samples of ours and of the reference, at each of `scales`.
+        few: Samples of every method, at each of `curve`.
+        ablated: Samples of each ablation, at guidance 1.
+    """
+
+    samples: int
+    scales: list[float]
+    few: int
+    curve: list[float]
+    ablated: int
+
+
+def tasks(extent: Extent) -> list[tuple[str, float, range]]:
+    """Method, scale and sample numbers of every task."""
+    scales, curve, ablated = extent.scales, extent.curve, extent.ablated
     todo: dict[tuple[str, float, range], None] = {}
 
     def add(method: str, scale: float, count: int, size: int = BATCH) -> None:
@@ -48,7 +65,7 @@ def tasks(
 
     for scale in scales:
         for method in ("ours", "reference"):
-            add(method, scale, samples)
+            add(method, scale, extent.samples)
     for method in methods.ABLATION:
         add(method, 1.0, ablated, 1 if method in methods.SINGLE else BATCH)
     if ablated and 1.0 not in (*scales, *curve):
@@ -57,23 +74,20 @@ def tasks(
     for scale in curve:
         for method in ("ours", "reference", "sds", "sjc"):
             if not (scale in scales and method in ("ours", "reference")):
-                add(method, scale, few)
+                add(method, scale, extent.few)
     return list(todo)
 
 
-def run(
-    path: str, settings: Settings, seed: int, samples: int, scales: list[float], few: int, curve: list[float],
-    ablated: int, out: Path, workers: int,
-) -> Results:  # fmt: skip
-    """Runs what `out` lacks."""
+def run(path: str, settings: Settings, seed: int, extent: Extent, out: Path, workers: int) -> Results:
+    """Makes the samples that `out` lacks, `workers` tasks at a time."""
     todo = {
         (method, scale, numbers.start, len(numbers)): (path, settings, seed, method, scale, numbers, out)
-        for method, scale, numbers in tasks(samples, scales, few, curve, ablated)
+        for method, scale, numbers in tasks(extent)
     }
     results = Results(out, path, settings, seed)
-    results.run(run_one, todo, workers, _said)
+    results.run(run_one, todo, workers, _sentence)
     return results
 
 
-def _said(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any]) -> str:
     return f"{row['method']} at guidance {row['scale']:g}, samples {row['start']} and on: {row['seconds']:.0f} s"

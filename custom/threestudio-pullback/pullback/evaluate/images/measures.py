@@ -16,6 +16,7 @@ from ..studio import captions
 from ..studio import world as worlds
 from ..studio.classifier import load_studio
 from . import samples
+from .campaign import Extent
 from .methods import ABLATION
 from .results import Results
 
@@ -29,9 +30,9 @@ def features(pictures: Tensor) -> Tensor:
 
 def distance(first: Tensor, second: Tensor) -> dict[str, float]:
     """KID of two sets of features drawn apart, with its 95 % interval."""
-    found = kid(first, second)
-    low, high = (found.value + sign * 1.96 * found.error for sign in (-1, 1))
-    return {"kid": found.value, "low": low, "high": high}
+    result = kid(first, second)
+    low, high = (result.value + sign * 1.96 * result.error for sign in (-1, 1))
+    return {"kid": result.value, "low": low, "high": high}
 
 
 def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
@@ -42,13 +43,13 @@ def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
     return [distance(first[a::2], second[1 - a :: 2]) for a in (0, 1)]
 
 
-def variety(found: Tensor, prompts: list[str]) -> float:
+def variety(vectors: Tensor, prompts: list[str]) -> float:
     """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more.
 
     found: features [N,D].
     """
     groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in samples.PROMPTS]
-    return statistics.mean(diversity(found[group][:, None]) for group in groups if len(group) > 1)
+    return statistics.mean(diversity(vectors[group][:, None]) for group in groups if len(group) > 1)
 
 
 def exact_pictures(count: int, seed: int) -> Tensor:
@@ -57,10 +58,10 @@ def exact_pictures(count: int, seed: int) -> Tensor:
     for number in range(count):
         rng = random.Random(derive_seed(seed, number, "exact"))
         caption, _, view = rng.choice(samples.PROMPTS).rpartition(", ")
-        wanted = captions.asked(caption)
-        assert wanted is not None
-        front = wanted.front or wanted.back or rng.choice(list(worlds.COLORS))
-        obj = worlds.StudioObject(wanted.shape or rng.choice(worlds.SHAPES), front, wanted.back or front)
+        description = captions.parse(caption)
+        assert description is not None
+        front = description.front or description.back or rng.choice(list(worlds.COLORS))
+        obj = worlds.StudioObject(description.shape or rng.choice(worlds.SHAPES), front, description.back or front)
         while True:  # the model's cameras: 15 % of them from above
             elevation = rng.uniform(60, 85) if rng.random() < 0.15 else rng.uniform(0, 60)
             azimuth = rng.uniform(-180, 180)
@@ -70,9 +71,9 @@ def exact_pictures(count: int, seed: int) -> Tensor:
     return torch.cat(made)
 
 
-def measure(results: Results, scales: list[float], few: int, curve: list[float]) -> dict[str, Any]:
+def measure(results: Results, extent: Extent) -> dict[str, Any]:
     """All figures, as they go to OUT/images-figures.json."""
-    pictures = results.pictures
+    pictures, scales, few, curve = results.pictures, extent.scales, extent.few, extent.curve
     figures: dict[str, Any] = {"psnr": {}, "halves": {}, "curves": {}, "ablation": {}}
     for scale in sorted({*scales, *curve}):
         ours, own = pictures("ours", scale), pictures("reference", scale)
@@ -81,21 +82,24 @@ def measure(results: Results, scales: list[float], few: int, curve: list[float])
             figures["psnr"][scale] = [round(psnr(a, b), 2) for a, b in zip(ours[:both], own[:both], strict=True)]
         if scale in scales and both >= 6:
             x, y = features(ours[:both]), features(own[:both])
-            asked = [samples.prompt_of(results.seed, number) for number in range(both)]
+            own_prompts = [samples.prompt_of(results.seed, number) for number in range(both)]
             figures["halves"][scale] = {"ours": halves(x, y), "reference": halves(y, y)[0], "diversity": {}}
             if both > len(samples.PROMPTS):  # so that some prompt has two
-                figures["halves"][scale]["diversity"] = {"ours": variety(x, asked), "reference": variety(y, asked)}
+                figures["halves"][scale]["diversity"] = {
+                    "ours": variety(x, own_prompts),
+                    "reference": variety(y, own_prompts),
+                }
     exact = features(exact_pictures(EXACT, results.seed)) if curve else torch.empty(0)
     prompts = [samples.prompt_of(results.seed, number) for number in range(few)]
     for scale in curve:
         for method in ("reference", "ours", "sds", "sjc"):
             some = pictures(method, scale)[:few]
             if len(some) > len(samples.PROMPTS):
-                rows, found = results.batches(method, scale), features(some)
+                rows, vectors = results.batches(method, scale), features(some)
                 count = sum(row["count"] for row in rows)
                 figures["curves"].setdefault(method, {})[scale] = {
-                    **distance(found, exact),
-                    "diversity": variety(found, prompts[: len(some)]),
+                    **distance(vectors, exact),
+                    "diversity": variety(vectors, prompts[: len(some)]),
                     "evaluations": sum(row["nfe"] for row in rows) / count,
                     "seconds": sum(row["seconds"] for row in rows) / count,
                 }

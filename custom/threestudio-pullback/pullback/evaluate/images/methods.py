@@ -24,7 +24,7 @@ Made = tuple[Tensor, int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Given:
+class FixedNoise:
     """The noise coupling whose ε is given [V,C,H,W], and kept."""
 
     noise: Tensor
@@ -37,64 +37,64 @@ class Given:
         return source
 
 
-def reference(given: Batch) -> Made:
+def reference(batch: Batch) -> Made:
     """The model's own pictures by DDIM, from the same noise and over the same levels."""
-    sigmas, count = given.sigmas.tolist(), len(given.noise)
-    latents = ddim(given.denoise, sigmas[0] * given.noise, sigmas, list(range(count)))
+    sigmas, count = batch.sigmas.tolist(), len(batch.noise)
+    latents = ddim(batch.denoise, sigmas[0] * batch.noise, sigmas, list(range(count)))
     with torch.no_grad():
-        return given.model.decode(latents), given.settings.levels * given.denoise.nfe_per_view * count, {}
+        return batch.model.decode(latents), batch.settings.levels * batch.denoise.nfe_per_view * count, {}
 
 
-def pulled_back(given: Batch, solver: Solver, before: Callable[[float], None] | None = None) -> Made:
+def pulled_back(batch: Batch, solver: Solver, before: Callable[[float], None] | None = None) -> Made:
     """The exact flow with one view a sample, from the very state y = σ_max ε in which the reference starts.
 
     A SIREN at its start is no black latent: u₀ = E(f(θ₀)) ≠ 0. The flow of y does not depend on how y is split into
     u + σ ε' as long as ε' stays fixed, so ε' = ε − u₀/σ_max. before: told the share of the levels done before each.
     """
-    sirens, views = given.sirens, list(range(len(given.noise)))
-    denoise = models.RoundTrip(given.denoise, given.settings.rounds)
+    sirens, views = batch.sirens, list(range(len(batch.noise)))
+    denoise = models.RoundTrip(batch.denoise, batch.settings.rounds)
     with torch.no_grad():
         first = denoise.encode(sirens.render(views))
-    noise = Given(given.noise - first / float(given.sigmas[0]))
+    noise = FixedNoise(batch.noise - first / float(batch.sigmas[0]))
     record: dict[str, Any] = {}
     if before is not None:
         before(0.0)
-    for state in steps(sirens, views, denoise, given.sigmas, noise, None, solver, 1, given.generator):
+    for state in steps(sirens, views, denoise, batch.sigmas, noise, None, solver, 1, batch.generator):
         record = state.record
         if before is not None:
-            before(state.level / (len(given.sigmas) - 1))
+            before(state.level / (len(batch.sigmas) - 1))
     with torch.no_grad():
         pictures = sirens.render(views)
     return pictures, record["nfe"], {"residual": round(record["residual"], 5)}
 
 
-def ours(given: Batch) -> Made:
+def ours(batch: Batch) -> Made:
     """(JᵀJ)⁺Jᵀ by the settings' steps of Adam a level, whose rate falls geometrically over the levels."""
-    settings = given.settings
-    adam = torch.optim.Adam(given.sirens.parameters(), lr=settings.lr)
+    settings = batch.settings
+    adam = torch.optim.Adam(batch.sirens.parameters(), lr=settings.lr)
 
-    def slow_down(done: float) -> None:
-        adam.param_groups[0]["lr"] = settings.lr * (settings.lr_end / settings.lr) ** done
+    def slow_down(share: float) -> None:
+        adam.param_groups[0]["lr"] = settings.lr * (settings.lr_end / settings.lr) ** share
 
-    return pulled_back(given, FirstOrder(settings.lr, settings.steps, adam), slow_down)
+    return pulled_back(batch, FirstOrder(settings.lr, settings.steps, adam), slow_down)
 
 
-def gauss_newton(given: Batch) -> Made:
+def gauss_newton(batch: Batch) -> Made:
     """(JᵀJ)⁺Jᵀ by two Gauss–Newton iterations of 20 conjugate gradients a level."""
-    return pulled_back(given, GaussNewton(iterations=2, cg_iterations=20))
+    return pulled_back(batch, GaussNewton(iterations=2, cg_iterations=20))
 
 
-def chain_rule(given: Batch) -> Made:
+def chain_rule(batch: Batch) -> Made:
     """Jᵀ alone: one step a level along the gradient, of the length that the linearised fit likes best.
 
     That is Gauss–Newton with a single conjugate gradient; where it would raise the residual, it is halved.
     """
-    return pulled_back(given, GaussNewton(iterations=1, cg_iterations=1))
+    return pulled_back(batch, GaussNewton(iterations=1, cg_iterations=1))
 
 
-def chain_rule_adam(given: Batch) -> Made:
+def chain_rule_adam(batch: Batch) -> Made:
     """Jᵀ alone, one step of Adam a level, as the baselines take it."""
-    return pulled_back(given, FirstOrder(given.settings.distil_lr, 1))
+    return pulled_back(batch, FirstOrder(batch.settings.distil_lr, 1))
 
 
 class _Apart(Step):
@@ -106,27 +106,27 @@ class _Apart(Step):
         return torch.tensor(self.levels, dtype=self.clean.dtype)[index.cpu()].to(self.clean.device)
 
 
-def _distilled(given: Batch, gradient: Callable[[Step], Tensor]) -> Made:
-    model, settings = given.model, given.settings
+def _distilled(batch: Batch, gradient: Callable[[Step], Tensor]) -> Made:
+    model, settings = batch.model, batch.settings
     levels = torch.as_tensor(model.schedule.sigmas).double()
     count = len(levels)
     kept = levels[round(0.02 * count) : round(0.98 * count)].flip(0)  # the share of the model's time that SDS uses
     result = distil(
-        given.sirens, list(range(len(given.noise))), given.with_gradients, torch.cat([kept, kept.new_zeros(1)]),
+        batch.sirens, list(range(len(batch.noise))), batch.with_gradients, torch.cat([kept, kept.new_zeros(1)]),
         lambda step: gradient(_Apart(**vars(step))),
-        steps=settings.distil_steps, lr=settings.distil_lr, generator=given.generator,
+        steps=settings.distil_steps, lr=settings.distil_lr, generator=batch.generator,
     )  # fmt: skip
     return result.renders, result.nfe, {}
 
 
-def by_sds(given: Batch) -> Made:
+def by_sds(batch: Batch) -> Made:
     """Score distillation with the weight of DreamFusion, every sample at a level of its own."""
-    return _distilled(given, lambda step: sds.gradient(step, "sds"))
+    return _distilled(batch, lambda step: sds.gradient(step, "sds"))
 
 
-def by_sjc(given: Batch) -> Made:
+def by_sjc(batch: Batch) -> Made:
     """Score Jacobian chaining, every sample at a level of its own."""
-    return _distilled(given, lambda step: sjc.gradient(step, True))
+    return _distilled(batch, lambda step: sjc.gradient(step, True))
 
 
 METHODS: dict[str, Callable[[Batch], Made]] = {

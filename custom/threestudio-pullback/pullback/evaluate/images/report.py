@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ...output import chart
 from ...output.contact_sheet import grid
+from ...output.markdown import measure_table
 from ...output.pictures import save_png
-from ..campaign import write_json, write_whole
-from ..exact_worlds.report import table
+from ..campaign import model_option, write_json, write_whole
+from .campaign import Extent
 from .measures import measure
 from .methods import ABLATION, METHODS
 from .results import Results
@@ -26,32 +27,33 @@ ACROSS = 16  # pictures in a row
 NAMES = {"ours": "pulled back", "reference": "the model's own (DDIM)", "sds": "SDS", "sjc": "SJC"}
 
 
-def write(results: Results, samples: int, scales: list[float], few: int, curve: list[float], ablated: int) -> str:
-    """OUT/images.md with its pictures and images-figures.json; returns the text."""
-    figures, out = measure(results, scales, few, curve), results.out
+def write(results: Results, extent: Extent, path: str) -> str:
+    """Writes OUT/images.md, its pictures and images-figures.json; returns the text."""
+    figures, out, scales = measure(results, extent), results.out, extent.scales
     write_json(out / "images-figures.json", figures)
     settings = results.data["settings"]
     defaults = vars(Settings())
-    command = ["pullback", "evaluate", "images", "--samples", str(samples), "--scales", _list(scales)]
-    command += ["--few", str(few), "--curve", _list(curve), "--ablated", str(ablated), "--seed", str(results.seed)]
+    command = ["pullback", "evaluate", "images", "--samples", str(extent.samples), "--scales", _list(scales)]
+    command += ["--few", str(extent.few), *(["--curve", _list(extent.curve)] if extent.curve else [])]
+    command += ["--ablated", str(extent.ablated), "--seed", str(results.seed), *model_option(path), "--out", str(out)]
     command += [f"{key}={value}" for key, value in settings.items() if value != defaults[key]]
     text = TOP.format(
         command=shlex.join(command), commits=", ".join(sorted({r["commit"] for r in results.rows})),
         model=results.data["model"], settings=", ".join(f"{k} {v:g}" for k, v in settings.items()),
     )  # fmt: skip
-    text += SAMES + table({f"guidance {s:g}": _agreement(v) for s, v in figures["psnr"].items() if v})
+    text += SAMES + measure_table({f"guidance {s:g}": _agreement(v) for s, v in figures["psnr"].items() if v})
     for scale in scales:
-        text += _sheet(
-            results, out, f"guidance-{scale:g}", {m: results.pictures(m, scale) for m in ("ours", "reference")}
-        )
+        sets = {method: results.pictures(method, scale) for method in ("ours", "reference")}
+        text += _sheet(results, out, f"guidance-{scale:g}", sets)
     if figures["halves"]:
-        text += SETS + table(_sets(figures["halves"]))
+        text += SETS + measure_table(_sets(figures["halves"]))
     if figures["curves"]:
-        text += CURVES + table(_lines(figures["curves"]))
+        text += CURVES + measure_table(_lines(figures["curves"]))
         chart.lines(out / "curves.png", _panels(figures["curves"]))
         text += "\n![KID, with its interval, and diversity over guidance](curves.png)\n"
-        for scale in curve:
-            text += _sheet(results, out, f"curve-{scale:g}", {m: results.pictures(m, scale)[:few] for m in NAMES})
+        for scale in extent.curve:
+            sets = {method: results.pictures(method, scale)[: extent.few] for method in NAMES}
+            text += _sheet(results, out, f"curve-{scale:g}", sets)
     text += _large(results, out, scales) + _ablation(results, out, figures["ablation"])
     write_whole(out / "images.md", text)
     return text
@@ -102,13 +104,13 @@ def _agreement(values: list[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _kid(found: dict[str, float]) -> str:
-    return f"{found['kid']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
+def _kid(interval: dict[str, float]) -> str:
+    return f"{interval['kid']:.3g} ({interval['low']:.3g} to {interval['high']:.3g})"
 
 
-def _sets(found: dict[float, Any]) -> dict[str, dict[str, Any]]:
+def _sets(halves: dict[float, Any]) -> dict[str, dict[str, Any]]:
     lines = {}
-    for scale, pair in found.items():
+    for scale, pair in halves.items():
         lines[f"guidance {scale:g}"] = {
             "even, odd": _kid(pair["ours"][0]), "odd, even": _kid(pair["ours"][1]),
             "floor": _kid(pair["reference"]),
@@ -145,8 +147,8 @@ def _sheet(results: Results, out: Path, name: str, sets: dict[str, Tensor]) -> s
     if not rows:
         return ""
     save_png(out / f"{name}.png", grid(list(rows.values()), 1))
-    said = ", ".join(NAMES.get(method, METHOD_NAMES.get(method, method)) for method in rows)
-    return f"\n![{name}; rows: {said}]({name}.png)\n"
+    names = ", ".join(NAMES.get(method, METHOD_NAMES.get(method, method)) for method in rows)
+    return f"\n![{name}; rows: {names}]({name}.png)\n"
 
 
 def _large(results: Results, out: Path, scales: list[float]) -> str:
@@ -169,18 +171,18 @@ METHOD_NAMES = {
 }  # fmt: skip
 
 
-def _ablation(results: Results, out: Path, found: dict[str, Any]) -> str:
-    if not found:
+def _ablation(results: Results, out: Path, figures: dict[str, Any]) -> str:
+    if not figures:
         return ""
     text = "\n## Without the inverse metric\n\nGuidance 1, the same levels, noise and networks at the start.\n\n"
-    text += "".join(f"- {METHOD_NAMES[m]}: {(METHODS[m].__doc__ or '').strip().splitlines()[0]}\n" for m in found)
-    text += "\n" + table({
+    text += "".join(f"- {METHOD_NAMES[m]}: {(METHODS[m].__doc__ or '').strip().splitlines()[0]}\n" for m in figures)
+    text += "\n" + measure_table({
         METHOD_NAMES[method]: {
             "samples": len(v["psnr"]), "PSNR, median": f"{statistics.median(v['psnr']):.1f}",
             "least": f"{min(v['psnr']):.1f}", "last residual": v["residual"], "seconds": f"{v['seconds']:.1f}",
         }
-        for method, v in found.items()
+        for method, v in figures.items()
     })  # fmt: skip
     count = len(results.pictures(ABLATION[0], 1.0))
-    sets = {method: results.pictures(method, 1.0)[:count] for method in ("reference", *found)}
+    sets = {method: results.pictures(method, 1.0)[:count] for method in ("reference", *figures)}
     return text + _sheet(results, out, "ablation", sets)

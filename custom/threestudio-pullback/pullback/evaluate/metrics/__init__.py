@@ -10,23 +10,7 @@ from .sets import Kid, Modes, diversity, kid, modes
 from .views import Janus, Majority, agreement, diverged, janus, majority
 
 __all__ = [
-    "GOOD_AND_BAD",
-    "Interval",
-    "Janus",
-    "Kid",
-    "Majority",
-    "Modes",
-    "agreement",
-    "clip_iqa",
-    "clip_score",
-    "difference_interval",
-    "diverged",
-    "diversity",
-    "janus",
-    "kid",
-    "majority",
-    "mean_interval",
-    "modes",
-    "r_precision",
-    "ratio_interval",
-]
+    "GOOD_AND_BAD", "Interval", "Janus", "Kid", "Majority", "Modes", "agreement", "clip_iqa", "clip_score",
+    "difference_interval", "diverged", "diversity", "janus", "kid", "majority", "mean_interval", "modes",
+    "r_precision", "ratio_interval",
+]  # fmt: skip

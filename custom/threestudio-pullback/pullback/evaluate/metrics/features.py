@@ -25,7 +25,8 @@ class Features(Protocol):
 
     name: str
 
-    def images(self, pictures: Tensor) -> Tensor: ...
+    def images(self, pictures: Tensor) -> Tensor:
+        """The vectors [B,D] of pictures [B,3,H,W] in [-1,1]."""
 
 
 class Clip:
@@ -66,18 +67,26 @@ def _projected(output: Any) -> Tensor:
 
 @functools.cache
 def load_clip(folder: str | Path | None, config_path: str = "--clip", device: torch.device | str = "cpu") -> Clip:
-    """CLIP from a folder written by save_pretrained of CLIPModel and CLIPProcessor, kept once read; no downloads.
+    """Loads CLIP from a folder that save_pretrained of CLIPModel and CLIPProcessor wrote; nothing is downloaded.
 
-    config_path: the option or config key that messages name. Raises UserError where no folder is given, or it is
-    missing, incomplete, of another model, without safetensors or without some of its weights.
+    A folder is read once in a process.
+
+    Args:
+        folder: The folder; None, "" and "???" count as missing.
+        config_path: The option or config key that messages name.
+        device: Where the model runs.
+
+    Raises:
+        UserError: The folder is missing, incomplete, of another model, or without safetensors.
     """
     if folder is None or str(folder).strip() in ("", "???"):
         raise UserError(
             f"`{config_path}` is not set; give a folder with a CLIP model in transformers' format (fetch one with "
-            "`hf download openai/clip-vit-base-patch16`)."
+            "`hf download openai/clip-vit-base-patch16`)"
         )
     folder = Path(folder).expanduser()
-    _check(folder, config_path)
+    if problem := _problem(folder):
+        raise UserError(f"`{config_path}`: {problem}")
     with _one_sentence(folder, config_path):
         from transformers import CLIPModel, CLIPTokenizer
 
@@ -94,55 +103,49 @@ def load_clip(folder: str | Path | None, config_path: str = "--clip", device: to
     # position_ids were saved by old versions and are computed by new ones
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing:
-        raise UserError(
-            f"`{config_path}`: {folder} lacks {len(missing)} weights (the first is {missing[0]}); copy or download the "
-            "model again."
-        )
+        lack = f"{folder} lacks {len(missing)} weights (the first is {missing[0]})"
+        raise UserError(f"`{config_path}`: {lack}; copy or download the model again")
     return Clip(model.to(device).eval().requires_grad_(False), processor, tokenizer, f"CLIP {folder.name}")
 
 
-def _check(folder: Path, config_path: str) -> None:
-    """Whether all the files are there, before anything heavy is imported."""
+def _problem(folder: Path) -> str | None:
+    """What the folder lacks and what to do; None if all files are there. It imports nothing heavy."""
     if not folder.is_dir():
-        raise UserError(
-            f"`{config_path}`: there is no folder {str(folder)!r}; give the path of a CLIP model in transformers' "
-            "format, which is not downloaded by itself."
-        )
-    has = {file.name for file in folder.iterdir()}
+        return (f"there is no folder {str(folder)!r}; give the path of a CLIP model in transformers' format, which is "
+                "not downloaded by itself")  # fmt: skip
+    files = {file.name for file in folder.iterdir()}
     parts = {
-        "config.json": {"config.json"} <= has,
-        "preprocessor_config.json": bool({"preprocessor_config.json", "processor_config.json"} & has),
-        "tokenizer.json (or vocab.json and merges.txt)": "tokenizer.json" in has or {"vocab.json", "merges.txt"} <= has,
-        "model.safetensors": bool({"model.safetensors", "model.safetensors.index.json"} & has),
+        "config.json": {"config.json"} <= files,
+        "preprocessor_config.json": bool({"preprocessor_config.json", "processor_config.json"} & files),
+        "tokenizer.json (or vocab.json and merges.txt)": "tokenizer.json" in files
+        or {"vocab.json", "merges.txt"} <= files,
+        "model.safetensors": bool({"model.safetensors", "model.safetensors.index.json"} & files),
     }
     absent = [name for name, there in parts.items() if not there]
     if absent:
-        pickled = "model.safetensors" in absent and any(name.endswith(".bin") for name in has)
-        raise UserError(
-            f"`{config_path}`: the CLIP folder {folder} has no {' and no '.join(absent)}"
-            + (" (its pickled .bin weights are not loaded because they can run code)" if pickled else "")
-            + "; save the model and its processor there again with save_pretrained."
-        )
+        pickled = "model.safetensors" in absent and any(name.endswith(".bin") for name in files)
+        why = " (its pickled .bin weights are not loaded because they can run code)" if pickled else ""
+        return (f"the CLIP folder {folder} has no {' and no '.join(absent)}{why}; save the model and its processor "
+                "there again with save_pretrained")  # fmt: skip
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
         kind = "unreadable"
     if kind != "clip":
-        raise UserError(
-            f"`{config_path}`: {folder / 'config.json'} is not that of a CLIP model (model_type {kind!r}); give a "
-            "folder with image and text towers, such as a copy of openai/clip-vit-base-patch16."
-        )
+        return (f"{folder / 'config.json'} is not that of a CLIP model (model_type {kind!r}); give a folder with image "
+                "and text towers, such as a copy of openai/clip-vit-base-patch16")  # fmt: skip
+    return None
 
 
 @contextmanager
 def _one_sentence(folder: Path, config_path: str) -> Iterator[None]:
-    """Without warnings and progress bars; whatever the libraries raise becomes one sentence."""
+    """Hides warnings and progress bars; any error of the libraries becomes one sentence."""
     try:
         from transformers.utils import logging
     except ImportError as error:
         raise UserError(
             f"`{config_path}`: CLIP needs the package {error.name}, which is not installed; run "
-            "pip install transformers safetensors pillow."
+            "pip install transformers safetensors pillow"
         ) from error
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -152,11 +155,9 @@ def _one_sentence(folder: Path, config_path: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:
-        said = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(
-            f"`{config_path}`: the CLIP model in {folder} cannot be loaded ({type(error).__name__}: {said}); copy or "
-            "download it again."
-        ) from error
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
+        text = f"the CLIP model in {folder} cannot be loaded ({why}); copy or download it again"
+        raise UserError(f"`{config_path}`: {text}") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:

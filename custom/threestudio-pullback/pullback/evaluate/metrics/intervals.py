@@ -72,7 +72,7 @@ def _tables(values: list[Values]) -> tuple[list[Tensor], int]:
     for prompt, seed in keys:
         seeds.setdefault(prompt, []).append(seed)
     most = max(map(len, seeds.values()))
-    rows = [[[v[p, s] for s in known] + [math.nan] * (most - len(known)) for p, known in seeds.items()] for v in values]
+    rows = [[[v[p, s] for s in own] + [math.nan] * (most - len(own)) for p, own in seeds.items()] for v in values]
     return [torch.tensor(table, dtype=torch.float64) for table in rows], len(keys)
 
 
@@ -84,9 +84,9 @@ def _drawn(tables: list[Tensor]) -> list[Tensor]:
     """[DRAWS] means of each table, all of one drawing."""
     generator = torch.Generator().manual_seed(0)
     prompts, seeds = len(tables[0]), tables[0].shape[1]
-    known = (~tables[0].isnan()).sum(1)  # they come first in their row
+    counts = (~tables[0].isnan()).sum(1)  # they come first in their row
     prompt = torch.randint(prompts, (DRAWS, prompts), generator=generator)
-    size = known[prompt][..., None]
+    size = counts[prompt][..., None]
     seed = (torch.rand(DRAWS, prompts, seeds, generator=generator, dtype=torch.float64) * size).long()
     use = torch.arange(seeds) < size
     return [(torch.where(use, t[prompt[..., None], seed], 0).sum(-1) / size[..., 0]).mean(1) for t in tables]

@@ -73,17 +73,17 @@ class Modes(NamedTuple):
     chi_square: ChiSquare
 
 
-def modes(found: Sequence[str], weights: Mapping[str, float]) -> Modes:
+def modes(names: Sequence[str], weights: Mapping[str, float]) -> Modes:
     """The histogram of what was found over modes of known weights, which sum to 1.
 
     total_variation: of all that was found, from 0 to 1; what is outside of the modes counts against it. chi_square: of
     those inside. Raises ValueError where nothing was found in any mode.
     """
-    counter = Counter(found)
+    counter = Counter(names)
     counts = {name: counter.pop(name, 0) for name in weights}
     inside, share = torch.tensor(list(counts.values())), torch.tensor(list(weights.values()), dtype=torch.float64)
     if not int(inside.sum()):
-        raise ValueError(f"none of {len(found)} found is one of the modes {', '.join(weights)}")
+        raise ValueError(f"none of {len(names)} found is one of the modes {', '.join(weights)}")
     outside = counter.total()
     whole = torch.cat([inside, torch.tensor([outside])]), torch.cat([share, share.new_zeros(1)])
     return Modes(counts, outside, total_variation(*whole), chi_square(inside, share))

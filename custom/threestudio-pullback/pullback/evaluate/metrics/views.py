@@ -76,10 +76,10 @@ def majority(names: Sequence[str | None]) -> Majority:
     """
     if not names:
         raise ValueError("a majority needs at least one view")
-    named = Counter(name for name in names if name is not None)
-    if not named:
+    counter = Counter(name for name in names if name is not None)
+    if not counter:
         return Majority(None, 0.0)
-    name, times = named.most_common(1)[0]
+    name, times = counter.most_common(1)[0]
     return Majority(name, times / len(names))
 
 

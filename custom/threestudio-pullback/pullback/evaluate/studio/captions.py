@@ -13,7 +13,7 @@ DIRECTIONS = ("side", "front", "back", "overhead")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Description:
     """What a caption asks of an object; None: it leaves that open.
 
     Neither colour named means an object of one colour, one of the two named an object of two, as in the captions.
@@ -27,11 +27,11 @@ class Asked:
         """Whether `obj` is what the caption says."""
         if None in (self.front, self.back) and (obj.front == obj.back) != (self.front == self.back):
             return False
-        wanted = (self.shape, obj.shape), (self.front, obj.front), (self.back, obj.back)
-        return all(asked in (None, found) for asked, found in wanted)
+        pairs = (self.shape, obj.shape), (self.front, obj.front), (self.back, obj.back)
+        return all(value in (None, own) for value, own in pairs)
 
 
-def asked(caption: str) -> Asked | None:
+def parse(caption: str) -> Description | None:
     """What one of `random_caption`'s wordings asks for, without its view; None for any other text."""
     prefixes, colours, things = ("|".join(words) for words in (filter(None, PREFIXES), COLORS, (*SHAPES, "object")))
     sides = rf" with a ({colours}) (front|back)(?: and a ({colours}) back)?"
@@ -41,10 +41,10 @@ def asked(caption: str) -> Asked | None:
         return None
     shape = None if match[2] == "object" else match[2]
     if match[1]:
-        return Asked(shape, match[1], match[1])
+        return Description(shape, match[1], match[1])
     if match[3] is None:
-        return Asked(shape, None, None)
-    return Asked(shape, match[3], match[5]) if match[4] == "front" else Asked(shape, None, match[3])
+        return Description(shape, None, None)
+    return Description(shape, match[3], match[5]) if match[4] == "front" else Description(shape, None, match[3])
 
 
 def random_object(rng: random.Random) -> StudioObject:

@@ -20,13 +20,13 @@ SIZE = 64  # pixels a side that the network sees
 WIDTH = 96  # of the features
 OUTPUTS = {"shape": len(SHAPES) + 1, "colours": len(COLORS)}
 """Logits of each head: the shapes and none of them, one choice; each colour, seen or not."""
-SEEN, HIDDEN = 0.05, 0.01
+VISIBLE, HIDDEN = 0.05, 0.01
 """A colour counts as seen from this share of what the camera sees of the object, and as hidden up to that one."""
 UNCLEAR = -1
 """The label of a colour between the two."""
 
 
-class Seen(NamedTuple):
+class Contents(NamedTuple):
     """What one picture shows: a shape, or None for no object, and the colours that are seen, in the order of COLORS."""
 
     shape: str | None
@@ -42,7 +42,7 @@ def labels(shape: Tensor, front: Tensor, back: Tensor, buffers: Tensor) -> tuple
     light = buffers[:, :2].sum((2, 3))
     sides = F.one_hot(torch.stack([front, back], 1), len(COLORS)) * (light / light.sum(1, keepdim=True))[..., None]
     share = sides.sum(1)
-    return shape, torch.where(share >= SEEN, 1, torch.where(share <= HIDDEN, 0, UNCLEAR))
+    return shape, torch.where(share >= VISIBLE, 1, torch.where(share <= HIDDEN, 0, UNCLEAR))
 
 
 class Network(nn.Module):
@@ -82,13 +82,13 @@ class StudioClassifier:
         return torch.cat([network(_fitted(part)) for part in pictures.split(256)])
 
     @torch.no_grad()
-    def see(self, pictures: Tensor) -> list[Seen]:
+    def see(self, pictures: Tensor) -> list[Contents]:
         """What each of [B,3,H,W] in [-1,1] shows: the likeliest shape, and colours more likely than not."""
         features = self.images(pictures)
         shapes = self.network.heads["shape"](features).argmax(1).tolist()
         colours = (self.network.heads["colours"](features) > 0).tolist()
         return [
-            Seen((*SHAPES, None)[shape], tuple(name for name, seen in zip(COLORS, row, strict=True) if seen))
+            Contents((*SHAPES, None)[shape], tuple(name for name, visible in zip(COLORS, row, strict=True) if visible))
             for shape, row in zip(shapes, colours, strict=True)
         ]
 
@@ -113,7 +113,7 @@ def load_studio(folder: Path = FOLDER) -> StudioClassifier:
         network.load_state_dict(load_file(file))
     except Exception as error:  # safetensors and PyTorch raise their own
         raise UserError(
-            f"The studio classifier cannot be read from {file} ({type(error).__name__}); restore the file from the "
-            "repository or make it with tools/train_studio_classifier.py."
+            f"the studio classifier cannot be read from {file} ({type(error).__name__}); restore the file from the "
+            "repository or make it with tools/train_studio_classifier.py"
         ) from error
     return StudioClassifier(network)

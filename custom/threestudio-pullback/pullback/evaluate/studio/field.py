@@ -43,22 +43,22 @@ class StudioField(VoxelField):
 
     def render(self, views: Tensor) -> Tensor:
         """[V,3,64,64] in about [−1, 1] for poses [V,4,4]."""
-        return self._seen(*self._rays(views)).movedim(-1, 1)
+        return self._colours(*self._rays(views)).movedim(-1, 1)
 
     def residual(self, views: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
         """Render minus target [V,n,3] on n random pixels of each view, n = rays / V."""
         count = len(views)
         pick = torch.randint(SIZE * SIZE, (count, max(1, self.rays // count), 1), generator=generator).expand(-1, -1, 3)
-        origins, directions, wanted = (
+        origins, directions, colours = (
             x.reshape(count, -1, 3).gather(1, pick) for x in (*self._rays(views), target.movedim(1, -1))
         )
-        return self._seen(origins, directions) - wanted
+        return self._colours(origins, directions) - colours
 
     def _rays(self, views: Tensor) -> tuple[Tensor, Tensor]:
         origins, directions = worlds.camera_rays(views.to(self.density), SIZE)
         return origins / BOX, directions
 
-    def _seen(self, origins: Tensor, directions: Tensor) -> Tensor:
+    def _colours(self, origins: Tensor, directions: Tensor) -> Tensor:
         """Colours [...,3] along rays [...,3]."""
         points, pieces = self._along(origins, directions)
         colour, through = self._emitted(self._lookup(points, self.grid), pieces)
@@ -159,8 +159,8 @@ def parse(text: str) -> Method:
     name, *words = text.split() or [""]
     if name not in ("pullback", "sds"):
         raise UserError(f"--method {name!r} is not known; use one of pullback, sds")
-    known = {key: value for key, value in options.of(Method).items() if key != "name"}
-    method = Method(name, **options.read(words, known, f"--method {text!r}"))
+    defaults = {key: value for key, value in options.of(Method).items() if key != "name"}
+    method = Method(name, **options.read(words, defaults, f"--method {text!r}"))
     noise.find(method.coupling())
     return method
 

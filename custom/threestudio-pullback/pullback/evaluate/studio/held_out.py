@@ -7,20 +7,11 @@ import torch
 from . import world as worlds
 from .world import StudioObject
 
-OBJECTS = [
-    StudioObject("sphere", "red", "red"),
-    StudioObject("cube", "green", "green"),
-    StudioObject("cylinder", "blue", "blue"),
-    StudioObject("cone", "yellow", "yellow"),
-    StudioObject("torus", "purple", "purple"),
-    StudioObject("diamond", "cyan", "cyan"),
-    StudioObject("sphere", "yellow", "purple"),
-    StudioObject("cube", "red", "blue"),
-    StudioObject("cylinder", "cyan", "red"),
-    StudioObject("cone", "green", "purple"),
-    StudioObject("torus", "blue", "yellow"),
-    StudioObject("diamond", "red", "green"),
-]
+OBJECTS = [StudioObject(*words.split()) for words in (
+    "sphere red red", "cube green green", "cylinder blue blue", "cone yellow yellow", "torus purple purple",
+    "diamond cyan cyan", "sphere yellow purple", "cube red blue", "cylinder cyan red", "cone green purple",
+    "torus blue yellow", "diamond red green",
+)]  # fmt: skip
 
 
 def held_out_cameras(count: int = 16) -> torch.Tensor:

@@ -21,14 +21,10 @@ from . import captions, naming
 from . import world as worlds
 from .world import COLORS, StudioObject
 
-SHEET = [
-    StudioObject("cube", "red", "red"),
-    StudioObject("torus", "blue", "blue"),
-    StudioObject("cone", "yellow", "purple"),
-    StudioObject("cylinder", "cyan", "red"),
-    StudioObject("diamond", "green", "blue"),
-    StudioObject("sphere", "purple", "yellow"),
-]
+SHEET = [StudioObject(*words.split()) for words in (
+    "cube red red", "torus blue blue", "cone yellow purple", "cylinder cyan red", "diamond green blue",
+    "sphere purple yellow",
+)]  # fmt: skip
 
 
 def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> list[float]:
@@ -78,42 +74,32 @@ def right_share(
     Front and back count: a picture with both right colours on each other's side is wrong ("sides_swapped").
     """
     rng = random.Random(seed)
-    wanted = [captions.random_object(rng) for _ in range(count)]
+    objects = [captions.random_object(rng) for _ in range(count)]
     # an object seen from the side may hide no colour, seen from the front it hides its back: ask for side views
-    found = bank.name(sample_pictures(model, [f"{o.caption}, side view" for o in wanted], scale, seed))
+    nearest = bank.name(sample_pictures(model, [f"{o.caption}, side view" for o in objects], scale, seed))
+    pairs = list(zip(nearest, objects, strict=True))
+    swapped = [f != o and f == StudioObject(o.shape, o.back, o.front) for f, o in pairs]
     return {
-        "samples": count,
-        "guidance_scale": scale,
-        "right": sum(f == w for f, w in zip(found, wanted, strict=True)) / count,
-        "sides_swapped": sum(
-            f.shape == w.shape and f != w and (f.front, f.back) == (w.back, w.front)
-            for f, w in zip(found, wanted, strict=True)
-        )
-        / count,
-        "shape_right": sum(f.shape == w.shape for f, w in zip(found, wanted, strict=True)) / count,
-        "wrong": [f"{w.caption} -> {f.caption}" for f, w in zip(found, wanted, strict=True) if f != w],
-    }
-
-
-def chi_square_p(counts: list[int]) -> float:
-    """p-value of equal frequencies by Pearson's χ² test."""
-    mean = sum(counts) / len(counts)
-    statistic = torch.tensor(sum((c - mean) ** 2 for c in counts) / mean, dtype=torch.float64)
-    return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2, dtype=torch.float64), statistic / 2))
+        "samples": count, "guidance_scale": scale, "right": sum(f == o for f, o in pairs) / count,
+        "sides_swapped": sum(swapped) / count, "shape_right": sum(f.shape == o.shape for f, o in pairs) / count,
+        "wrong": [f"{o.caption} -> {f.caption}" for f, o in pairs if f != o],
+    }  # fmt: skip
 
 
 def free_histogram(
     model: models.LatentModel, bank: naming.PictureBank, prompt: str, free: str, count: int, seed: int
 ) -> dict[str, Any]:
     """Without guidance: how often each value of the attribute a partial prompt leaves free comes up."""
-    found = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
+    from scipy.stats import chisquare
+
+    nearest = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
     values = list(COLORS) if free == "color" else list(worlds.SHAPES)
-    named = Counter(f.front if free == "color" else f.shape for f in found if f.front == f.back)
-    counts = [named[v] for v in values]
+    counter = Counter(f.front if free == "color" else f.shape for f in nearest if f.front == f.back)
+    counts = [counter[v] for v in values]
     return {
         "prompt": prompt, "samples": count, "counts": dict(zip(values, counts, strict=True)),
         "expected": count / len(values), "two_coloured": count - sum(counts),
-        "chi_square_p": chi_square_p(counts) if sum(counts) else math.nan,
+        "chi_square_p": chisquare(counts).pvalue if sum(counts) else math.nan,
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from .world import COLORS, SHAPES, StudioObject
 class Match:
     """The exact object nearest to some renders, and how near: PSNR in dB over all the views."""
 
-    found: StudioObject
+    obj: StudioObject
     psnr: float
 
 
@@ -67,8 +67,8 @@ def nearest_object(renders: Tensor, c2w: Tensor, buffers: dict[str, Tensor] | No
     errors = torch.stack([_errors(buffers[shape], background, renders) for shape in SHAPES])
     best = int(errors.flatten().argmin())
     names = list(COLORS)
-    found = StudioObject(SHAPES[best // 36], names[best % 36 // 6], names[best % 6])
-    return Match(found, 10 * math.log10(4 / max(float(errors.flatten()[best]), 1e-12)))
+    obj = StudioObject(SHAPES[best // 36], names[best % 36 // 6], names[best % 6])
+    return Match(obj, 10 * math.log10(4 / max(float(errors.flatten()[best]), 1e-12)))
 
 
 ELEVATIONS = (0, 10, 20, 30, 40, 50, 60, 70, 80)
@@ -90,7 +90,7 @@ class PictureBank:
         """The object of the nearest exact picture, for each of [B,3,N,N] in [-1,1]."""
         shrunk = torch.nn.functional.interpolate(pictures.float(), (self.size, self.size), mode="area").flatten(1)
         best = torch.full((len(pictures),), float("inf"))
-        found = [StudioObject("", "", "")] * len(pictures)
+        nearest = [StudioObject("", "", "")] * len(pictures)
         names = list(COLORS)
         for shape in SHAPES:
             bank = _colourings(self.buffers[shape], self.background)
@@ -98,5 +98,5 @@ class PictureBank:
             error, which = (torch.cdist(shrunk, flat) ** 2).min(1)
             for i in (error < best).nonzero().flatten().tolist():
                 c = int(which[i]) // len(self.c2w)
-                best[i], found[i] = error[i], StudioObject(shape, names[c // 6], names[c % 6])
-        return found
+                best[i], nearest[i] = error[i], StudioObject(shape, names[c // 6], names[c % 6])
+        return nearest

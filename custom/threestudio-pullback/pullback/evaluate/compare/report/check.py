@@ -53,8 +53,8 @@ def _validate(data: Any, schema: dict[str, Any]) -> None:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         raise Wrong(f"{at}.{missing}".lstrip(".") + " is missing")
-    wanted = error.schema.get("description") or f"one of {', '.join(map(json.dumps, error.validator_value))}"
-    _is(False, at or "the file", wanted, error.instance)
+    rule = error.schema.get("description") or f"one of {', '.join(map(json.dumps, error.validator_value))}"
+    _is(False, at or "the file", rule, error.instance)
 
 
 def _turntable(run: dict[str, Any], at: str, folder: Path) -> None:
@@ -69,19 +69,19 @@ def _turntable(run: dict[str, Any], at: str, folder: Path) -> None:
     except OSError:
         raise Wrong(f"{at} names {run['turntable']}, which is no picture") from None
     _is(form in ("WEBP", "PNG", "JPEG"), at, "a WebP, PNG or JPEG picture", form)
-    wanted = run["frames"] * run["size"], run["size"]
-    _is(size == wanted, at, f"a strip of {run['frames']} frames, {wanted[0]} x {wanted[1]} pixels", list(size))
+    rule = run["frames"] * run["size"], run["size"]
+    _is(size == rule, at, f"a strip of {run['frames']} frames, {rule[0]} x {rule[1]} pixels", list(size))
 
 
-def _is(right: bool, at: str, wanted: str, value: Any) -> None:
+def _is(right: bool, at: str, rule: str, value: Any) -> None:
     if not right:
         shown = json.dumps(value, default=str)
-        raise Wrong(f"{at} is {shown if len(shown) <= 80 else shown[:80] + '…'}, which must be {wanted}")
+        raise Wrong(f"{at} is {shown if len(shown) <= 80 else shown[:80] + '…'}, which must be {rule}")
 
 
 def _no_twin(values: list[Any], at: str) -> None:
-    seen: list[Any] = []
+    earlier: list[Any] = []
     for value in values:
-        if value in seen:
+        if value in earlier:
             raise Wrong(f"{at} has {json.dumps(value)} twice")
-        seen.append(value)
+        earlier.append(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ....output import markdown
 from ...campaign import write_whole
 from .table import compact
 
@@ -27,18 +28,15 @@ def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]])
     lines = [
         f"`{terms['command']}`", "",
         f"Budget {terms['budget']}; {len(data['prompts'])} prompts × {len(data['seeds'])} seeds; {terms['machine']}; "
-        f"commit {terms['commit']}, {terms['date']}. {' '.join(terms['notes'])}", "",
-        "| measure | " + " | ".join(method["title"] for method in data["methods"]) + " |",
-        "|---" * (1 + len(data["methods"])) + "|",
+        f"commit {terms['commit']}, {terms['date']}. {' '.join(terms['notes'])}", "\n",
     ]  # fmt: skip
-    arrows = {"higher": " ↑", "lower": " ↓"}
-    for column in columns:
-        cells = []
-        for method in data["methods"]:
-            cell = column["cells"].get(method["name"])
-            cells.append("–" if cell is None else _cell(cell, column["unit"]))
-        lines.append(f"| {column['title']}{arrows.get(column['better'] or '', '')} | " + " | ".join(cells) + " |")
-    write_whole(file, "\n".join(lines) + "\n")
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    rows = [
+        [column["title"] + arrows[column["better"]],
+         *(_cell(column["cells"].get(method["name"]), column["unit"]) for method in data["methods"])]
+        for column in columns
+    ]  # fmt: skip
+    write_whole(file, "\n".join(lines) + markdown.table(["measure", *(m["title"] for m in data["methods"])], rows))
 
 
 def write_sheet(file: Path, data: dict[str, Any]) -> None:
@@ -78,7 +76,9 @@ def _first(file: Path, frames: int) -> Any:
         return strip.convert("RGB").crop((0, 0, strip.width // frames, strip.height)).resize((CELL, CELL))
 
 
-def _cell(cell: dict[str, Any], unit: str) -> str:
+def _cell(cell: dict[str, Any] | None, unit: str) -> str:
+    if cell is None:
+        return "–"
     mean, low, high = (compact(cell[key], unit) for key in ("mean", "low", "high"))
     mean = f"**{mean}**" if cell["mark"] == "best" else mean
     return f"{mean} ({low} to {high})" if cell["sure"] else mean

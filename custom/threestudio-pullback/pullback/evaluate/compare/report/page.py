@@ -35,16 +35,9 @@ def build(folder: Path) -> Path:
     by_place = {(run["method"], run["prompt"], run["seed"]): i for i, run in enumerate(data["runs"])}
     columns = table(data)
     text = webpage.render(
-        HERE,
-        "page",
-        "the report",
-        {"compact": compact, "setting": _setting},
-        **data,
-        lead=lead(data),
-        columns=columns,
+        HERE, "page", "the report", {"compact": compact, "setting": _setting}, **data,
+        lead=lead(data), columns=columns, glance=glance(data, columns), by_place=by_place,
         groups=[(title, n) for name, title in TITLES.items() if (n := sum(c["group"] == name for c in columns))],
-        glance=glance(data, columns),
-        by_place=by_place,
         unfinished=[(i, run) for i, run in enumerate(data["runs"]) if run["status"] != "done"],
         pictures=[_picture(folder, run["turntable"]) for run in data["runs"]],
         figures={
@@ -53,7 +46,7 @@ def build(folder: Path) -> Path:
             "curves": curves(data),
             "runs": [{key: run.get(key) for key in RUN} for run in data["runs"]],
         },
-    )
+    )  # fmt: skip
     page_data.write_tables(data, folder)
     extracts.write_table(folder / "table.md", data, columns)
     extracts.write_sheet(folder / "sheet.png", data)
@@ -63,8 +56,8 @@ def build(folder: Path) -> Path:
 
 def lead(data: dict[str, Any]) -> str:
     """Says what was compared, in one plain sentence."""
-    given = re.fullmatch(r"(\w+)=([\d.]+)", data["terms"]["budget"])
-    plain = f"{given[2]} {BUDGETS[given[1]]}" if given and given[1] in BUDGETS else data["terms"]["budget"]
+    match = re.fullmatch(r"(\w+)=([\d.]+)", data["terms"]["budget"])
+    plain = f"{match[2]} {BUDGETS[match[1]]}" if match and match[1] in BUDGETS else data["terms"]["budget"]
     methods, prompts, seeds = (len(data[key]) for key in ("methods", "prompts", "seeds"))
     often = {1: "once", 2: "twice"}.get(seeds, f"{seeds} times")
     same = "the same " if methods > 1 else ""
@@ -82,14 +75,10 @@ def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str
         sign = -1 if column["better"] == "higher" else 1
         first, second, *_ = sorted(column["cells"].items(), key=lambda cell: sign * cell[1]["mean"])
         cards[column["group"]] = {
-            "group": TITLES[column["group"]],
-            "column": column,
-            "best": first[1],
-            "best_title": titles[first[0]],
-            "next": second[1],
-            "next_title": titles[second[0]],
-            "apart": None if not (first[1]["sure"] and second[1]["sure"]) else not overlap(first[1], second[1]),
-        }
+            "group": TITLES[column["group"]], "column": column,
+            "best": first[1], "best_title": titles[first[0]], "next": second[1], "next_title": titles[second[0]],
+            "apart": not overlap(first[1], second[1]) if first[1]["sure"] and second[1]["sure"] else None,
+        }  # fmt: skip
     return list(cards.values())
 
 

@@ -5,21 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-TITLES = {
-    "quality": "Quality",
-    "diversity": "Diversity",
-    "consistency": "Consistency",
-    "reliability": "Reliability",
-    "cost": "Cost",
-}
+TITLES = {name: name.capitalize() for name in ("quality", "diversity", "consistency", "reliability", "cost")}
 ENDED = {
-    "name": "not-done",
-    "title": "Diverged or failed",
-    "group": "reliability",
-    "better": "lower",
-    "unit": "share",
+    "name": "not-done", "title": "Diverged or failed", "group": "reliability", "better": "lower", "unit": "share",
     "source": "Share of the runs that diverged or failed; Wilson's 95 % interval for a proportion.",
-}
+}  # fmt: skip
 THIN = "\u202f"  # a narrow space that no line breaks at
 
 
@@ -62,7 +52,10 @@ def _unfinished_share(data: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """method -> mean, low, high, count; `mark`: best, near (its interval overlaps the best's) or nothing; bar in %."""
+    """The cell of each method: its row, the ends of its bar in per cent, and `mark`.
+
+    `mark` is "best", "near" where the interval overlaps the best's, or "".
+    """
     if not rows:
         return {}
     least, most = min(row["low"] for row in rows.values()), max(row["high"] for row in rows.values())
@@ -77,13 +70,8 @@ def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[s
             near = any(overlap(row, best) for best in tops)
             mark = "best" if row["mean"] == top else "near" if near else ""
         start, end, dot = (round(100 * (row[key] - least) / span, 1) for key in ("low", "high", "mean"))
-        cells[method] = row | {
-            "mark": mark,
-            "sure": _sure(row),
-            "start": start,
-            "width": round(end - start, 1),
-            "dot": dot,
-        }
+        bar = {"start": start, "width": round(end - start, 1), "dot": dot}
+        cells[method] = row | {"mark": mark, "sure": _sure(row)} | bar
     return cells
 
 
