@@ -18,15 +18,14 @@ _PLACES = {
     "custom/threestudio-pullback/configs": CONFIGS,
     "custom/threestudio-pullback/assets": ASSETS,
 }
-"""Where a checkout of this project and one of threestudio have these folders, seen from their top."""
+"""Where these folders are in a checkout of this project, and in one of threestudio."""
 
 
 def find(path: str | Path) -> Path:
-    """The file or folder that `path` names: itself where it exists, else the shipped one of that name.
+    """Finds a file or folder: the path itself if it exists, else the shipped one of that name, else the path.
 
-    So a config written for a checkout, `configs/pullback-nerf-tiny.yaml` with a model below
-    `custom/threestudio-pullback/assets`, means the same in any folder. A bare name is a config's. What is neither is
-    returned as it is.
+    So `configs/pullback-nerf-tiny.yaml`, and a model below `custom/threestudio-pullback/assets`, mean the same in any
+    folder as in a checkout. A bare name is a config's.
     """
     own = Path(path).expanduser()
     if not own.exists():

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; bad input is one sentence on stderr and exit status 2."""
+    """Runs the command; bad input gives one sentence on stderr and exit status 2."""
     try:
         args = build_parser().parse_args(argv)
         return args.run(args)

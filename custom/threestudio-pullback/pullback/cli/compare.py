@@ -15,8 +15,8 @@ from .arguments import at_least, parse_seeds
 
 
 def add_compare(commands: Any) -> None:
-    """Adds both to an argparse's sub-commands."""
-    compare = commands.add_parser("compare", help="methods side by side on your prompts: runs, measures, a report")
+    """Adds both commands to an argparse's sub-commands."""
+    compare = commands.add_parser("compare", help="compare methods on your prompts: runs, measures, a report")
     compare.add_argument("--config", type=Path, default=TINY_CONFIG, help="base config; a method changes its guidance")
     compare.add_argument("--methods", help="names or YAML files, commas between (default: all that are shipped)")
     compare.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
@@ -29,7 +29,7 @@ def add_compare(commands: Any) -> None:
     compare.add_argument(
         "--tune", dest="tuned", action="append", default=[], help="key=v,v: the best of a grid for every method (lr=…)"
     )
-    compare.add_argument("--dry-run", action="store_true", help="print what it would cost, and end")
+    compare.add_argument("--dry-run", action="store_true", help="print what the comparison would cost, and end")
     compare.add_argument("--workers", type=at_least(1), default=2, help="runs at a time (default 2)")
     compare.add_argument("--out", type=Path, default=Path("outputs/compare"))
     add_import(compare)
@@ -47,7 +47,7 @@ def run_compare(args: argparse.Namespace) -> int:
     command = f"pullback {shlex.join(sys.argv[1:])}"
     if args.world is not None:
         if args.imports:
-            raise UserError("--import has no use with --world, whose parts are given; leave one of them out")
+            raise UserError("--import has no use with --world, which has its own parts; leave one of them out")
         page = exact.compare(args, command)
     else:
         if args.prompts is None:

@@ -24,7 +24,7 @@ def add_demo(commands: Any) -> None:
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """Trains, tests and exports the demo's config; the exit status is launch.py's."""
+    """Trains, tests and exports the demo's config; returns launch.py's exit status."""
     from ..host.launch import main as launch
 
     tag = f"{re.sub(r'[^A-Za-z0-9]+', '_', args.prompt).strip('_')}-{args.seed}"

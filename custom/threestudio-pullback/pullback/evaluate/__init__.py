@@ -1,0 +1,1 @@
+"""Evaluations: what is measured, by which method, with results that outlive an interruption."""

@@ -1,4 +1,4 @@
-"""What every evaluation of many samples needs: workers, and results that outlive an interruption."""
+"""What every evaluation of many samples needs: worker processes, and results that outlive an interruption."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ T = TypeVar("T")
 
 
 def each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:
-    """function(*arguments) for each of the calls, as they end: here for one worker, else in processes of one thread.
+    """Yields the results of function(*arguments), in the order in which the calls end.
 
-    function must be importable by its name. An exception, or closing the iterator, gives up the calls not yet begun.
+    One worker means this process; several are processes with one thread each. An exception cancels the calls that
+    have not begun, and so does closing the iterator.
+
+    Args:
+        function: Has to be importable by its name.
+        calls: The arguments of each call.
+        workers: How many calls run at a time.
     """
     todo = list(calls)
     if workers == 1 or not todo:
@@ -43,7 +49,7 @@ def each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: 
 
 
 def with_progress(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Iterator[T]:
-    """The rows as they come; once one has been dealt with, a line says what it is and how much is left."""
+    """Yields the rows, and prints a line about each, with the time that is left, when the caller asks for the next."""
     start = time.time()
     for count, row in enumerate(rows, 1):
         yield row
@@ -52,14 +58,17 @@ def with_progress(rows: Iterator[T], total: int, say: Callable[[T], str]) -> Ite
 
 
 class Results:
-    """The rows of a folder in its one JSON file: kept after each, so that an interrupted campaign goes on.
+    """The rows of a folder, in one JSON file that is saved after each of them: an interrupted campaign goes on.
 
     Args:
-        file: {..., "rows": [...]}; written whole. A row with `failed` is left out, so that it is made again.
-        key: The fields of a row that say which one it is.
+        file: {..., "rows": [...]}. Rows with `failed` are not read, so that they are made again.
+        key: The fields that identify a row.
 
     Attributes:
-        data: All but the rows: the settings they were made with, and what else a campaign keeps.
+        data: All of the file but its rows: the settings of the rows, and what else a campaign keeps.
+
+    Raises:
+        UserError: The file is no JSON.
     """
 
     def __init__(self, file: Path, key: tuple[str, ...]) -> None:
@@ -71,16 +80,16 @@ class Results:
         self.rows: list[dict[str, Any]] = [row for row in self.data.pop("rows", []) if "failed" not in row]
 
     def match(self, *path: str, value: Any, absent: dict[str, Any] | None = None, content: str = "") -> None:
-        """Holds the folder to a setting; takes it over where the folder has none yet.
+        """Checks that a setting is the folder's; saves it where the folder has none yet.
 
         Args:
-            path: Where it is in `data`.
+            path: The keys that lead to the setting in `data`.
             value: A plain value, or a dict of them.
-            absent: Values of options that were added since the folder was made; options that are gone do not count.
-            said: What the folder holds instead, for values that mean nothing to a reader.
+            absent: Values of options that an older folder may lack; options that no longer exist do not count.
+            content: What the folder has instead, for a value that means nothing to a reader, such as a checksum.
 
         Raises:
-            UserError: The folder has another value; the sentence says which.
+            UserError: The folder has another value.
         """
         *above, last = path
         place = self.data
@@ -99,7 +108,7 @@ class Results:
             raise UserError(f"--out {self.out} holds results {what}; choose another folder")
 
     def of(self, *first: Any) -> list[dict[str, Any]]:
-        """The rows whose key begins like this, in the order of their keys."""
+        """The rows whose keys begin with these values, in the order of their keys."""
         rows = [row for row in self.rows if self.key_of(row)[: len(first)] == first]
         return sorted(rows, key=self.key_of)
 
@@ -107,7 +116,14 @@ class Results:
         self, function: Callable[..., dict[str, Any]], tasks: dict[Any, tuple[Any, ...]], workers: int,
         say: Callable[[dict[str, Any]], str],
     ) -> Results:  # fmt: skip
-        """The rows function(*arguments) of the tasks {key: arguments} that the folder lacks, `workers` at a time."""
+        """Makes the rows that the folder lacks, and returns the results themselves.
+
+        Args:
+            function: Makes a row.
+            tasks: Key of a row -> the function's arguments.
+            workers: How many rows are made at a time.
+            say: A row in a few words, for the progress.
+        """
         present = {self.key_of(row) for row in self.rows}
         todo = [arguments for key, arguments in tasks.items() if key not in present]
         for row in with_progress(each(function, todo, workers), len(todo), say):
@@ -116,7 +132,7 @@ class Results:
         return self
 
     def save(self) -> None:
-        """Writes the file."""
+        """Saves the file."""
         write_json(self.file, {**self.data, "rows": self.rows})
 
     def key_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,21 +146,23 @@ def model_option(path: str) -> list[str]:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """Writes it whole; makes the folder."""
+    """Writes data as JSON, by `write_whole`; makes the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(data, indent=1) + "\n")
 
 
 def write_whole(file: Path, text: str) -> None:
-    """A run that is killed leaves the old file or the new one."""
+    """Writes a text in one move: whenever the process is killed, the old file or the new one is there."""
     fresh = file.with_name(file.name + ".new")
     fresh.write_text(text, encoding="utf-8", newline="")
     fresh.replace(file)
 
 
 def end_with_parent() -> None:
-    """From now on this process gets SIGTERM when the one that started it is gone, however that ended: killed, it could
-    not tell its children to stop, and the command given again would run beside them."""
+    """Makes this process end, by SIGTERM, as soon as its parent has ended.
+
+    A parent that is killed cannot stop its children, and they would run beside those of the next command.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
 

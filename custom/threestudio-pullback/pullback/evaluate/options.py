@@ -1,4 +1,4 @@
-"""Options on a command line, "key=value", each with the type of its default."""
+"""Options of methods on a command line: "key=value", each with the type of its default."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def of(owner: Callable[..., Any]) -> dict[str, Any]:
 
 
 def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str, Any]:
-    """The words "key=value" as a dict, in the order of `known`.
+    """Reads words "key=value" into a dict, in the order of `defaults`.
 
     Args:
-        words: Of the command line.
-        known: Every option and its default, whose type the value gets.
-        where: What the words belong to, for the sentence of an error.
+        words: Words of the command line.
+        defaults: Every option and its default; a value gets the default's type.
+        where: What the words belong to, such as "--method 'sds lr=2'"; messages begin with it.
 
     Raises:
-        UserError: A word is no option, or its value is of another type.
+        UserError: A word is no option, or its value has another type.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -46,7 +46,7 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
 
 
 def label(name: str, options: dict[str, Any]) -> str:
-    """ "name key=value …", as it is written on the command line."""
+    """A name and options as the command line has them: "name key=value …"."""
     return " ".join([name, *(f"{key}={_shown(value)}" for key, value in options.items())])
 
 

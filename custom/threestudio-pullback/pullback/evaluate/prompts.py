@@ -1,4 +1,4 @@
-"""`pullback evaluate prompts`: text prompts to NeRFs, each held against the exact object it names."""
+"""`pullback evaluate prompts`: text prompts to NeRFs, each compared with the exact object that it names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .trial import Trial
 def run_one(
     config: Path, obj: StudioObject, seed: int, out: Path, overrides: list[str], threads: int
 ) -> dict[str, Any]:
-    """Samples one object by an ordinary run of launch.py, then measures it."""
+    """Samples one object by an ordinary run of launch.py, and measures it; returns its row."""
     tag = f"{obj.caption.replace(' ', '_')}-{seed}"
     run = Trial(out, "prompts", obj.caption, seed, tag, ("data.n_test_views=8", *overrides), config=config)
     start = time.time()
@@ -69,9 +69,21 @@ def table(rows: list[dict[str, Any]]) -> str:
 def evaluate(
     config: Path, out: Path, seeds: list[int], objects: list[StudioObject], overrides: list[str], workers: int
 ) -> list[dict[str, Any]]:
-    """Every prompt with every seed, `workers` runs at a time; goes on from what `out/prompts.json` already has.
+    """Samples every prompt with every seed, but for the rows that OUT/prompts.json has; writes OUT/prompts.md.
 
-    Raises UserError when the folder holds results of other settings.
+    Args:
+        config: The base config.
+        out: The folder of rows, pictures and runs.
+        seeds: The seeds of each prompt.
+        objects: The objects that the prompts name.
+        overrides: key=value for every run.
+        workers: How many runs there are at a time.
+
+    Returns:
+        The rows.
+
+    Raises:
+        UserError: The folder has results of other settings.
     """
     results = Results(out / "prompts.json", ("prompt", "seed"))
     saved = results.data.get("settings", {})
@@ -85,7 +97,7 @@ def evaluate(
     words = ["--config", str(config), "--seeds", ",".join(map(str, seeds)), "--prompts", str(len(objects))]
     command = shlex.join(["pullback", "evaluate", "prompts", *words, "--out", str(out), *overrides])
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
-    head += f"commit {commit()}.\nHeld against all 216 exact objects of the studio world over 16 held-out views, 64 px."
+    head += f"commit {commit()}.\nCompared with all 216 objects of the studio over 16 held-out views, 64 px."
     head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
     (out / "prompts.md").write_text(head + table(rows))
     return rows

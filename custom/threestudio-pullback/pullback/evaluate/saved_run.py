@@ -17,10 +17,17 @@ PARTS = ("geometry.", "material.", "background.", "renderer.")
 
 
 class SavedRun:
-    """The scene of a run's folder: geometry, material, background, renderer, built by the bundled host.
+    """The scene of a run's folder: geometry, material, background and renderer, built by the bundled host.
 
-    distance: of the cameras from the origin; fovy_deg: vertical field of view; elevation_deg: those of the config's
-    evaluation cameras. imports: the modules of the run's `--import`.
+    Args:
+        folder: The run's folder, with configs/parsed.yaml and ckpts/.
+        imports: The modules of the run's `--import`.
+
+    Attributes:
+        distance: Distance of the config's evaluation cameras from the origin.
+        fovy_deg: Their vertical field of view, in degrees.
+        elevation_deg: Their elevation, in degrees.
+        step: Training steps behind the loaded checkpoint; -1 before one is loaded.
     """
 
     def __init__(self, folder: Path, imports: Sequence[str] = ()) -> None:
@@ -36,15 +43,14 @@ class SavedRun:
         self.fovy_deg = float(cfg.data.get("eval_fovy_deg", worlds.FOVY_DEG))
         self.elevation_deg = float(cfg.data.get("eval_elevation_deg", 15.0))
         self.step = -1
-        """Training steps behind the loaded checkpoint; -1 before any is."""
 
     def checkpoints(self) -> list[Path]:
-        """All but last.ckpt, in the order of their steps."""
+        """The checkpoints but last.ckpt, in the order of their steps."""
         files = (file for file in (self.folder / "ckpts").glob("*.ckpt") if file.name != "last.ckpt")
         return sorted(files, key=lambda file: int(file.stem.rpartition("step=")[2]))
 
     def load(self, checkpoint: Path | None = None) -> int:
-        """Takes the parameters of a checkpoint; None: of the last one. Returns its training step."""
+        """Loads the parameters of a checkpoint, None meaning the last one; returns its training step."""
         checkpoint = checkpoint or self.folder / "ckpts" / "last.ckpt"
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         scene = {name: value for name, value in saved["state_dict"].items() if name.startswith(PARTS)}
@@ -55,7 +61,7 @@ class SavedRun:
 
     @torch.no_grad()
     def render(self, c2w: Tensor, size: int = 64) -> Tensor:
-        """Pictures [V,3,size,size] in [-1,1] from cameras [V,4,4], by the last checkpoint unless another is loaded."""
+        """Renders pictures [V,3,size,size] in [-1,1] from cameras [V,4,4]; loads the last checkpoint if none is."""
         if self.step < 0:
             self.load()
         return torch.cat([self._render(part, size) for part in c2w.split(8)])

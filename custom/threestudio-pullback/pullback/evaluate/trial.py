@@ -1,4 +1,4 @@
-"""One run that is measured: an ordinary run of launch.py in a process of its own, and what its logs say of it."""
+"""One run of launch.py in a process of its own, for an evaluation, and what its logs say."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ from .campaign import end_with_parent
 
 @dataclass(frozen=True)
 class Trial:
-    """Where and how one run is made. overrides: key=value beyond prompt, seed and folder. threestudio: None for the
-    bundled host. config: None for OUT/configs/METHOD.yaml. imports: modules of users' parts."""
+    """Where and how one run is made.
+
+    Attributes:
+        out: The evaluation's folder.
+        method: The name of the method, and of its folder below OUT/runs.
+        tag: The name of the run's folder.
+        overrides: key=value beyond prompt, seed and folder.
+        threestudio: A checkout of threestudio; None for the bundled host.
+        config: The config; None for OUT/configs/METHOD.yaml.
+        imports: Modules that register parts of a user.
+    """
 
     out: Path
     method: str
@@ -32,18 +41,21 @@ class Trial:
 
     @property
     def folder(self) -> Path:
+        """OUT/runs/METHOD/TAG."""
         return self.out / "runs" / self.method / self.tag
 
     @property
     def log(self) -> Path:
+        """The run's output on the terminal."""
         return self.out / "runs" / self.method / f"{self.tag}.log"
 
     @property
     def checkpoint(self) -> Path:
+        """The last checkpoint; it exists from the run's first save on."""
         return self.folder / "ckpts" / "last.ckpt"
 
     def command(self) -> list[str]:
-        """The command line of `pullback launch`; it goes on from a checkpoint that is there."""
+        """The command line of `pullback launch`; it resumes from the last checkpoint, where there is one."""
         command = [sys.executable, "-m", "pullback", "launch"]
         if self.threestudio is not None:
             command += ["--threestudio", str(self.threestudio)]
@@ -57,7 +69,11 @@ class Trial:
         return [*command, f"resume={self.checkpoint}"] if self.checkpoint.exists() else command
 
     def run(self, threads: int) -> tuple[str | None, int]:
-        """Runs it; the reason why it failed, or None, and its peak memory in MB (an upper bound)."""
+        """Makes the run.
+
+        Returns:
+            The reason why it failed, or None; and its peak memory in MB, an upper bound.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.threestudio is None:
             status, memory = self._in_host(threads)
@@ -66,7 +82,7 @@ class Trial:
         return (_last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:
-        # forked from a server that has done the imports, half of the time of a short run
+        # forked from a server that has done the imports, which take half of the time of a short run
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         ours, theirs = context.Pipe(duplex=False)
@@ -93,7 +109,7 @@ PRELOADED = [
 
 
 def _launch(words: list[str], log: Path, threads: int, sender: Any) -> None:
-    """launch.py's main in a process of its own, which tells its exit status and its peak memory in MB."""
+    """Runs launch.py's main in this process, and sends its exit status and its peak memory in MB."""
     import torch
 
     from ..host import launch
@@ -110,9 +126,9 @@ def _launch(words: list[str], log: Path, threads: int, sender: Any) -> None:
 
 
 def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple[int, int]:
-    """Runs it, its words added to the log; exit status, and peak memory in MB (an upper bound).
+    """Runs a command with its output in the log; returns its exit status, and its peak memory in MB (an upper bound).
 
-    Where this is interrupted, it is asked to end, and waited for: a run of launch.py then saves its last whole step.
+    An interruption ends the command by SIGTERM and waits for it: launch.py then saves its last whole step.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with log.open("a") as stream:
@@ -135,9 +151,12 @@ def _last_error(log: Path) -> str:
 
 @dataclass(frozen=True)
 class Course:
-    """How a run went: after how many training steps it had made so many denoiser calls in so many seconds.
+    """The course of a run.
 
-    seconds: on the wall, within training, interruptions left out.
+    Attributes:
+        steps: Training steps, ascending.
+        nfe: Denoiser calls up to each of them.
+        seconds: Seconds of training up to each of them, on the wall, without interruptions.
     """
 
     steps: list[int]
@@ -145,15 +164,17 @@ class Course:
     seconds: list[float]
 
     def at(self, step: int) -> tuple[float, float]:
-        """Calls and seconds up to a step."""
+        """Denoiser calls and seconds up to a step."""
         behind = max((i for i, s in enumerate(self.steps) if s <= step), default=0)
         return self.nfe[behind], self.seconds[behind]
 
 
 def read_course(folder: Path, calls_per_step: float) -> Course:
-    """From the TensorBoard logs of a run's folder, which threestudio writes as the host does.
+    """Reads the course from the TensorBoard logs of a run, which threestudio and the host write alike.
 
-    calls_per_step: taken for a run that does not log `nfe`, as threestudio's own systems.
+    Args:
+        folder: The run's folder.
+        calls_per_step: Denoiser calls of a step, for runs that do not log `nfe`, as threestudio's own.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -167,7 +188,7 @@ def read_course(folder: Path, calls_per_step: float) -> Course:
         if not times:
             continue
         ordered = sorted(times)
-        # the first step's own time is not logged: it is taken to be the next one's
+        # the logs lack the duration of the first step; it counts as long as the second
         first = times[ordered[1]] - times[ordered[0]] if len(ordered) > 1 else 0.0
         start = times[ordered[0]] - first
         for step in ordered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -18,7 +19,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError with argparse's message."""
-        raise UserError(f"{message}; see {self.prog} --help")
+        plain = re.sub(r"^argument (\S+): must", r"\1 must", message)
+        raise UserError(f"{plain}; see {self.prog} --help")
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison would cost, before anything runs."""
+"""What a comparison would cost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .runner import Comparison, Cost, results_of
 
 
 def table(comparison: Comparison) -> str:
-    """A line a method: length, denoiser calls and time of a run, and of all its runs, and what the figures rest on.
+    """A table with a line for each method: the length, calls and time of a run, the time of all runs, its source.
 
-    Costs are those of short runs where OUT has them; else calls as the method's file counts them, and seconds by what
-    others published for a GPU.
+    The costs are those of the short runs, if OUT has them. Otherwise the calls are those of the method's file, and the
+    seconds are what others published for a GPU.
     """
     runs = len(comparison.prompts) * len(comparison.seeds)
     saved = results_of(comparison.out).data.get("methods", {})

@@ -72,7 +72,7 @@ def compare(args: argparse.Namespace, command: str) -> Path:
 
 
 def run_one(name: str, method: str, text: str, seed: int, out: Path) -> dict[str, Any]:
-    """One sample, judged, with its turntable of the held-out views."""
+    """Makes and judges one sample, and writes its turntable, which is of the held-out views; returns its row."""
     where: Any = world(name)
     where.prepare()
     tag = f"{name}-{seed}"
@@ -126,7 +126,7 @@ def _cost(name: str, text: str, length: int) -> dict[str, float]:
 
 
 def _entries(where: Any, method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The averages, and the histogram's distance from the right one with a bootstrap over seeds."""
+    """The averages, and the histogram's distance from the right one, with a bootstrap interval over seeds."""
     own = [row for row in rows if row["method"] == method]
     verdicts = [row["judged"] for row in own if row["judged"]]
     entries = summary.averages(method, own)

@@ -1,4 +1,4 @@
-"""What a finished run is worth: its renders held against the prompt, its cost, its turntable, its course."""
+"""Measures of a run: how well its renders show the prompt, its cost, its turntable, its course."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ from .plan import Method, batch_size
 
 SIZE = 64
 FRAMES = 24
-"""Of the turntable; the first is seen from the front."""
+"""Frames of the turntable; the first is the front."""
 
 
 @dataclass(frozen=True)
 class Judging:
-    """studio: prompts are held against the exact objects of the studio, by its classifier's features.
-    clip: a folder with CLIP, for features and scores of other models; None without. prompts: all of the comparison."""
+    """What renders are compared with.
+
+    Attributes:
+        studio: Whether the model is the studio's: then prompts name exact objects, and features are its classifier's.
+        clip: A folder with CLIP, for features and scores of other models, or None.
+        prompts: All prompts of the comparison.
+    """
 
     studio: bool
     clip: Path | None
@@ -39,9 +44,18 @@ class Judging:
 
 
 def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, memory: int) -> dict[str, Any]:
-    """status, reason, measures, curve, turntable of a run that ended. A run that failed has what it left.
+    """Measures a run that has ended, and writes its turntable and its features.
 
-    status: done; diverged, by the rule of `metrics.diverged`, or because it failed.
+    Args:
+        judging: What renders are compared with.
+        method: The run's method.
+        trial: The run.
+        reason: Why it failed; None if it did not.
+        memory: Its peak memory in MB.
+
+    Returns:
+        status, reason, measures, curve, turntable, frames and size. The status is "done", or "diverged" where the run
+        failed or `metrics.diverged` says so. Of a run that failed, whatever it saved is measured.
     """
     course = read_course(trial.folder, method.calls_per_step)
     measures = _cost(course, method, memory)
@@ -55,7 +69,7 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     views = torch.empty(0)
     for file in [*run.checkpoints(), trial.checkpoint]:
         if run.load(file) in (point["step"] for point in row["curve"]):
-            continue  # the last one is often a copy
+            continue  # last.ckpt is often a copy of the one before
         views = run.render(cameras(run))
         try:
             check_finite(views, f"The render after step {run.step}")
@@ -84,7 +98,7 @@ def cameras(run: SavedRun) -> Tensor:
 
 
 def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict[str, float]:
-    """How well renders [V,3,N,N] in [-1,1] from `cameras` show what the prompt asks."""
+    """How well renders [V,3,N,N] in [-1,1] from `cameras` show the prompt."""
     scores: dict[str, float] = {}
     description = captions.parse(prompt) if judging.studio else None
     if description is not None:
@@ -101,7 +115,7 @@ def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict
 
 
 def features_of(judging: Judging) -> Any:
-    """The features that KID, diversity and consistency are measured in; None where there are none."""
+    """The features for KID, diversity and consistency; None where the comparison has none."""
     if judging.studio:
         return studio_classifier.load_studio()
     return None if judging.clip is None else features.load_clip(judging.clip)
@@ -129,7 +143,7 @@ def _point(judging: Judging, run: SavedRun, views: Tensor, course: Course, promp
 
 
 def _empty(judging: Judging, views: Tensor) -> str | None:
-    """The same for the studio, whose backdrop is never of one colour."""
+    """Why a run of the studio counts as empty, or None: there even an empty picture has more than one colour."""
     if not judging.studio:
         return None
     empty = sum(view.shape is None for view in studio_classifier.load_studio().see(views))
@@ -137,8 +151,10 @@ def _empty(judging: Judging, views: Tensor) -> str | None:
 
 
 def _cost(course: Course, method: Method, memory: int) -> dict[str, float]:
-    """nfe; renders: views rendered forward and backward, rays of a fit counted as parts of views; seconds of training;
-    memory: peak of the process, MB."""
+    """The costs of a run: nfe, renders, seconds of training, memory (peak of the process in MB).
+
+    renders: views that are rendered forward and backward; the rays of a fit count as parts of views.
+    """
     if not course.steps:
         return {"memory": memory}
     data, steps = method.config.data, course.steps[-1]

@@ -1,4 +1,4 @@
-"""What a comparison runs: methods as changes of one base config, prompts, seeds, and the budget as steps."""
+"""What a comparison consists of: methods as changes of one base config, prompts, and a budget."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ from ..exact_worlds.methods import METHODS as TABLE
 METHODS = CONFIGS / "compare"
 BUDGETS = ("nfe", "seconds", "steps")
 REPLACED = ("guidance", "loss")
-"""Blocks of `system` that belong to one method: they come from the method's file whole, unless it is the base's own."""
+"""Blocks of `system` that belong to one method. The method's file replaces them whole, unless the base is for it."""
 FIELDS = ("title", "reference", "length", "calls_per_view", "repeats", "published", "config")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """nfe: denoiser calls a run, each view of each network evaluation counted singly. seconds: of training, on the
-    wall. steps: of training."""
+    """What every run may cost.
+
+    Attributes:
+        kind: "nfe": denoiser calls, where each view of each network evaluation counts; "seconds" of training, on the
+            wall; or "steps" of training.
+        amount: How many of them.
+    """
 
     kind: str
     amount: float
 
     @staticmethod
     def parse(text: str) -> Budget:
-        """ "nfe=2000", "seconds=120" or "steps=500"."""
+        """Reads "nfe=2000", "seconds=120" or "steps=500"; raises UserError for another text."""
         kind, _, amount = text.partition("=")
         try:
             value = float(amount)
@@ -50,11 +55,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the comparison and its whole config.
+    """A method of the comparison, with its whole config.
 
-    length: keys that say how long a run is, all given the same number. calls_per_view: denoiser calls a view and step,
-    for runs that do not log `nfe`. repeats: key of the number of steps that one unit of length means, where it is not
-    one. published: {seconds_per_call, where} of others' runs, for an estimate.
+    Attributes:
+        name: As on the command line.
+        title: For a reader.
+        reference: Where it was published.
+        length: The keys that set the length of a run; all get the same number.
+        calls_per_view: Denoiser calls of a view and a step, for runs that do not log `nfe`.
+        repeats: The key of how many steps one unit of length takes; None for one step.
+        published: {seconds_per_call, where} of other people's runs, for an estimate.
+        settings: What differs from the method's file, by dotted key.
     """
 
     name: str
@@ -69,16 +80,16 @@ class Method:
 
     @property
     def calls_per_step(self) -> float:
-        """Denoiser calls of a training step with the config's batch, as the method's file has it."""
+        """Denoiser calls of a training step with the config's batch."""
         return self.calls_per_view * batch_size(self.config.data)
 
     @property
     def steps_per_length(self) -> int:
-        """Training steps of one unit of length, as the method's file has it."""
+        """Training steps of one unit of length."""
         return int(OmegaConf.select(self.config, self.repeats, default=1)) if self.repeats else 1
 
     def overrides(self, length: int) -> list[str]:
-        """key=value of a run of that length."""
+        """The overrides, key=value, that give a run this length."""
         return [f"{key}={length}" for key in self.length]
 
     def with_settings(self, settings: dict[str, Any]) -> Method:
@@ -94,11 +105,16 @@ def batch_size(data: Any) -> float:
 
 
 def load_methods(base: Path, names: list[str], settings: Path | None) -> list[Method]:
-    """The methods of a comparison over the config `base`.
+    """Loads the methods of a comparison over a base config.
 
-    names: of files in configs/compare/methods/ without ".yaml", or paths of such files. settings: a YAML file
-    {all or method: {dotted key: value}} with what was tuned for `base`; None: configs/compare/<name of base>.yaml,
-    where that is there. Raises UserError for what cannot be read or is not known.
+    Args:
+        base: The base config.
+        names: Names of files in configs/compare/methods/ without ".yaml", or paths of such files.
+        settings: A YAML file {all or method: {dotted key: value}}, tuned for `base`; None for
+            configs/compare/<name of base>.yaml, if that exists.
+
+    Raises:
+        UserError: A file cannot be read, or has an unknown name or key.
     """
     tuned = _settings(settings or METHODS / base.name, required=settings is not None)
     read = _read(base, "--config")
@@ -121,7 +137,7 @@ def overridden(method: Method, words: list[str]) -> Method:
 
 
 def for_threestudio(method: Method) -> Method:
-    """The method in threestudio's own classes, which lack `guidance_scale_plus_one`: their scale s means s + 1."""
+    """The method for threestudio's own classes, which lack `guidance_scale_plus_one`: there a scale s means s + 1."""
     changed = method.with_settings({})
     guidance = changed.config.system.guidance
     if not guidance.pop("guidance_scale_plus_one", True):
@@ -130,7 +146,11 @@ def for_threestudio(method: Method) -> Method:
 
 
 def load_prompts(text: str) -> list[str]:
-    """The prompts of a file, one a line (# starts a comment), or of the text itself, parted by semicolons."""
+    """Reads prompts from a file, one a line (# starts a comment), or from the text itself, with ; between them.
+
+    Raises:
+        UserError: There is no such file, or no prompt.
+    """
     path = find(text) if text.endswith(".txt") else Path(text)
     is_file = path.suffix == ".txt" or path.is_file()
     if is_file and not path.is_file():
@@ -143,7 +163,7 @@ def load_prompts(text: str) -> list[str]:
 
 
 def slug(text: str) -> str:
-    """A prompt as a file name, different for different prompts of a comparison in all but odd cases."""
+    """A prompt as a file name. Different prompts rarely have the same one."""
     clean = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return clean[:80] or "prompt"
 
@@ -171,7 +191,7 @@ def _method(name: str, base: DictConfig) -> Method:
         for block in REPLACED:
             if block in merged.system:
                 del merged.system[block]
-    else:  # the base was made for this method: it knows better than the file
+    else:  # the base is this method's own config, and its values win over the file's
         own = OmegaConf.create({k: v for k, v in own.items() if k == "system_type"})
     whole: Any = OmegaConf.merge(merged, own)
     title, reference = (TABLE[file.stem].title, TABLE[file.stem].reference) if file.stem in TABLE else (file.stem, "")

@@ -77,6 +77,6 @@ def model_of(method: Method) -> str:
 
 
 def reference_scale(methods: list[Method]) -> float:
-    """The guidance scale of the model's own pictures: the pulled-back method's, which samples them, or else 7.5."""
+    """The guidance scale for the model's own pictures: that of `pullback`, or else 7.5."""
     scales: list[Any] = [m.config.system.guidance.guidance_scale for m in methods if m.name == "pullback"]
     return float(scales[0]) if scales else 7.5

@@ -1,4 +1,4 @@
-"""Every method on every prompt with every seed, on equal terms; goes on from what its folder holds."""
+"""Runs every method on every prompt with every seed, on equal terms, but for the runs that the folder has."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ from . import judge, plan
 from .plan import Budget, Method
 
 CALIBRATION = (4, 8)
-"""Lengths of the two short runs from which a method's cost is extrapolated, along a line."""
+"""Lengths of the two short runs. A line through their costs gives the cost of any length."""
 CHECKPOINTS = 6
-"""Checkpoints a run leaves for the curves."""
+"""How many checkpoints a run saves, for the curves."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared. judging: what the renders are held against."""
+    """What is compared, and how it is run.
+
+    Attributes:
+        out: The folder of the comparison.
+        config: The base config.
+        judging: What the renders are compared with.
+        workers: How many runs there are at a time.
+        threads: Threads of a run.
+        threestudio: A checkout of threestudio; None for the bundled host.
+        imports: Modules that register parts of a user.
+    """
 
     out: Path
     config: Path
@@ -40,7 +50,7 @@ class Comparison:
     imports: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
-        """Prompt -> folder name, no two alike."""
+        """Prompt -> folder name; all names differ."""
         tags: dict[str, str] = {}
         for prompt in self.prompts:
             tag = plan.slug(prompt)
@@ -51,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run of a method costs as a line in its length: steps, nfe, seconds = offset + slope · length."""
+    """The cost of a run as lines over its length: each of steps, nfe and seconds is offset + slope · length."""
 
     steps: tuple[float, float]
     nfe: tuple[float, float]
@@ -59,11 +69,11 @@ class Cost:
 
     @staticmethod
     def read(saved: dict[str, list[float]]) -> Cost:
-        """As OUT/state.json has it."""
+        """Reads the cost as OUT/state.json has it."""
         return Cost(**{kind: (saved[kind][0], saved[kind][1]) for kind in plan.BUDGETS})
 
     def length(self, budget: Budget) -> int:
-        """The longest run within the budget, at least 1."""
+        """The length of the longest run within the budget, at least 1."""
         offset, slope = getattr(self, budget.kind)
         return max(1, math.floor((budget.amount - offset) / slope + 1e-6))
 
@@ -78,15 +88,19 @@ def results_of(out: Path) -> Results:
 
 
 def method_of(results: Results, name: str, config: str) -> dict[str, Any]:
-    """What is known of a method with this config; raises UserError where the folder has runs with another."""
+    """The folder's data of a method, its config, cost and length; raises UserError where its config is another."""
     results.match("methods", name, "config", value=config, content=f"of {name} with another config")
     return results.data["methods"][name]
 
 
 def settle(comparison: Comparison) -> Results:
-    """The folder's results with every method's length, found by short runs where it is not known yet.
+    """Determines the length of every method's runs, by short runs where the folder lacks their cost.
 
-    Raises UserError where the folder holds runs on other terms, or a short run fails.
+    Returns:
+        The folder's results.
+
+    Raises:
+        UserError: The folder has runs on other terms, or a short run fails.
     """
     results = results_of(comparison.out)
     results.match("budget", value=str(comparison.budget))
@@ -115,7 +129,7 @@ def settle(comparison: Comparison) -> Results:
 
 
 def run(comparison: Comparison) -> Results:
-    """Runs what the folder lacks; a run that fails is a row like the others, with its reason."""
+    """Makes the runs that the folder lacks. A run that fails has a row too, with the reason."""
     results = settle(comparison)
     if results.rows:
         print(f"{len(results.rows)} runs are there already", flush=True)
@@ -127,7 +141,7 @@ def run(comparison: Comparison) -> Results:
 
 
 def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed: int) -> dict[str, Any]:
-    """One run and its measures."""
+    """Makes one run and measures it; returns its row."""
     one = trial.Trial(
         comparison.out, method.name, prompt, seed, f"{tag}-{seed}", threestudio=comparison.threestudio,
         imports=comparison.imports,
@@ -156,7 +170,7 @@ def _calibrate(comparison: Comparison, method: Method, length: int) -> tuple[str
 
 
 def line(costs: dict[int, dict[str, float]], kind: str) -> list[float]:
-    """Offset and slope through the costs of two lengths."""
+    """Offset and slope of the line through the costs of two lengths."""
     (low, first), (high, second) = sorted(costs.items())
     slope = (second[kind] - first[kind]) / (high - low)
     if slope <= 0:  # seconds of a loaded machine
@@ -165,13 +179,13 @@ def line(costs: dict[int, dict[str, float]], kind: str) -> list[float]:
 
 
 def _content(comparison: Comparison, method: Method) -> str:
-    """Changes with anything that a run of the method depends on, prompt and seed apart."""
+    """A checksum of all that a run of the method depends on but prompt and seed."""
     config = OmegaConf.to_yaml(method.config, sort_keys=True)
     return hashlib.sha256(f"{config}\n{comparison.threestudio is not None}".encode()).hexdigest()
 
 
 def _write_config(comparison: Comparison, name: str, method: Method, settings: dict[str, Any]) -> None:
-    """OUT/configs/NAME.yaml, which launch.py takes."""
+    """Writes OUT/configs/NAME.yaml, for launch.py."""
     logged = {
         "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1, "checkpoint.save_last": True,
         "checkpoint.save_top_k": -1,

@@ -1,4 +1,4 @@
-"""The data of the report, OUT/compare.json: every run, and every method's measures with their intervals."""
+"""The data of the report, OUT/compare.json: every run, and each method's measures with their intervals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from .runner import Comparison
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the report."""
+    """A column of the report.
+
+    Attributes:
+        group: quality, diversity, consistency, reliability or cost.
+        better: higher, lower, or None where neither is better.
+        unit: "" for none.
+        source: What is measured, for a reader.
+    """
 
     name: str
     title: str
@@ -70,13 +77,24 @@ MEASURES = (
     Measure("memory", "Peak memory", "cost", "lower", "MB", "Of the process; on a CPU an upper bound."),
 )  # fmt: skip
 PICTURES = 64
-"""Pictures of the model for a prompt, for KID."""
+"""How many pictures of a prompt the model makes for KID."""
 
 
 def write(
     comparison: Comparison, results: Results, command: str, notes: list[str], reference: Reference | None
 ) -> Path:
-    """Writes OUT/compare.json from the runs there are; returns the file."""
+    """Writes OUT/compare.json.
+
+    Args:
+        comparison: What is compared; other runs of the folder are left out.
+        results: The folder's results.
+        command: The command line.
+        notes: Sentences for the reader.
+        reference: The model's own pictures, for KID; None where there are no features.
+
+    Returns:
+        The file.
+    """
     keys = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
     rows = [row for row in results.rows if (row["method"], row["prompt"], row["seed"]) in keys]
     summary = []
@@ -99,7 +117,7 @@ def assemble(
     out: Path, terms: dict[str, Any], methods: list[dict[str, Any]], prompts: list[str], seeds: list[int],
     summary: list[dict[str, Any]], rows: list[dict[str, Any]],
 ) -> Path:  # fmt: skip
-    """OUT/compare.json of these parts; returns the file."""
+    """Writes OUT/compare.json from its parts; returns the file."""
     shown = {entry["measure"] for entry in summary}
     data = {
         "format": 1, "terms": {"commit": commit(), "date": date.today().isoformat(), **terms}, "methods": methods,
@@ -113,7 +131,7 @@ def assemble(
 
 
 def averages(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every measure that runs of one method have, as a mean with its 95 % interval."""
+    """The mean of each measure over the runs of one method, with its 95 % interval."""
     entries = []
     for measure in MEASURES:
         own = [row for row in rows if row["measures"].get(measure.name) is not None]
@@ -123,7 +141,7 @@ def averages(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Reference | None) -> list[dict[str, Any]]:
-    """Diversity and KID of one method, which are of many runs together."""
+    """Diversity and KID of one method, which are measures of several runs together."""
     vectors: dict[str, list[Tensor]] = {}
     for row in rows:
         file = out / "features" / row["method"] / f"{row['tag']}.safetensors"
@@ -141,8 +159,10 @@ def _of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Refere
 
 
 def _distance(runs: Tensor, pictures: Tensor) -> float:
-    """KID of one prompt's runs [S,V,D] to pictures [N,D] of it. All prompts together would be a set that is balanced on
-    purpose, whose KID is too low."""
+    """KID of one prompt's runs [S,V,D] to pictures [N,D] of it.
+
+    The KID of all prompts together would be too low, because that set is balanced on purpose.
+    """
     seeds = torch.arange(len(runs)).repeat_interleave(runs.shape[1])
     return metrics.kid(runs.flatten(0, 1), pictures, (seeds, torch.arange(len(pictures)))).value
 
@@ -157,8 +177,13 @@ def _entry(name: str, measure: str, interval: metrics.Interval) -> dict[str, Any
 class Reference:
     """Features of the model's own pictures of every prompt, made once and kept in OUT/reference/.
 
-    path: of the model. scale: guidance, in diffusers' convention. The pictures are told the words of views in the
-    proportions of the held-out cameras.
+    The prompts of the pictures end in the words of views, as often as the held-out cameras show each view.
+
+    Args:
+        out: The comparison's folder.
+        path: The model's folder or hub id.
+        scale: Guidance scale, in diffusers' convention.
+        extractor: The features.
     """
 
     def __init__(self, out: Path, path: str, scale: float, extractor: Any) -> None:
@@ -166,7 +191,7 @@ class Reference:
         self.model: Any = None
 
     def of(self, prompt: str) -> Tensor:
-        """[PICTURES, D]."""
+        """The features [PICTURES,D] of the pictures of a prompt."""
         file = self.out / f"{plan.slug(prompt)}-{self.scale:g}.safetensors"
         if not file.exists():
             print(f"For KID: {PICTURES} pictures of the model for '{prompt}'", flush=True)
@@ -184,7 +209,7 @@ def _shown(path: Path) -> str:
 
 
 def machine(workers: int, threads: int) -> str:
-    """What the runs were made on."""
+    """Processor, workers, threads and GPU of the runs, for a reader."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

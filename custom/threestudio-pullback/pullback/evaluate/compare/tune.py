@@ -1,4 +1,4 @@
-"""The best settings of every method from one grid, by short comparisons on seeds that are not judged."""
+"""The best settings of every method from one grid, by a comparison on seeds that are used for nothing else."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .plan import Method
 from .runner import Comparison
 
 ALIASES = {"lr": ("system.optimizer.params.geometry.lr", "system.optimizer.args.lr")}
-"""Short names of keys; the first that a config has is meant."""
+"""Short names of keys; each means the first of its keys that a config has."""
 FIRST_SEED = 1000
 PROMPTS, SEEDS = 3, 2
-"""The search takes so many of the prompts, spread over the list, and so many seeds, from FIRST_SEED on."""
+"""How many prompts, spread over the list, and how many seeds, from FIRST_SEED on, the search uses."""
 CRITERIA = ("right", "r_precision", "clip_score", "psnr")
-"""What decides, the first that tells two settings apart; higher is better, and a diverged run counts as 0."""
+"""Measures that decide: the first in which two settings differ. Higher is better; a diverged run counts as 0."""
 
 
 def parse(texts: list[str]) -> dict[str, list[Any]]:
-    """["lr=0.01,0.1"] as {"lr": [0.01, 0.1]}."""
+    """Reads a grid: ["lr=0.01,0.1"] gives {"lr": [0.01, 0.1]}; raises UserError for other texts."""
     grid: dict[str, list[Any]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
@@ -42,7 +42,7 @@ def parse(texts: list[str]) -> dict[str, list[Any]]:
 
 
 def variants(method: Method, grid: dict[str, list[Any]]) -> list[Method]:
-    """The method at every point of the grid, over the keys that its config has; itself where it has none of them."""
+    """The method at every point of the grid, over those keys that its config has."""
     own = {path: values for key, values in grid.items() if (path := _path(method, key)) is not None}
     points = []
     for values in itertools.product(*own.values()):
@@ -54,8 +54,14 @@ def variants(method: Method, grid: dict[str, list[Any]]) -> list[Method]:
 
 
 def tune(comparison: Comparison, grid: dict[str, list[Any]]) -> Comparison:
-    """The comparison with each method at its best point of the grid; the search is in OUT/tune/, its choice in
-    OUT/tune/tuned.json."""
+    """Searches the best point of the grid for each method, in OUT/tune/, and writes OUT/tune/tuned.json.
+
+    Returns:
+        The comparison, with each method at its best point.
+
+    Raises:
+        UserError: No method's config has one of the keys.
+    """
     for key in grid:
         if all(_path(method, key) is None for method in comparison.methods):
             raise UserError(f"--tune: no method's config has the key `{key}`; give a dotted key, or lr")
@@ -82,7 +88,7 @@ def _path(method: Method, key: str) -> str | None:
 
 
 def _score(rows: list[dict[str, Any]]) -> tuple[float, ...]:
-    """Means of what decides, in its order."""
+    """The means of the measures that decide, in their order."""
     scores = []
     for name in CRITERIA:
         if any(name in row["measures"] for row in rows):

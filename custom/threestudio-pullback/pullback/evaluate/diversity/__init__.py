@@ -12,9 +12,22 @@ from .campaign import FREE, GROUPS, TWO_COLOURED, run
 
 
 def evaluate(path: str, group: str, labels: list[str], seeds: list[int], pictures: int, out: Path, workers: int) -> str:
-    """Runs what `out` lacks and writes the report, OUT/diversity.md; returns its text.
+    """Makes the NeRFs and pictures that `out` lacks, and writes the report.
 
-    group: prompts or names of GROUPS, commas between. labels: methods, as for `parse`. Raises UserError for others.
+    Args:
+        path: The model's folder.
+        group: Prompts or names of GROUPS, with commas between them.
+        labels: Methods, as for `studio.field.parse`.
+        seeds: A NeRF is made with each, for every prompt and method.
+        pictures: How many pictures the model makes of a partial prompt.
+        out: The folder.
+        workers: How many NeRFs are made at a time.
+
+    Returns:
+        The text of the report, OUT/diversity.md.
+
+    Raises:
+        UserError: A prompt or method is unknown, or `out` has results of another model.
     """
     methods = [studio.parse(label).label for label in labels]
     prompts = list(dict.fromkeys(prompt for name in group.split(",") for prompt in GROUPS.get(name, [name])))

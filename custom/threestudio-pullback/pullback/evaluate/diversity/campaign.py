@@ -1,4 +1,4 @@
-"""`pullback evaluate diversity`: does it sample with the shipped model, where a prompt leaves something open?"""
+"""The tasks of `pullback evaluate diversity`, and their rows."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _model(path: str) -> models.LatentModel:
 
 
 def flat_samples(path: str, prompt: str, count: int) -> list[str]:
-    """What the model's own pictures of a prompt, without guidance, show: captions of the nearest exact pictures.
+    """Captions of the exact pictures that are nearest to the model's own pictures of a prompt, without guidance.
 
-    Each picture is told the word of a camera drawn like those of the NeRFs.
+    The prompt of each picture ends in the word of a view, from a random camera like those of the NeRFs.
     """
     words = studio.view_words(studio.cameras(torch.Generator().manual_seed(0), count))
     pictures = sample_pictures(_model(path), [f"{prompt}, {word} view" for word in words], 1.0, seed=0)
@@ -54,11 +54,12 @@ def flat_samples(path: str, prompt: str, count: int) -> list[str]:
 
 
 def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str, Any]:
-    """One NeRF, judged and pictured.
+    """Makes a NeRF, measures it and saves a picture of it.
 
-    nearest, psnr: of the 216 exact objects, over 16 held-out views. pictured: the object of the nearest exact picture
-    to a single render from a random camera, as pictures of the model itself are named; of partial prompts.
-    seconds: of the processor.
+    Returns:
+        The row. nearest: the nearest of the 216 exact objects over 16 held-out views. psnr: to that object, in dB.
+        pictured, for partial prompts: the object of the exact picture that is nearest to a single render from a random
+        camera, which is how the model's own pictures get their names. seconds: processor time.
     """
     model, generator = _model(path), torch.Generator().manual_seed(seed)
     start = time.process_time()
@@ -88,7 +89,11 @@ def picture_of(out: Path, prompt: str, method: str, seed: int) -> Path:
 
 
 def results_of(out: Path, path: str) -> Results:
-    """The rows of a folder, and what the model's own pictures show; UserError where they are of another model."""
+    """The results of a folder; `data["flat"]` has the captions of the model's own pictures.
+
+    Raises:
+        UserError: They are of another model.
+    """
     results = Results(out / "diversity.json", ("prompt", "method", "seed"))
     results.match("model", value=Path(path).name)
     results.data.setdefault("flat", {})
@@ -98,9 +103,9 @@ def results_of(out: Path, path: str) -> Results:
 def run(
     path: str, prompts: list[str], methods: list[str], seeds: list[int], pictures: int, out: Path, workers: int
 ) -> Results:
-    """The model's own pictures of the partial prompts, then every prompt by every method with every seed.
+    """Makes what `out` lacks: the model's own pictures of the partial prompts, then the NeRFs.
 
-    Goes on from what `out` holds; `workers` NeRFs at a time.
+    There is a NeRF for every prompt, method and seed, `workers` of them at a time.
     """
     results = results_of(out, path)
     flat = results.data["flat"]

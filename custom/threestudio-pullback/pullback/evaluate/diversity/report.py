@@ -35,11 +35,12 @@ Commit {commits}.
 PARTIAL = """
 ## {prompt}: the {free} is free
 
-{count} pictures of the model, without guidance, told the view words of cameras drawn like the NeRFs' (front, side, back
-by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a random camera, is named after the
-nearest exact picture of all 216 objects from 216 cameras, so that both are named by one rule; "χ² p" is the two-sample
-test of those names against the pictures'. "p, 16 views" names a NeRF after the nearest object over 16 held-out views
-instead. "as asked": the {attribute} is the prompt's. PSNR: of 16 views to that object, median.
+{count} pictures of the model, without guidance. Their prompts end in the words of views, from random cameras like those
+of the NeRFs (front, side, back by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a random
+camera, gets the name of the nearest exact picture, of all 216 objects from 216 cameras: one rule for both. "χ² p" is
+the two-sample test of the NeRFs' names against the pictures'. For "p, 16 views" a NeRF has the name of the nearest
+object over 16 held-out views instead. "as asked": the {attribute} is the prompt's. PSNR: of 16 views to that object,
+median.
 
 """
 COLOURED = """
@@ -51,12 +52,12 @@ Right: as the nearest of all 216 objects over 16 held-out views has it.
 
 
 def kinds(prompt: str) -> list[str]:
-    """The values of what a partial prompt leaves open."""
+    """The possible values of the attribute that a partial prompt leaves open."""
     return list(COLORS) if FREE[prompt] == "color" else list(SHAPES)
 
 
 def histogram(prompt: str, captions: list[str]) -> Tensor:
-    """How often each of `kinds` was found, and last, two colours where one was asked for."""
+    """How many captions have each of `kinds`; the last count is of objects with two colours."""
     counts = Counter(
         OTHER if (obj := OBJECTS[c]).front != obj.back else obj.front if FREE[prompt] == "color" else obj.shape
         for c in captions
@@ -65,7 +66,7 @@ def histogram(prompt: str, captions: list[str]) -> Tensor:
 
 
 def matches(prompt: str, captions: list[str]) -> int:
-    """How many have the attribute that a partial prompt names."""
+    """How many captions have the attribute that a partial prompt names."""
     attribute = prompt.split()[1]
     return sum(attribute in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
 
@@ -79,7 +80,7 @@ def _cost(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
-    """One partial prompt: the model's pictures first, then each method against them."""
+    """The table of a partial prompt: the model's pictures first, then each method, compared with them."""
 
     def line(captions: list[str]) -> dict[str, Any]:
         counts = dict(zip([*kinds(prompt), OTHER], histogram(prompt, captions).tolist(), strict=True))
@@ -101,7 +102,7 @@ def partial_table(prompt: str, results: Results, methods: list[str]) -> str:
 
 
 def coloured_table(prompts: list[str], results: Results, method: str) -> str:
-    """Two-coloured prompts by one method: how often front, back and shape are right."""
+    """The table of two-coloured prompts by one method: how often front, back and shape are right."""
     lines: dict[str, dict[str, Any]] = {}
     everything: list[dict[str, Any]] = []
     for prompt in [*prompts, f"all, {method}"]:
@@ -123,8 +124,7 @@ def coloured_table(prompts: list[str], results: Results, method: str) -> str:
 def write(results: Results, prompts: list[str], methods: list[str], seeds: list[int], options: list[str]) -> str:
     """Writes OUT/diversity.md, contact sheets and histograms; returns the text.
 
-    Args:
-        options: Further words of the command line, for the command that the report shows.
+    The command that the text shows ends in `options`, further words of the command line.
     """
     out = results.out
     whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]

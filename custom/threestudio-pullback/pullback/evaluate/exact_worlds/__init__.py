@@ -1,6 +1,6 @@
-"""Worlds whose right answer is known: an exact denoiser, and a judge of what was sampled.
+"""Worlds whose right answer is known: an exact denoiser, and a judge of samples.
 
-    world = known.world("shapes")
+    world = exact_worlds.world("shapes")
     field = world.diffrep()
     pullback.sample(field, world.views, world.denoise, world.sigmas(), generator=...)
     world.judge(field)
@@ -21,10 +21,20 @@ from .worlds import world as world
 
 
 def evaluate(names: list[str], labels: list[str], seeds: list[int], out: Path, workers: int = 1) -> str:
-    """Runs every method in every world with every seed, goes on from what `out` holds, and writes the report.
+    """Runs every method in every world with every seed, but for the rows that `out` has, and writes the report.
 
-    labels: methods, as for methods.parse. Returns the report's text, OUT/worlds.md. Raises UserError for an
-    unknown world, method or option, and where `out` holds results of other settings.
+    Args:
+        names: Names of worlds.
+        labels: Methods, as for `methods.parse`.
+        seeds: A sample is made with each.
+        out: The folder of rows, pictures and the report.
+        workers: How many samples are made at a time.
+
+    Returns:
+        The text of the report, OUT/worlds.md.
+
+    Raises:
+        UserError: A world, method or option is unknown, or `out` has results of other settings.
     """
     variants = [parse(label) for label in labels]
     return report.write(runner.run(names, variants, seeds, out, workers), names, variants, seeds)

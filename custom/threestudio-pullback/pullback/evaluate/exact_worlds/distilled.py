@@ -16,14 +16,15 @@ USUAL = {"steps": 75, "lr": 0.1, "sigma_min": 0.05, "sigma_max": 12.0, "levels":
 
 
 def distilled(sample: Callable[..., Result], **usual: Any) -> Callable[..., Outcome]:
-    """The method of a baseline, with an option for every argument of its `sample` that is a number, a word or a bool.
+    """Turns a baseline into a method of the worlds.
+
+    Its options are the arguments of `sample` that are numbers, words or bools; and sigma_min, sigma_max and levels: how
+    many noise levels there are between which σ, at equal distances in log σ.
 
     Args:
-        sample: Its `sample(diffrep, views, denoise, sigmas, …)`.
+        sample: The baseline's `sample(diffrep, views, denoise, sigmas, …)`.
         usual: Defaults other than those of `sample` and of USUAL. With `particles`, `sample` gets a list of so many
-            representations; the first is the one judged, and it has its part of the calls.
-
-    The options of all: sigma_min, sigma_max and levels, the noise levels, as many, spaced evenly in log σ.
+            representations; the first is the outcome, and its share of the calls counts.
     """
     defaults = {p.name: p.default for p in inspect.signature(sample).parameters.values()}
     own = {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str))}

@@ -1,4 +1,4 @@
-"""The voxel field of the worlds: renders of a few cameras known beforehand, at a quarter of the cost."""
+"""The voxel field of the worlds, which renders a few fixed cameras at a quarter of the cost."""
 
 from __future__ import annotations
 
@@ -45,27 +45,29 @@ class _Product(torch.autograd.Function):
 class Lookups:
     """The trilinear lookups of some cameras [K,4,4] in a field, as sparse matrices [H·W·S, R³].
 
-    They hold for every field of the same sizes, on the CPU in float32; 2.5 MB a camera at 24³ and 24×24 px.
+    They serve every field of the same sizes, on the CPU in float32. A camera takes 2.5 MB at 24³ and 24×24 px.
     """
 
     def __init__(self, field: VoxelField, cameras: Tensor):
         self._kept = {key: _lookup(field, pose) for key, pose in zip(pose_keys(cameras), cameras, strict=True)}
 
     def of(self, views: Tensor) -> list[_Lookup] | None:
-        """The lookup of each pose [V,4,4]; None if one of them is not known."""
+        """The lookup of each pose [V,4,4]; None if one of them has none."""
         lookups = [self._kept.get(key) for key in pose_keys(views)]
         return None if None in lookups else cast(list[_Lookup], lookups)
 
 
 def pose_keys(views: Tensor) -> list[tuple[float, ...]]:
-    """What each camera of [V,4,4] is known by: its numbers, read in a way that torch.func allows."""
+    """A hashable key of each camera of [V,4,4]: its numbers, read in a way that torch.func allows."""
     return [tuple(itertools.chain.from_iterable(pose)) for pose in views.tolist()]
 
 
 class FixedCameraField(VoxelField):
-    """VoxelField, fast from the cameras of its lookups; the same renders and gradients to rounding.
+    """A VoxelField that is fast for the cameras of its lookups; renders and gradients are equal up to rounding.
 
-    lookups: shared by all fields of one world. Other arguments as for VoxelField.
+    Args:
+        lookups: The lookups, which all fields of a world share.
+        sizes: The arguments of VoxelField.
     """
 
     def __init__(self, lookups: Lookups, **sizes: Any):

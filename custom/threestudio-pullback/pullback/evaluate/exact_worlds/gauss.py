@@ -38,11 +38,19 @@ class LinearBatch(nn.Module):
 
 
 class GaussWorld:
-    """N(μ, Σ) in d dimensions and a map A [d,n], all drawn with the seed.
+    """N(μ, Σ) in d dimensions and a map A [d,n], all random, from one seed.
 
-    spread: condition number of Σ, whose eigenvalues run from 1/spread to 1. condition: that of A. Both spaced
-    evenly in the logarithm, along random directions. μ ~ N(0, Σ), so that the range of A, which passes through 0,
-    lies about as far from μ as x does. samples: at once in one diffrep; `measures` pools those of all seeds.
+    μ ~ N(0, Σ), so that the range of A, which passes through 0, lies about as far from μ as x does. The eigenvalues of
+    Σ and the singular values of A run up to 1, at equal distances in the logarithm, along random directions.
+
+    Args:
+        name: As on the command line.
+        d: Dimensions of x.
+        n: Dimensions of θ.
+        spread: Condition number of Σ.
+        condition: Condition number of A.
+        samples: Independent samples in one diffrep; `measures` pools those of all seeds.
+        seed: The seed of A, μ and Σ.
     """
 
     def __init__(
@@ -92,7 +100,7 @@ class GaussWorld:
         return {"mean": mean.tolist(), "cov": cov.tolist(), **self.errors(mean, cov)}
 
     def errors(self, mean: Tensor, cov: Tensor) -> dict[str, float]:
-        """cov error: relative Frobenius norm. mean error: ‖m − m*‖ over the root of the trace of C."""
+        """The relative Frobenius norm of the covariance's error, and ‖m − m*‖ over the root of the trace of C."""
         return {
             "cov error": float((cov - self.exact_cov).norm() / self.exact_cov.norm()),
             "mean error": float((mean - self.exact_mean).norm() / self.exact_cov.trace().sqrt()),
@@ -133,20 +141,20 @@ def _ladder(size: int, ratio: float) -> Tensor:
 
 
 def square() -> GaussWorld:
-    """d = n = 8: no constraint, the flow alone must be right."""
+    """The square case, d = n = 8: there is no constraint, and the flow alone has to be right."""
     return GaussWorld("gauss-square", 8, 8)
 
 
 def tall() -> GaussWorld:
-    """d = 16, n = 6: the case of the documentation's tables."""
+    """The tall case, d = 16, n = 6, of the documentation's tables."""
     return GaussWorld("gauss-tall", 16, 6)
 
 
 def stiff() -> GaussWorld:
-    """d = 16, n = 6, condition numbers 1000 of Σ and 30 of A."""
+    """The stiff case, d = 16, n = 6: condition numbers are 1000 of Σ and 30 of A."""
     return GaussWorld("gauss-stiff", 16, 6, spread=1000.0, condition=30.0)
 
 
 def large() -> GaussWorld:
-    """d = 64, n = 16."""
+    """The large case, d = 64, n = 16."""
     return GaussWorld("gauss-large", 64, 16, samples=10_000)

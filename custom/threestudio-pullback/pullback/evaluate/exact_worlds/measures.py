@@ -1,4 +1,4 @@
-"""From the judged samples of a scene world to the figures of its table."""
+"""The figures of a scene world's table, from its judge's verdicts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from . import statistics
 
 
 def of_scenes(rows: list[dict[str, Any]], labels: list[dict[str, Any]], weights: Tensor) -> dict[str, Any]:
-    """The measures of one method's rows, each row as SceneWorld.judge gives it.
+    """The measures of one method, by column of the table.
 
-    A blend counts as the scene nearest to it. χ² and total variation: of the scenes, and of every attribute
-    that has names. KS: of every attribute that has numbers. distinct, perfect: of a perfect sampler at so many
-    samples, on average (and in 95 % of cases). symmetric: share of scenes with one colour on both
-    sides.
+    A blend counts as the scene nearest to it. χ² and total variation (TV) compare the scenes, and each attribute that
+    has names, with the weights; Kolmogorov–Smirnov (KS) compares each attribute that has numbers. "distinct, perfect"
+    is what a perfect sampler has on average (and in 95 % of cases) at as many samples. "symmetric" is the share of
+    scenes with one colour on both sides.
+
+    Args:
+        rows: Verdicts of SceneWorld.judge.
+        labels: The attributes of every scene.
+        weights: The weight of every scene [M].
     """
     count, rms = len(rows), sorted(row["rms"] for row in rows)
     scenes = torch.tensor([row["scene"] for row in rows])

@@ -23,7 +23,7 @@ from .pulled_back import pullback
 
 
 def perfect(world: Any, seed: int) -> Outcome:
-    """Draws from the right answer itself: what the measures of a perfect sampler look like at so many seeds."""
+    """Draws from the right answer itself, to show the measures of a perfect sampler at as many seeds."""
     return Outcome(world.perfect(torch.Generator().manual_seed(seed)), 0)
 
 
@@ -32,6 +32,7 @@ class Method:
     """A line of the table.
 
     Attributes:
+        name: As on the command line.
         title: For a reader.
         reference: Where it was published.
         function: Of a world, a seed and options.
@@ -50,8 +51,8 @@ class Method:
         return options.of(self.function)
 
 
-# The defaults of the baselines are what a search found best in the worlds of scenes, docs/results/baselines.md; in the
-# plane, other values are.
+# The defaults of the baselines are the best of a search in the worlds of scenes, docs/results/baselines.md. In the
+# plane, other values are best.
 METHODS = {
     method.name: method
     for method in (
@@ -74,18 +75,18 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with some of its options set: "pullback noise=fresh levels=40"."""
+    """A method with values for some of its options, such as "pullback noise=fresh levels=40"."""
 
     name: str
     options: dict[str, Any]
 
     @property
     def label(self) -> str:
-        """As `parse` reads it."""
+        """The text that `parse` reads."""
         return options.label(self.name, self.options)
 
     def settings(self, world: Any) -> dict[str, Any]:
-        """Every option's value in this world: the method's defaults, the world's for `pullback`, those set."""
+        """The value of every option in a world: the variant's, else the world's for `pullback`, else the default."""
         return METHODS[self.name].options | (world.defaults if self.name == "pullback" else {}) | self.options
 
     def __call__(self, world: Any, seed: int) -> Outcome:
@@ -93,7 +94,7 @@ class Variant:
 
 
 def parse(text: str) -> Variant:
-    """ "name key=value …" as a Variant; raises UserError for a name, key or value that the method has not."""
+    """Reads "name key=value …"; raises UserError for an unknown name, key or value."""
     name, *words = text.split() or [""]
     if name not in METHODS:
         raise UserError(f"--method {name!r} is not known; use one of {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""What a method of the worlds comparison hands back."""
+"""What a method of the worlds returns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from ...sampling.state import Result
 
 @dataclass(frozen=True)
 class Outcome:
-    """diffrep: holds what was sampled. nfe: denoiser calls per sample, each view counted singly.
+    """What a method returns.
 
-    extra: further plain values for the result's row, such as the number of restarts; numbers are averaged in
-    the table.
+    Attributes:
+        diffrep: The representation, after sampling.
+        nfe: Denoiser calls of a sample; each view counts.
+        extra: Further plain values for the result's row, such as the number of restarts. The table shows the means of
+            the numbers.
     """
 
     diffrep: nn.Module
@@ -24,6 +27,6 @@ class Outcome:
 
     @staticmethod
     def of(diffrep: nn.Module, result: Result, samples: int = 1) -> Outcome:
-        """What a sampler's result says of a diffrep, one of so many samples."""
+        """The outcome of a sampler's result, of which the diffrep is one of `samples` samples."""
         extra = {"self-consistency": result.consistency, "flagged": result.consistency > result.threshold}
         return Outcome(diffrep, result.nfe / samples, extra)

@@ -29,7 +29,7 @@ RESOLUTION = 48  # rows of a grid
 
 
 def labels() -> list[dict[str, Any]]:
-    """16 labels: where the arrowheads point × colour of the sky, shape major."""
+    """16 labels: 4 ways that the arrowheads point × 4 colours of the sky, shape major."""
     return [{"shape": shape, "sky": sky} for shape in SHAPES for sky in SKIES]
 
 
@@ -75,15 +75,20 @@ class Exact(SphereImage):
         self.label = label
 
     def colours(self, directions: Tensor) -> Tensor:
+        """Colours [...,3] in [−1, 1] in unit directions [...,3]."""
         return colours([self.label], directions)[0]
 
 
 @torch.no_grad()
 def seam(field: Any, height: int = 1024, beside: int = 2) -> float:
-    """Root mean square difference of the columns on both sides of ±180°, against that of the pairs next to them.
+    """How visible the seam at ±180° is: 1 where that is a place like any other.
 
-    Of the equirectangular picture `height` pixels high, whose columns are finer than any edge; so many pairs on each
-    side. field: as SphereImage. 1 where ±180° is a place like any other.
+    The root mean square difference of the two columns at the seam, over that of the neighbouring pairs of columns.
+
+    Args:
+        field: As SphereImage.
+        height: Rows of the equirectangular picture; its columns are finer than any edge.
+        beside: How many pairs of columns on each side are compared.
     """
     towards = crops.equirectangular(height, torch.zeros(()))
     around = torch.cat([towards[:, -beside - 1 :], towards[:, : beside + 1]], 1)
@@ -169,10 +174,19 @@ def panorama_grid() -> PanoramaWorld:
 def multidiffusion(
     world: Any, seed: int, *, levels: int = 34, sigma_max: float = 80.0, crops: str = "fixed", noise: str = "spherical"
 ) -> Outcome:
-    """Averaging of crops, in the worlds of panoramas, as a grid of pixels.
+    """Averages the denoised crops at every level, on a grid of pixels; for the worlds of panoramas alone.
 
-    crops: fixed, 56 that cover the sphere and overlap by three quarters of their angle, at every level; or fresh, the
-    world's draws of 8. noise: a coupling. Raises UserError for other names, and in other worlds.
+    Args:
+        world: A world of panoramas.
+        seed: The seed of the sample.
+        levels: How many noise levels there are.
+        sigma_max: The first of them.
+        crops: "fixed": at every level the same 56 crops, which cover the sphere and overlap by three quarters of their
+            angle; "fresh": the world's random 8.
+        noise: A coupling.
+
+    Raises:
+        UserError: The world is another, or the crops are.
     """
     if not isinstance(world, PanoramaWorld) or crops not in ("fixed", "fresh"):
         raise UserError("--method multidiffusion: crops=fixed or fresh, in the worlds panorama and panorama-grid")

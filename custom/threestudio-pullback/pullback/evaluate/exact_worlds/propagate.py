@@ -1,4 +1,4 @@
-"""What a constraint samples in a linear-Gaussian world, exactly: its law is propagated instead of sampled.
+"""The exact law of what a constraint samples in a linear-Gaussian world, without sampling.
 
 With f and the denoiser linear, each visit is an affine map x' = F x + N z + c of the state x (θ, noise and what the
 constraint keeps) and fresh unit noise z. So the law stays Gaussian, with mean F m + c and covariance F K Fᵀ + N Nᵀ.
@@ -21,7 +21,7 @@ DRAWS = 4  # fresh noises that one visit may draw
 
 
 def schedule(constraint: Constraint, sigmas: Tensor) -> list[tuple[float, float, int]]:
-    """(σ, σ', cycle) of every visit, as the sampler makes them."""
+    """The σ, σ' and cycle of each of the sampler's visits, in their order."""
     levels = check_sigmas(sigmas)
     return [(here, there, cycle) for here, there in pairwise(levels) for cycle in range(constraint.cycles)]
 
@@ -29,7 +29,13 @@ def schedule(constraint: Constraint, sigmas: Tensor) -> list[tuple[float, float,
 def propagate(
     world: GaussWorld, constraint: Constraint, visits: Iterable[tuple[float, float, int]]
 ) -> tuple[Tensor, Tensor]:
-    """Mean [n] and covariance [n,n] of θ after visits (σ, σ', cycle), with independent noise and exact fits."""
+    """Mean [n] and covariance [n,n] of θ after the visits, for independent noise and exact fits.
+
+    Args:
+        world: The linear-Gaussian world.
+        constraint: Its target and its new noise have to be linear in their arguments.
+        visits: As from `schedule`.
+    """
     matrix = world.matrix
     d, n = matrix.shape
     inverse = torch.linalg.pinv(matrix)

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 
 class World(Protocol):
-    """A prior with an exact denoiser, something to sample, and the right answer.
+    """A prior with an exact denoiser, a representation to sample, and the right answer.
 
-    name: as on the command line. samples: independent samples in one diffrep. defaults: options of `pullback`
-    that this world needs other than usual. views: what pullback.sample takes.
+    Attributes:
+        name: As on the command line.
+        samples: Independent samples in one diffrep.
+        defaults: Options of `pullback` whose values in this world differ from the usual ones.
+        views: The views for pullback.sample.
     """
 
     name: str
@@ -21,10 +24,10 @@ class World(Protocol):
     views: Any
 
     def diffrep(self) -> nn.Module:
-        """A fresh one, in its start state."""
+        """A new representation in its start state."""
 
     def prepare(self) -> None:
-        """Make what is made once in a process, so that it counts for no method."""
+        """Does what is done once in a process, so that no method's time includes it."""
 
     def sigmas(self, levels: int, sigma_max: float) -> Tensor:
         """A schedule that suits the world, ending in 0."""
@@ -36,16 +39,16 @@ class World(Protocol):
         """A diffrep that holds a draw of the right answer."""
 
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """What the diffrep holds, in plain values: what `verdict`, `measures` and `histogram` take."""
+        """The verdict on a diffrep, in plain values, for `verdict`, `measures` and `histogram`."""
 
     def verdict(self, row: dict[str, Any]) -> str:
-        """A sample as `judge` gave it, in a few words."""
+        """A verdict of `judge` in a few words."""
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The table's figures for one method, by column."""
 
     def histogram(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor] | None:
-        """Shares found and wanted of every mode; None where there are no modes."""
+        """The share of every mode, and its weight; None where there are no modes."""
 
     def picture(self, diffrep: Any) -> Tensor | None:
-        """A small picture [3,H,W] in [−1, 1] of what was sampled; None where there is nothing to see."""
+        """A small picture [3,H,W] in [−1, 1] of the sample; None where there is nothing to see."""

@@ -45,13 +45,33 @@ def pullback(
 ) -> Outcome:
     """The pulled-back sampler.
 
-    preset: what noise, constraint and tries are where they are not given. noise: a coupling. constraint: none, repaint
-    (cycles), projection (fresh), langevin (momentum, step, and cg for its projection), or another by its name.
-    tries: at most so many, with Restart, whose noises are tied closer from try to try where noise is surface; 1 takes
-    the first end as it is. limit: of self-consistency, above which it tries again; 0: the derived threshold.
-    start: fog, or dense where the representation has a density: then sides hardly show through one another. schedule:
-    karras, the world's own levels, or settling, as many between the same σ, for langevin. solver: adam (lr, steps) or
-    gauss-newton (iterations, cg, damping). Raises UserError for other names.
+    Args:
+        world: The world.
+        seed: The seed of the sample.
+        preset: The values of noise, constraint and tries, where they are "" or 0.
+        noise: A coupling.
+        constraint: none, repaint, projection, langevin, or the name of another.
+        cycles: Visits of a level, for repaint.
+        fresh: Share of new noise, for projection.
+        momentum: For langevin.
+        step: For langevin.
+        tries: The maximum number of attempts, including the first; 1 disables retries. With surface noise, each retry
+            ties the noises of the views more closely.
+        limit: The self-consistency above which there is another attempt; 0 for the derived threshold.
+        start: fog, or dense for a representation with a density, whose sides then hardly show through one another.
+        schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin.
+        levels: How many noise levels there are.
+        sigma_max: The first of them.
+        order: 1 for Euler's method, 2 for Heun's.
+        solver: adam or gauss-newton.
+        lr: Learning rate of adam.
+        steps: Steps of adam at each level.
+        iterations: Iterations of gauss-newton at each level.
+        cg: Conjugate-gradient iterations of each of them, and of langevin's projection.
+        damping: Of gauss-newton.
+
+    Raises:
+        UserError: A name is unknown, or options contradict each other.
     """
     defaults = presets.find(preset)
     noise, constraint, tries = noise or defaults.noise, constraint or defaults.constraint, tries or defaults.tries

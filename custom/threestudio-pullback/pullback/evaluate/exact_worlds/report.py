@@ -1,4 +1,4 @@
-"""The tables and pictures of a folder of results."""
+"""Tables and pictures of a folder of results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .worlds import WORLDS, world
 
 
 def measures(where: World, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One method's line: the world's measures, then the cost, then what the method adds, numbers on average."""
+    """One method's line: the world's measures, then the cost, then the means of the method's own numbers."""
     good = [row for row in rows if "failed" not in row]
     figures: dict[str, Any] = {"failed": len(rows) - len(good)} if len(good) < len(rows) else {}
     if not good:
@@ -36,7 +36,7 @@ def measures(where: World, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write(results: Results, names: list[str], variants: list[Variant], seeds: list[int]) -> str:
-    """OUT/worlds.md with a table a world, and its pictures; returns the text."""
+    """Writes OUT/worlds.md, with a table for each world, and its pictures; returns the text."""
     out, labels = results.out, [method.label for method in variants]
     command = ["pullback", "evaluate", "worlds", "--world", ",".join(names)]
     command += [word for label in labels for word in ("--method", label)]
@@ -54,7 +54,7 @@ def write(results: Results, names: list[str], variants: list[Variant], seeds: li
 
 
 def _pictures(where: World, rows: dict[str, list[dict[str, Any]]], out: Path) -> list[Path]:
-    """Draws the world's contact sheet and histogram where it has them."""
+    """Draws the world's contact sheet and its histogram, if it has them; returns their files."""
     good = {label: [row for row in group if "failed" not in row] for label, group in rows.items()}
     good = {label: group for label, group in good.items() if group}
     made = []
@@ -77,7 +77,7 @@ def _sample(out: Path, row: dict[str, Any]) -> tuple[Path, bool]:
 
 
 def ranges(seeds: list[int]) -> str:
-    """0-63 for consecutive seeds, else 0,2,5."""
+    """Seeds as on the command line: 0-63 if they are consecutive, else 0,2,5."""
     if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}-{seeds[-1]}"
     return ",".join(map(str, seeds))

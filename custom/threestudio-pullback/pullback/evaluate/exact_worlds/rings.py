@@ -18,10 +18,15 @@ EXTENT = 1.6
 
 
 class PlaneWorld:
-    """A mixture of Gaussians with means [M,2] and weights [M] in the plane, and modes that group them.
+    """A mixture of Gaussians in the plane, and modes that group them.
 
-    group: the mode of each mean, 0 … K−1. smoothing: standard deviation of the Gaussians. samples: at once in
-    one diffrep, each a point that is its own image [1,1,2].
+    Args:
+        name: As on the command line.
+        means: The means [M,2].
+        weights: Their weights [M].
+        group: The mode of each mean [M], 0 … K−1.
+        smoothing: Standard deviation of the Gaussians.
+        samples: Independent samples in one diffrep; each is a point that is its own image [1,1,2].
     """
 
     def __init__(self, name: str, means: Tensor, weights: Tensor, group: Tensor, smoothing: float, samples: int = 2000):
@@ -58,9 +63,10 @@ class PlaneWorld:
         return points
 
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """counts: points nearest to each mean [M]. outside: share of points farther than 4 s from all of them.
+        """How many points are nearest to each mean [M], and the share of points that are outside.
 
-        A perfect sampler leaves exp(−8) = 0.03 % outside at most.
+        Outside means farther than 4 standard deviations from every mean. A perfect sampler has exp(−8) = 0.03 % there
+        at most.
         """
         distance = torch.cdist(diffrep.values.detach().reshape(-1, 2), self.means)
         near, which = distance.min(1)

@@ -1,4 +1,4 @@
-"""Runs methods in worlds over seeds, on several processes, and keeps every result."""
+"""Runs methods in worlds over seeds, in several processes, and saves every result."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class Task(NamedTuple):
 
 
 def run_one(task: Task, out: Path) -> dict[str, Any]:
-    """Samples, judges and pictures one task.
+    """Samples one task, judges it and saves its picture.
 
-    nfe: denoiser calls per sample. seconds: of this process on the processor, without the judging. judged: what
-    the world says. extra: what the method says. failed: the message, if the numbers became infinite.
+    Returns:
+        The row. nfe: denoiser calls of a sample. seconds: processor time of the sampling. judged: the world's verdict.
+        extra: the method's own values. failed: the message, if a number became infinite or NaN.
     """
     where, method = world(task.world), methods.parse(task.method)
     where.prepare()
@@ -57,9 +58,10 @@ def results_of(out: Path) -> Results:
 
 
 def run(names: list[str], variants: list[Variant], seeds: list[int], out: Path, workers: int) -> Results:
-    """Every method in every world with every seed that OUT/worlds.json does not hold yet, `workers` at a time.
+    """Samples every method in every world with every seed, but for the rows that OUT/worlds.json has.
 
-    Raises UserError where it holds results of a method of the same label with other settings.
+    Raises:
+        UserError: The file has results of a method with the same label and other settings.
     """
     results = results_of(out)
     for name in names:

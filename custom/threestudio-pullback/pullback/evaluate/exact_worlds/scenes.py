@@ -1,7 +1,7 @@
-"""Scenes that a voxel field can hold exactly: solids and colours, as the field's own parameters.
+"""Scenes that a voxel field represents exactly: solids and colours, as the field's own parameters.
 
-A scene is described by a dict of labels. Colours glow by themselves, without light or shade, so that a scene of
-one colour looks alike from all sides but for its outline.
+A dict of labels describes a scene. Colours need no light and have no shade, so that a scene of one colour looks the
+same from all sides, but for its outline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..studio.world import signed_distance
 
 SHAPES = ("sphere", "cube", "cone", "torus")
 COLOURS = {"red": (0.6, -0.6, -0.6), "green": (-0.6, 0.6, -0.6), "blue": (-0.6, -0.6, 0.6), "yellow": (0.6, 0.6, -0.6)}
-"""In [−1, 1]; of a saturation that a field starting grey reaches, and that keeps scenes well apart."""
+"""In [−1, 1]; a field that starts grey can reach them, and they differ enough to tell scenes apart."""
 SIZES = {"sphere": 0.97, "cube": 1.15, "cone": 1.1, "torus": 1.1}  # times the studio's solids
 SHARPNESS = 60.0  # fall of the raw density per unit of distance; with LIMIT, the surface is one voxel thick
 LIMIT = 6.0
@@ -25,7 +25,7 @@ ELEVATIONS = (5.0, 25.0)  # degrees: the band of all cameras
 
 
 def cameras(count: int = 32) -> Tensor:
-    """Poses [count,4,4] that training views are drawn from: evenly all round, elevations spread over the band."""
+    """Poses [count,4,4] for training views: evenly all round, with elevations over the whole band."""
     i = torch.arange(count, dtype=torch.float64)
     low, high = ELEVATIONS
     golden = (math.sqrt(5) - 1) / 2
@@ -33,7 +33,7 @@ def cameras(count: int = 32) -> Tensor:
 
 
 def held_out(count: int = 16) -> Tensor:
-    """Poses [count,4,4] for judging, none of them among `cameras()`: all round, 10° and 20° by turns."""
+    """Poses [count,4,4] for judging, none of them in `cameras()`: all round, at 10° and 20° by turns."""
     i = torch.arange(count, dtype=torch.float64)
     return orbit(torch.where(i % 2 == 0, 10.0, 20.0).double(), (i + 0.25) * 360 / count).float()
 
@@ -95,7 +95,13 @@ def _turned(turn: float) -> Tensor:
 
 @torch.no_grad()
 def render(labels: list[dict[str, Any]], field: VoxelField, poses: Tensor) -> Tensor:
-    """Exact images [M,V,3,H,W] of the scenes from poses [V,4,4], made with a field of the wanted sizes."""
+    """Exact images [M,V,3,H,W] of the scenes from poses [V,4,4].
+
+    Args:
+        labels: The scenes.
+        field: Renders them, with its own sizes; its parameters are the same afterwards.
+        poses: The cameras.
+    """
     before = {name: value.clone() for name, value in field.state_dict().items()}
     images = []
     for label in labels:

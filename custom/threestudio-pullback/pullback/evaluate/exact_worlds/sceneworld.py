@@ -27,10 +27,14 @@ def _lookups() -> Lookups:
 
 
 class SceneWorld:
-    """M scenes, their exact denoiser, and the judge of a sampled field.
+    """M scenes, their exact denoiser, and the judge of a field.
 
-    labels: what each scene is (see scenes.py). weights: M positive numbers, scaled to sum to 1; equal if None.
-    Sampled like this: sample(world.diffrep(), world.views, world.denoise, world.sigmas()), with a generator.
+    sample(world.diffrep(), world.views, world.denoise, world.sigmas(), generator=…) samples it.
+
+    Args:
+        name: As on the command line.
+        labels: The attributes of each scene (see scenes.py).
+        weights: M positive numbers, which are scaled to sum to 1; None for equal weights.
     """
 
     samples = 1
@@ -49,7 +53,7 @@ class SceneWorld:
         return FixedCameraField(_lookups())
 
     def prepare(self) -> None:
-        """Render what is rendered once: every scene from all cameras."""
+        """Renders every scene from all cameras, which is done once in a process."""
         self.images(torch.cat([self.cameras, self.held_out]))
 
     def views(self, generator: torch.Generator) -> Tensor:
@@ -59,8 +63,8 @@ class SceneWorld:
     def sigmas(self, levels: int = 24, sigma_max: float = 80.0) -> Tensor:
         """Noise levels sigma_max … 0.05, 0 (ρ = 4).
 
-        The fog of the start lies 27 from the scenes' mean, so that 40 is not quite noise enough to forget it; by the
-        exact flow of one view the histogram is off by 0.05 in total variation, from 80 on by less than 0.005.
+        The fog of the start lies 27 from the scenes' mean, and σ = 40 does not quite hide it: with the exact flow of
+        one view the histogram is off by 0.05 in total variation. From σ = 80 on it is off by less than 0.005.
         """
         return karras_sigmas(levels, 0.05, sigma_max, rho=4.0)
 
@@ -79,11 +83,13 @@ class SceneWorld:
 
     @torch.no_grad()
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """What a field shows in the held-out views, in plain values.
+        """The verdict on the held-out views of a field, in plain values.
 
-        scene: index of the nearest, all views together; rms: the distance to it; label: what it is; blend: rms
-        above BLEND; per_view: the nearest in each view; consistent: whether `scene` is it in every view, or looks from
-        there like the one that is (rms BLEND at most): the front of a cube doesn't tell its back.
+        Returns:
+            scene: index of the nearest scene, all views together. rms: the distance to it. label: its attributes.
+            blend: whether rms is above BLEND. per_view: index of the nearest scene in each view. consistent: whether
+            `scene` is the nearest in every view, or looks the same as the nearest from there (rms BLEND at most), since
+            the front of a cube does not show its back.
         """
         exact = self.images(self.held_out)
         square = (diffrep.render(self.held_out) - exact).square().flatten(2).mean(2)  # [M,V]
@@ -98,7 +104,7 @@ class SceneWorld:
 
     @torch.no_grad()
     def perfect(self, generator: torch.Generator) -> VoxelField:
-        """A field that holds one of the scenes, drawn by their weights: what a perfect sampler gives."""
+        """A field that is one of the scenes, drawn by their weights, as from a perfect sampler."""
         field = self.diffrep()
         grid = scenes.parameters(self.labels[int(torch.multinomial(self.weights, 1, generator=generator))])
         field.density.copy_(grid[:, :1])
@@ -117,12 +123,12 @@ class SceneWorld:
         return f"{described}, rms {row['rms']:.3f}{', a blend' if row['blend'] else ''}"
 
     def histogram(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Shares of the scenes found [M], a blend counting as the scene nearest to it, and the weights [M]."""
+        """The share of each scene [M], where a blend counts as its nearest scene, and the weights [M]."""
         nearest = torch.tensor([row["scene"] for row in rows])
         return torch.bincount(nearest, minlength=len(self.labels)).double() / len(rows), self.weights
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """The table's figures, from what `judge` gave for many seeds."""
+        """The table's figures, from the verdicts of `judge` over many seeds."""
         return measures.of_scenes(rows, self.labels, self.weights)
 
 

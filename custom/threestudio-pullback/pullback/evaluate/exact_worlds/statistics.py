@@ -1,4 +1,4 @@
-"""Does what was found agree with what a perfect sampler finds?"""
+"""Tests of whether samples agree with the known weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class ChiSquare(NamedTuple):
-    """Pearson's statistic, its degrees of freedom, and the probability of one as large by chance."""
+    """Pearson's statistic, its degrees of freedom, and the probability of such a large one by chance."""
 
     statistic: float
     dof: int
@@ -29,10 +29,10 @@ def chi_square(counts: Tensor, weights: Tensor) -> ChiSquare:
 
 
 def two_sample_chi_square(first: Tensor, second: Tensor) -> ChiSquare:
-    """Whether counts [M] and [M] come from one distribution: Pearson's test of homogeneity of a 2×M table.
+    """Tests whether counts [M] and [M] come from one distribution: Pearson's test of homogeneity of a 2×M table.
 
-    Kinds that neither sample shows do not count; with one kind left there is nothing to tell apart, and p is 1.
-    p from the χ² distribution, as in `chi_square`.
+    Kinds that neither sample has do not count; if one kind is left, p is 1. p comes from the χ² distribution, as in
+    `chi_square`.
     """
     table = torch.stack([first, second]).double()
     table = table[:, table.sum(0) > 0]
@@ -62,12 +62,12 @@ def kolmogorov_smirnov(values: Tensor) -> tuple[float, float]:
 
 
 def expected_distinct(samples: int, weights: Tensor) -> float:
-    """How many of the M outcomes of these weights [M] `samples` draws show on average: Σ 1 − (1 − w)^n."""
+    """The mean number of different outcomes in `samples` draws with these weights [M]: Σ 1 − (1 − w)^n."""
     return float((1 - (1 - weights.double()) ** samples).sum())
 
 
 def distinct_band(samples: int, weights: Tensor, level: float = 0.95, draws: int = 4000) -> tuple[int, int]:
-    """The middle `level` of the numbers of distinct outcomes, from simulated draws with a fixed seed."""
+    """The central interval of the number of different outcomes, from simulated draws with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.multinomial(weights.double(), samples * draws, replacement=True, generator=generator)
     ordered = drawn.view(draws, samples).sort(1).values

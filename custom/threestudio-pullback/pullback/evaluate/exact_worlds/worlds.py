@@ -35,7 +35,7 @@ GROUPS = {
 
 @functools.cache
 def world(name: str) -> World:
-    """The world of that name, made once per process; raises UserError if there is none."""
+    """The world of a name, made once in a process; raises UserError for an unknown name."""
     return WORLDS[_check(name)]()
 
 
@@ -46,5 +46,5 @@ def _check(name: str) -> str:
 
 
 def expand(text: str) -> list[str]:
-    """Names of worlds and groups, with commas between them, as names of worlds; raises UserError for others."""
+    """Expands names of worlds and groups, with commas between them, to worlds; raises UserError for other names."""
     return list(dict.fromkeys(_check(name) for part in text.split(",") for name in GROUPS.get(part, [part])))

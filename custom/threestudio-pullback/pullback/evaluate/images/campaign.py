@@ -13,12 +13,12 @@ from . import methods
 from .results import Results, file_of
 from .samples import Settings, batch
 
-BATCH = 16  # samples of one task; each has prompt, noise and weights by its own number
+BATCH = 16  # samples of one task; prompt, noise and weights of each depend on its number alone
 LARGE = 4  # how much larger the large picture of a SIREN is
 
 
 def run_one(path: str, settings: Settings, seed: int, method: str, scale: float, numbers: range, out: Path) -> Any:
-    """One task: its pictures as a file, and its row. seconds: of the processor."""
+    """Makes one task's pictures, saves them and returns its row; `seconds` is processor time."""
     from safetensors.torch import save_file
 
     inputs, start = batch(path, settings, seed, scale, numbers), time.process_time()

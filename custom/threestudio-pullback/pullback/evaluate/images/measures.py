@@ -20,16 +20,16 @@ from .campaign import Extent
 from .methods import ABLATION
 from .results import Results
 
-EXACT = 256  # exact pictures that all sets of the curves are held against
+EXACT = 256  # exact pictures that all sets of the curves are compared with
 
 
 def features(pictures: Tensor) -> Tensor:
-    """Of the studio's classifier [N,D]."""
+    """Features [N,D] of pictures [N,3,H,W], by the studio's classifier."""
     return load_studio().images(pictures)
 
 
 def distance(first: Tensor, second: Tensor) -> dict[str, float]:
-    """KID of two sets of features drawn apart, with its 95 % interval."""
+    """KID of two independent sets of features, with its 95 % interval."""
     result = kid(first, second)
     low, high = (result.value + sign * 1.96 * result.error for sign in (-1, 1))
     return {"kid": result.value, "low": low, "high": high}
@@ -44,16 +44,18 @@ def halves(first: Tensor, second: Tensor) -> list[dict[str, float]]:
 
 
 def variety(vectors: Tensor, prompts: list[str]) -> float:
-    """`metrics.diversity` among the samples of each prompt, on average over the prompts with two or more.
+    """Mean of `metrics.diversity` over the prompts with two samples or more.
 
-    found: features [N,D].
+    Args:
+        vectors: Features [N,D] of the samples.
+        prompts: Their prompts.
     """
     groups = [[i for i, p in enumerate(prompts) if p == prompt] for prompt in samples.PROMPTS]
     return statistics.mean(diversity(vectors[group][:, None]) for group in groups if len(group) > 1)
 
 
 def exact_pictures(count: int, seed: int) -> Tensor:
-    """Exact pictures [N,3,64,64] of what prompts drawn like the samples' ask for, what they leave open drawn too."""
+    """Exact pictures [N,3,64,64] of random prompts, like the samples'; whatever a prompt leaves open is random."""
     made = []
     for number in range(count):
         rng = random.Random(derive_seed(seed, number, "exact"))

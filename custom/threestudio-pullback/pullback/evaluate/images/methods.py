@@ -20,20 +20,22 @@ from ..studio.model import ddim
 from .samples import Batch
 
 Made = tuple[Tensor, int, dict[str, Any]]
-"""Pictures [N,3,H,W], calls of the network by all of them, and what else is to be kept."""
+"""Pictures [N,3,H,W], calls of the network for all of them, and further values for the row."""
 
 
 @dataclass(frozen=True)
 class FixedNoise:
-    """The noise coupling whose ε is given [V,C,H,W], and kept."""
+    """A noise coupling with a constant ε [V,C,H,W]."""
 
     noise: Tensor
     kept: bool = True
 
     def draw(self, white: White, shape: tuple[int, ...]) -> Tensor:
+        """The constant ε."""
         return self.noise
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
+        """The source itself."""
         return source
 
 
@@ -48,8 +50,13 @@ def reference(batch: Batch) -> Made:
 def pulled_back(batch: Batch, solver: Solver, before: Callable[[float], None] | None = None) -> Made:
     """The exact flow with one view a sample, from the very state y = σ_max ε in which the reference starts.
 
-    A SIREN at its start is no black latent: u₀ = E(f(θ₀)) ≠ 0. The flow of y does not depend on how y is split into
-    u + σ ε' as long as ε' stays fixed, so ε' = ε − u₀/σ_max. before: told the share of the levels done before each.
+    The latent of a SIREN's start is not 0: u₀ = E(f(θ₀)). The flow of y does not depend on how y is split into
+    u + σ ε', as long as ε' stays the same; so ε' = ε − u₀/σ_max.
+
+    Args:
+        batch: The samples.
+        solver: The solver of every level.
+        before: Called before each level, with the share of the levels that are over.
     """
     sirens, views = batch.sirens, list(range(len(batch.noise)))
     denoise = models.RoundTrip(batch.denoise, batch.settings.rounds)
@@ -85,9 +92,9 @@ def gauss_newton(batch: Batch) -> Made:
 
 
 def chain_rule(batch: Batch) -> Made:
-    """Jᵀ alone: one step a level along the gradient, of the length that the linearised fit likes best.
+    """Jᵀ alone: one step a level along the gradient, of the length that is best for the linearised fit.
 
-    That is Gauss–Newton with a single conjugate gradient; where it would raise the residual, it is halved.
+    This is Gauss–Newton with a single conjugate-gradient iteration. The step is halved where it raises the residual.
     """
     return pulled_back(batch, GaussNewton(iterations=1, cg_iterations=1))
 
@@ -98,7 +105,7 @@ def chain_rule_adam(batch: Batch) -> Made:
 
 
 class _Apart(Step):
-    """One level for every sample instead of one for all."""
+    """Has a random level for every sample instead of one for all."""
 
     def random_level(self) -> Sigma:
         at = {"generator": self.generator, "device": self.generator.device}
@@ -120,12 +127,12 @@ def _distilled(batch: Batch, gradient: Callable[[Step], Tensor]) -> Made:
 
 
 def by_sds(batch: Batch) -> Made:
-    """Score distillation with the weight of DreamFusion, every sample at a level of its own."""
+    """Score distillation with the weight of DreamFusion; every sample has its own level."""
     return _distilled(batch, lambda step: sds.gradient(step, "sds"))
 
 
 def by_sjc(batch: Batch) -> Made:
-    """Score Jacobian chaining, every sample at a level of its own."""
+    """Score Jacobian chaining; every sample has its own level."""
     return _distilled(batch, lambda step: sjc.gradient(step, True))
 
 
@@ -135,4 +142,4 @@ METHODS: dict[str, Callable[[Batch], Made]] = {
 }  # fmt: skip
 ABLATION = ("chain-rule-adam", "chain-rule", "gauss-newton")
 SINGLE = ("chain-rule", "gauss-newton")
-"""Their step length and conjugate gradients are of all images together, so these make one at a time."""
+"""These make one image at a time, because their step length and conjugate gradients are of all images together."""

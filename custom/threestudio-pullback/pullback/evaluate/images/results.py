@@ -1,4 +1,4 @@
-"""What `pullback evaluate images` has made: rows in OUT/images.json and pictures in OUT/samples."""
+"""The results of `pullback evaluate images`: rows in OUT/images.json and pictures in OUT/samples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def file_of(out: Path, method: str, scale: float, start: int, count: int) -> Pat
 
 
 class Results(campaign.Results):
-    """The rows of a folder whose pictures are beside it; a row that has lost them does not count.
+    """The rows of a folder, but for those whose pictures are missing.
 
-    Raises UserError where the folder holds results of another model, seed or other settings.
+    Raises:
+        UserError: The folder has results of another model, seed or other settings.
     """
 
     def __init__(self, out: Path, path: str, settings: Settings, seed: int) -> None:
@@ -33,9 +34,9 @@ class Results(campaign.Results):
         self.seed = seed
 
     def batches(self, method: str, scale: float) -> list[dict[str, Any]]:
-        """The rows of a method at a scale, by their samples' numbers.
+        """The rows of a method at a scale, in the order of their samples.
 
-        A folder that was begun with fewer samples has a short last batch, and later the whole one too.
+        A folder that was begun with fewer samples has a short last batch, and later the whole one, which counts.
         """
         return list({row["start"]: row for row in self.of(method, scale)}.values())
 

@@ -1,4 +1,4 @@
-"""What samples of `pullback evaluate images` share, whatever the method: settings, prompts, noise, networks."""
+"""What the samples of all methods share in `pullback evaluate images`: settings, prompts, noise, networks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,27 @@ PROMPTS = (
     "a cube with a red front and a blue back, side view",
     "a cylinder with a green front and a purple back, side view",
 )
-"""Each sample's is drawn from these: colour free, shape free, nothing free."""
+"""Each sample has a random one: they leave open the colour, or the shape, or nothing."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """hidden, layers, omega: of the SIREN. rays, steps: of a level's fit, `steps` steps of Adam on `rays` pixels. lr,
-    lr_end: Adam's rate at the first level and at the last.
+    """Settings of all methods.
 
-    levels, sigma_min, rho: the noise levels, of ours and of the reference. rounds: see `models.RoundTrip`.
-    distil_steps, distil_lr: of SDS and SJC.
+    Attributes:
+        hidden: Width of the SIREN.
+        layers: Its hidden layers.
+        omega: Its frequency.
+        rays: Pixels of a step of a fit.
+        steps: Adam's steps at each level.
+        lr: Adam's rate at the first level.
+        lr_end: Adam's rate at the last level.
+        levels: How many noise levels ours and the reference have.
+        sigma_min: The last of them.
+        rho: Their spacing, as in `karras_sigmas`.
+        rounds: See `models.RoundTrip`.
+        distil_steps: Steps of SDS and SJC.
+        distil_lr: Learning rate of SDS and SJC.
     """
 
     hidden: int = 64
@@ -53,10 +64,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the samples with the given numbers have in common for every method.
+    """What some samples share, whatever the method.
 
-    noise: ε [N,c,h,w]. sirens: their networks at the start, by the same numbers. plain, guided: the model as a
-    denoiser of latents, fitted in the space of images; `guided` with gradients through the encoder instead.
+    Attributes:
+        model: The model.
+        sigmas: Noise levels.
+        noise: ε [N,c,h,w].
+        sirens: The samples' networks at their start.
+        denoise: The model as a denoiser, for fits in the space of images.
+        with_gradients: The model as a denoiser, with gradients through the encoder.
+        settings: The settings of all methods.
+        generator: For the random numbers of a run.
     """
 
     model: models.LatentModel
@@ -70,12 +88,12 @@ class Batch:
 
 
 def prompt_of(seed: int, number: int) -> str:
-    """The prompt of a sample: independent draws, so that any two sets of numbers are two samples of one kind."""
+    """The prompt of a sample; prompts are independent, so that any two sets of numbers have one distribution."""
     return random.Random(derive_seed(seed, number, "prompt")).choice(PROMPTS)
 
 
 def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
-    """The white noise of a sample, of its number alone."""
+    """The white noise of a sample, which depends on seed and number alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(derive_seed(seed, number, "noise")))
 
 
@@ -101,7 +119,7 @@ def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenIm
 
 
 def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range) -> Batch:
-    """The samples' batch at a guidance scale."""
+    """The batch of the samples with these numbers, at a guidance scale."""
     model = _model(path)
     latent = (model.latent_channels, model.sample_size, model.sample_size)
     sigmas = schedule.karras_sigmas(settings.levels, settings.sigma_min, model.sigma_max, settings.rho)

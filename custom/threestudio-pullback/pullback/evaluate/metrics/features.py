@@ -1,4 +1,4 @@
-"""What pictures are compared by: vectors of features, from CLIP or from the studio's own classifier."""
+"""Features of pictures, by CLIP or by the studio's own classifier."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ class Features(Protocol):
 class Clip:
     """CLIP (Radford et al. 2021) from a local folder in transformers' format: `Features` with texts.
 
-    Features are the projections as the model gives them, of any length; the measures normalise where they must.
-    scale: what the model multiplies cosines by before a softmax (100 in all published ones).
+    Features are the model's projections, of any length; the measures normalise them where necessary.
+
+    Attributes:
+        scale: The model's factor of cosines before a softmax (100 in all published models).
     """
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, name: str):
@@ -42,9 +44,12 @@ class Clip:
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
-        """[B,3,H,W] in [-1,1] → [B,D], on the model's device; resized, cropped and normalised as the folder says.
+        """The features [B,D] of pictures [B,3,H,W] in [-1,1], on the model's device.
 
-        Pictures are rounded to 8 bits first, as their files are. Raises NonFiniteError.
+        Pictures are rounded to 8 bits, like their files, then resized, cropped and normalised by the folder's rules.
+
+        Raises:
+            NonFiniteError: A picture has a NaN or infinity.
         """
         features = []
         for part in to_bytes(check_finite(pictures, "the picture")).cpu().split(32):
@@ -54,7 +59,7 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, prompts: list[str]) -> Tensor:
-        """B prompts → [B,D], on the model's device; a prompt that is too long is cut."""
+        """The features [B,D] of B prompts, on the model's device; a prompt that is too long is cut."""
         longest = self.model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(prompts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         return _projected(self.model.get_text_features(**tokens.to(self.model.device)))

@@ -1,6 +1,6 @@
-"""How sure a mean over prompts and seeds is: bootstrap intervals, and paired ones for two methods.
+"""Bootstrap intervals of a mean over prompts and seeds, and paired ones for two methods.
 
-Values are keyed by (prompt, seed). Every prompt counts alike, however many of its seeds there are.
+The keys of values are (prompt, seed). Every prompt has one weight, however many seeds it has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A figure, its 95 % interval, and of how many prompts and runs it is. A single run's has no width."""
+    """A figure, its 95 % interval, and the number of its prompts and runs. A single run's interval has no width."""
 
     value: float
     low: float
@@ -31,26 +31,30 @@ def mean_interval(values: Values) -> Interval:
     """The mean over prompts of their means over seeds.
 
     Percentile interval of a two-level bootstrap (Efron & Tibshirani 1993, ch. 13; Davison & Hinkley 1997, §3.8): the
-    prompts are drawn with replacement, and for each its seeds. The second drawing makes it a little wide, which makes
-    up for the percentile's being narrow for few prompts: of 300 intervals of normal data, 12 prompts × 4 seeds, 92 %
-    covered the truth where prompts differed twice as much as seeds, 96 % where seeds differed twice as much. Seeded, so
-    that a report comes out the same again. Raises ValueError without values, and for one that is not finite.
+    prompts are drawn with replacement, and for each its seeds. The second drawing makes the interval a little wide;
+    the percentile makes it narrow for few prompts. Among 300 intervals of normal data, 12 prompts × 4 seeds, 92 %
+    covered the truth where prompts differed twice as much as seeds, and 96 % where seeds differed twice as much. The
+    seed is fixed, so that a report can be repeated.
+
+    Raises:
+        ValueError: There are no values, or one is not finite.
     """
     (table,), runs = _tables([values])
     return _interval(_point(table), _drawn([table])[0], table, runs)
 
 
 def difference_interval(first: Values, second: Values) -> Interval:
-    """`mean_interval` of first minus second, over the (prompt, seed) that both have, drawn together as pairs."""
+    """`mean_interval` of first minus second, over the pairs whose (prompt, seed) both have; pairs are drawn whole."""
     (a, b), runs = _tables([first, second])
     one, two = _drawn([a, b])
     return _interval(_point(a) - _point(b), one - two, a, runs)
 
 
 def ratio_interval(first: Values, second: Values) -> Interval:
-    """`mean_interval` of first over that of second, paired as for `difference_interval`.
+    """The mean of first over the mean of second, with pairs as for `difference_interval`.
 
-    Raises ValueError where the mean of second is 0.
+    Raises:
+        ValueError: The mean of second is 0.
     """
     (a, b), runs = _tables([first, second])
     if _point(b) == 0:

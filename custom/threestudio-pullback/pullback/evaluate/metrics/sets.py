@@ -1,4 +1,4 @@
-"""Sets of samples: against the model's own, against each other, against known weights."""
+"""Sets of samples, compared with the model's own, with each other, and with known weights."""
 
 from __future__ import annotations
 
@@ -26,11 +26,18 @@ def kid(first: Tensor, second: Tensor, groups: tuple[Tensor, Tensor] | None = No
     Mean of k over pairs of different x, plus that over pairs of different y, minus twice that over x with y. Source:
     Bińkowski et al. 2018 (KID), on the whole sets rather than on subsets.
 
-    The error is a jackknife's over both sets (Efron & Stein 1981), which rather overstates it. Pictures of one run are
-    not independent: where `groups` names a group [N] and [M] of each picture, pairs within a group do not count, and
-    the jackknife leaves out whole groups. Unbiased for groups drawn independently; a set that is balanced on purpose,
-    as one picture of each object, has fewer equal pairs and too low a value, so compare sets drawn alike.
-    Raises ValueError for fewer than 3 pictures, or a set with fewer than 3 groups.
+    The error is a jackknife's over both sets (Efron & Stein 1981), which rather overstates it. The value is unbiased
+    for independent groups. It is too low for a set that is balanced on purpose, such as one picture of each object,
+    which has fewer equal pairs; so compare sets that were drawn in one way.
+
+    Args:
+        first: Features [N,D].
+        second: Features [M,D].
+        groups: The group of each picture, [N] and [M], such as its run; None if all pictures are independent. Pairs
+            within a group do not count, and the jackknife leaves out whole groups.
+
+    Raises:
+        ValueError: A set has fewer than 3 pictures or groups.
     """
     x, y = first.double(), second.double()
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
@@ -51,10 +58,15 @@ def kid(first: Tensor, second: Tensor, groups: tuple[Tensor, Tensor] | None = No
 def diversity(features: Tensor) -> float:
     """How unlike the seeds of one prompt are: mean over pairs of seeds and over views of 1 − cosine, from 0 to 2.
 
-    features: [S,V,D] of S seeds, the same V cameras for each; view is compared with view. 0 for equal objects, 1 where
-    features are orthogonal. Cosine, because CLIP is trained by it and its features' length means nothing, and the
-    studio's classifier has features of one length, for which this is half the squared Euclidean distance of unit
-    vectors. Raises ValueError for a single seed.
+    It is 0 for equal objects and 1 for orthogonal features. The cosine serves CLIP, which is trained by it and whose
+    features have lengths without meaning, and the studio's classifier, whose features have one length: for them this
+    is half the squared distance of unit vectors.
+
+    Args:
+        features: [S,V,D] of S seeds, from the same V cameras. Each view is compared with the same view.
+
+    Raises:
+        ValueError: There is a single seed.
     """
     if features.ndim != 3 or len(features) < 2 or not features.shape[1]:
         raise ValueError(f"diversity needs features [S,V,D] of at least two seeds, not {list(features.shape)}")
@@ -65,7 +77,7 @@ def diversity(features: Tensor) -> float:
 
 
 class Modes(NamedTuple):
-    """How often each mode was found, how often none of them, and how that agrees with the known weights."""
+    """How many samples are in each mode, how many in none, and how that agrees with the known weights."""
 
     counts: dict[str, int]
     outside: int
@@ -74,10 +86,17 @@ class Modes(NamedTuple):
 
 
 def modes(names: Sequence[str], weights: Mapping[str, float]) -> Modes:
-    """The histogram of what was found over modes of known weights, which sum to 1.
+    """The histogram of samples over modes of known weights.
 
-    total_variation: of all that was found, from 0 to 1; what is outside of the modes counts against it. chi_square: of
-    those inside. Raises ValueError where nothing was found in any mode.
+    The total variation is of all samples, from 0 to 1, where those outside of the modes count as a mode of weight 0;
+    χ² is of the samples in modes.
+
+    Args:
+        names: The mode of each sample, or another name for a sample that is in none.
+        weights: The weight of each mode; they sum to 1.
+
+    Raises:
+        ValueError: No sample is in any mode.
     """
     counter = Counter(names)
     counts = {name: counter.pop(name, 0) for name in weights}

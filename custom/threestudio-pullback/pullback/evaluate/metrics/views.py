@@ -1,4 +1,4 @@
-"""What the views of one object say of it: one face or two, one object or many, or nothing at all."""
+"""Measures of the views of one object: how many faces it has, whether they agree, whether they show anything."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ DARK, FLAT = 0.02, 0.012
 
 
 class Janus(NamedTuple):
-    """How like the front the back looks.
+    """How similar the front and the back look.
 
-    front_back: cosine of the two. 1: the back looks as the front does, which for a prompt with one face is the Janus
-    effect (MV-SDI reports 0.85 and more with CLIP ViT-B/32 for it, 0.3 to 0.5 without); of an object that is the same
-    all round it is 1 by rights, so methods compare on equal prompts only.
-    excess: front_back minus the mean cosine of the front with the two sides. Above 0: the back looks more like the
-    front than the sides do, a second front; about 0: an object that is the same all round; below 0: a view looks the
-    less like the front the farther round it is, as it should of a thing with a front and a back. By the studio's
-    classifier, exact pictures of one-coloured objects have 0.99 and more and an excess of 0.00, two-coloured ones from
-    height 0 have 0.3 to 0.5 and about −0.4.
+    By the studio's classifier, exact pictures of one-coloured objects have 0.99 and more and an excess of 0.00; those
+    of two-coloured ones, from height 0, have 0.3 to 0.5 and about −0.4.
+
+    Attributes:
+        front_back: The cosine of front and back. For a prompt with one face, 1 is the Janus effect (MV-SDI reports 0.85
+            and more with CLIP ViT-B/32 for it, 0.3 to 0.5 without). An object that is the same all round has 1 as well,
+            so methods have to be compared on equal prompts.
+        excess: front_back minus the mean cosine of the front and the two sides. Above 0 there is a second front; about
+            0 the object is the same all round; below 0 a view differs the more from the front the farther round it is,
+            as it should for an object with a front and a back.
     """
 
     front_back: float
@@ -31,11 +33,16 @@ class Janus(NamedTuple):
 
 
 def janus(features: Tensor) -> Janus:
-    """Front/back similarity of one object's turntable: features [V,D] of V views evenly round it, the first the front.
+    """Front/back similarity of an object's turntable.
 
-    The views share elevation, distance and lens. Source: the front/back cosine of MV-SDI's evaluation
-    (scripts/evaluate.py of its repository); the comparison with the sides is ours.
-    Raises ValueError unless V is a multiple of 4.
+    Source: the front/back cosine of MV-SDI's evaluation (scripts/evaluate.py of its repository). The comparison with
+    the sides is ours.
+
+    Args:
+        features: [V,D] of views evenly round the object, the front first, at one elevation and distance.
+
+    Raises:
+        ValueError: V is no multiple of 4.
     """
     count = len(features)
     if features.ndim != 2 or not count or count % 4:
@@ -46,13 +53,17 @@ def janus(features: Tensor) -> Janus:
 
 
 def agreement(features: Tensor) -> float:
-    """How much held-out views agree about what the object is: mean cosine over pairs of views, from about 0 to 1.
+    """How far held-out views agree: mean cosine over pairs of views, from about 0 (orthogonal) to 1 (equal).
 
-    features: [V,D]. 1 where every view has the same features, 0 where they are orthogonal. Over pairs and not against
-    the mean of the others, whose direction is the steadier the more views there are, so that figures from 8 and from
-    16 views are of one size. Views of a real object differ too: by the studio's classifier, exact pictures of
-    one-coloured objects from the 16 held-out cameras have 0.98 and more, of two-coloured ones 0.89 to 0.95.
-    Raises ValueError for a single view.
+    The mean is over pairs, so that figures of 8 and of 16 views can be compared. (A cosine with the mean of the other
+    views would grow with their number.) Views of an exact object differ too: by the studio's classifier, one-coloured
+    objects from the 16 held-out cameras have 0.98 and more, two-coloured ones 0.89 to 0.95.
+
+    Args:
+        features: [V,D] of the views.
+
+    Raises:
+        ValueError: There is a single view.
     """
     count = len(features)
     if features.ndim != 2 or count < 2:
@@ -62,17 +73,20 @@ def agreement(features: Tensor) -> float:
 
 
 class Majority(NamedTuple):
-    """What most views show, and the share of all views that show it, from 0 to 1."""
+    """The most frequent name of views, and its share of all views, from 0 to 1."""
 
     name: str | None
     share: float
 
 
 def majority(names: Sequence[str | None]) -> Majority:
-    """The majority of what views were named, such as the shapes of `StudioClassifier.see`.
+    """The majority of the names of views, such as the shapes of `StudioClassifier.see`.
 
-    A view that shows nothing (None) agrees with no other: of empty pictures alone the share is 0. Of equally frequent
-    names the first counts. Raises ValueError without views.
+    A view that shows nothing (None) agrees with no other: if all are empty, the share is 0. Among equally frequent
+    names the first counts.
+
+    Raises:
+        ValueError: There are no views.
     """
     if not names:
         raise ValueError("a majority needs at least one view")
@@ -84,13 +98,15 @@ def majority(names: Sequence[str | None]) -> Majority:
 
 
 def diverged(pictures: Tensor | None, mesh: bool = True) -> str | None:
-    """Why a run counts as diverged, in a sentence, or None where it does not.
+    """Why a run counts as diverged, in a sentence; None if it does not.
 
-    pictures: [V,3,H,W] in [-1,1] of held-out views; None where the run left none. mesh: whether a mesh could be taken
-    from it, where that was asked for. The rule of MV-SDI (scripts/evaluate.py of its repository): fewer than 5
-    views, or more than half of them with, over their values in [0,1], a mean below 0.02 (dark) or a standard deviation
-    below 0.012 (flat); besides, a render that is not finite, and a missing mesh. Before a backdrop that varies, as the
-    studio's does, an empty picture is not flat: there the classifier's None tells.
+    The rule is MV-SDI's (scripts/evaluate.py of its repository): fewer than 5 views, or more than half of them dark
+    (mean below 0.02 of values in [0,1]) or flat (standard deviation below 0.012). A render that is not finite and a
+    missing mesh count too. Before the studio's backdrop an empty picture is not flat; there the classifier finds it.
+
+    Args:
+        pictures: Held-out views [V,3,H,W] in [-1,1]; None if the run has none.
+        mesh: Whether the run has a mesh, if it was to have one.
     """
     if pictures is None:
         return "It left no pictures."

@@ -14,9 +14,9 @@ DIRECTIONS = ("side", "front", "back", "overhead")
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption asks of an object; None: it leaves that open.
+    """What a caption says about an object; None is what it leaves open.
 
-    Neither colour named means an object of one colour, one of the two named an object of two, as in the captions.
+    A caption without a colour means an object of one colour; one with a single side's colour means an object of two.
     """
 
     shape: str | None
@@ -24,7 +24,7 @@ class Description:
     back: str | None
 
     def holds(self, obj: StudioObject) -> bool:
-        """Whether `obj` is what the caption says."""
+        """Whether the description is true of `obj`."""
         if None in (self.front, self.back) and (obj.front == obj.back) != (self.front == self.back):
             return False
         pairs = (self.shape, obj.shape), (self.front, obj.front), (self.back, obj.back)
@@ -32,7 +32,7 @@ class Description:
 
 
 def parse(caption: str) -> Description | None:
-    """What one of `random_caption`'s wordings asks for, without its view; None for any other text."""
+    """Reads one of `random_caption`'s wordings, without its view; returns None for any other text."""
     prefixes, colours, things = ("|".join(words) for words in (filter(None, PREFIXES), COLORS, (*SHAPES, "object")))
     sides = rf" with a ({colours}) (front|back)(?: and a ({colours}) back)?"
     pattern = rf"(?:{prefixes})?an? (?:({colours}) )?({things})(?:{sides})?"
@@ -55,11 +55,11 @@ def random_object(rng: random.Random) -> StudioObject:
 
 
 def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str:
-    """A caption that is true of `obj` seen from `direction`.
+    """A caption that is true of `obj` from `direction`.
 
-    One-coloured objects are called by shape and colour (70 %), shape only ("a cube", 12 %), colour only
-    ("a blue object", 12 %) or neither; so "a cube" means every colour equally often. Two-coloured ones are
-    named in full (80 %) or by shape and one colour. The view is named three times in five.
+    The caption of a one-coloured object has shape and colour (70 %), the shape only ("a cube", 12 %), the colour only
+    ("a blue object", 12 %) or neither; so "a cube" means every colour equally often. That of a two-coloured object has
+    the shape and both colours (80 %) or one. Three captions in five have the view.
     """
     u = rng.random()
     if obj.front == obj.back:
@@ -82,6 +82,6 @@ def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str
 
 
 def vocabulary_corpus() -> list[str]:
-    """Every wording's words, for the tokenizer."""
+    """Captions with the words of every wording, for the tokenizer."""
     lines = [p + StudioObject(s, f, b).caption for p in PREFIXES for s in SHAPES for f in COLORS for b in COLORS]
     return lines + [f"an object, {d} view" for d in DIRECTIONS] * 50 + [f"a {c} object" for c in COLORS] * 50

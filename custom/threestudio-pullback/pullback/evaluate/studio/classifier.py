@@ -1,4 +1,4 @@
-"""A small network that says what a picture of the studio shows, and whose features compare sets of pictures."""
+"""A small network that recognises what a picture of the studio shows; its features compare sets of pictures."""
 
 from __future__ import annotations
 
@@ -19,25 +19,30 @@ FOLDER = STUDIO_CLASSIFIER
 SIZE = 64  # pixels a side that the network sees
 WIDTH = 96  # of the features
 OUTPUTS = {"shape": len(SHAPES) + 1, "colours": len(COLORS)}
-"""Logits of each head: the shapes and none of them, one choice; each colour, seen or not."""
+"""Logits of each head: one choice of a shape or none; each colour, visible or not."""
 VISIBLE, HIDDEN = 0.05, 0.01
-"""A colour counts as seen from this share of what the camera sees of the object, and as hidden up to that one."""
+"""A colour is visible from the first share of the object's visible part on, and hidden up to the second."""
 UNCLEAR = -1
 """The label of a colour between the two."""
 
 
 class Contents(NamedTuple):
-    """What one picture shows: a shape, or None for no object, and the colours that are seen, in the order of COLORS."""
+    """What a picture shows: a shape, or None for no object, and the visible colours, in the order of COLORS."""
 
     shape: str | None
     colours: tuple[str, ...]
 
 
 def labels(shape: Tensor, front: Tensor, back: Tensor, buffers: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of shapes [B], and [B,6] of 1 (seen), 0 (hidden) and UNCLEAR for each colour.
+    """Labels of pictures: shapes [B], and for each colour [B,6] 1 (visible), 0 (hidden) or UNCLEAR.
 
-    Of objects with shapes [B] and colours [B], pictured by `worlds.shading_buffers` [B,3,H,W]. Where a colour is, in
-    front or at the back, is not asked: features then do not tell the two sides of a one-coloured thing apart.
+    The labels do not say on which side a colour is, so that features are equal for both sides of a one-coloured object.
+
+    Args:
+        shape: Indices of the shapes [B].
+        front: Indices of the front colours [B].
+        back: Indices of the back colours [B].
+        buffers: The pictures' `worlds.shading_buffers` [B,3,H,W].
     """
     light = buffers[:, :2].sum((2, 3))
     sides = F.one_hot(torch.stack([front, back], 1), len(COLORS)) * (light / light.sum(1, keepdim=True))[..., None]
@@ -59,6 +64,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, count) for name, count in OUTPUTS.items()})
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """The features [B,96] of pictures [B,3,64,64] in [-1,1]."""
         # a fixed length keeps KID's cubic kernel from being ruled by a few large features
         return F.layer_norm(self.body(pictures), (WIDTH,))
 
@@ -73,9 +79,10 @@ class StudioClassifier:
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
-        """[B,3,H,W] in [-1,1] → [B,96], float32, on the pictures' device; other sizes are shrunk or enlarged.
+        """The features [B,96] of pictures [B,3,H,W] in [-1,1], on their device; sizes other than 64 are resampled.
 
-        Raises NonFiniteError.
+        Raises:
+            NonFiniteError: A picture has a NaN or infinity.
         """
         check_finite(pictures, "the picture")
         network = self.network.to(pictures.device)
@@ -83,7 +90,7 @@ class StudioClassifier:
 
     @torch.no_grad()
     def see(self, pictures: Tensor) -> list[Contents]:
-        """What each of [B,3,H,W] in [-1,1] shows: the likeliest shape, and colours more likely than not."""
+        """The likeliest shape and the colours more likely than not, of each picture of [B,3,H,W] in [-1,1]."""
         features = self.images(pictures)
         shapes = self.network.heads["shape"](features).argmax(1).tolist()
         colours = (self.network.heads["colours"](features) > 0).tolist()
@@ -104,7 +111,7 @@ def _fitted(pictures: Tensor) -> Tensor:
 
 @functools.cache
 def load_studio(folder: Path = FOLDER) -> StudioClassifier:
-    """The shipped classifier. Raises UserError where its weights are not there or do not fit."""
+    """The shipped classifier; raises UserError if its weights are missing or do not fit."""
     from safetensors.torch import load_file
 
     file = Path(folder) / "model.safetensors"

@@ -1,6 +1,6 @@
-"""The studio as the core samples it: a voxel field before the studio's backdrop, its cameras, the model's words.
+"""The studio without a framework: a voxel field before its backdrop, its cameras, the model's words.
 
-The same world as `configs/pullback-nerf-tiny.yaml`, without a framework: hundreds of NeRFs cost hours, not days.
+The same world as `configs/pullback-nerf-tiny.yaml`; hundreds of NeRFs cost hours, not days.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ SIZE = 64  # pixels a side
 
 
 class StudioField(VoxelField):
-    """A voxel field in [−BOX, BOX]³ before the studio's backdrop, rendered at 64×64 px by the studio's cameras.
+    """A voxel field in [−BOX, BOX]³ before the studio's backdrop, at 64×64 px; nearly empty at its start.
 
-    resolution, samples: as for VoxelField. rays: of one step of a fit, all views together. Starts as nearly empty.
+    Args:
+        resolution: As for VoxelField.
+        samples: As for VoxelField.
+        rays: Rays of one step of a fit, all views together.
     """
 
     def __init__(self, resolution: int = 32, samples: int = 24, rays: int = 2048):
@@ -65,23 +68,26 @@ class StudioField(VoxelField):
         return colour + through * (worlds.backdrop(directions) * 2 - 1)
 
     def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
-        # grid_sample is six times as fast as gathering corners, and no forward-mode derivative is asked for here
+        # grid_sample is six times as fast as gathering corners; it has no forward-mode derivative, which is not needed
         volume = grid.T.view(1, 4, *[self.resolution] * 3)
         places = points.flip(-1).view(1, 1, 1, -1, 3)  # it takes the fastest axis first
         return F.grid_sample(volume, places, align_corners=True).view(4, -1).T.view(*points.shape[:-1], 4)
 
 
 def cameras(generator: torch.Generator, count: int = 8) -> Tensor:
-    """Poses [count,4,4] all round, one in each of `count` equal sectors, elevations even from 0° to 60°."""
+    """Poses [count,4,4] all round, one in each of `count` equal sectors; elevations are uniform from 0° to 60°."""
     elevation, part = torch.rand(2, count, generator=generator)
     return worlds.look_at(elevation * 60, (torch.arange(count) + part) / count * 360)
 
 
 class Widening:
-    """views of a sampler: at the first visit `count` cameras in one place of the studio's, then ever wider round it.
+    """Views of a sampler that begin in one place and spread with each visit, until they are those of `cameras`.
 
-    From visit number `visits` on they are those of `cameras`. One view then makes the choices that a prompt leaves, as
-    in a picture, and the others join when they are made.
+    So one view settles what a prompt leaves open, as in a picture, before the others join it.
+
+    Args:
+        count: Cameras of a visit.
+        visits: The visit from which on the cameras are all round.
     """
 
     def __init__(self, count: int, visits: int):
@@ -103,7 +109,7 @@ class Widening:
 
 
 def view_words(views: Tensor) -> list[str]:
-    """ "front", "side", "back" or "overhead" for each of the poses [V,4,4], by threestudio's thresholds."""
+    """The word for each of the poses [V,4,4], by threestudio's thresholds: front, side, back or overhead."""
     x, y, z = views[:, :3, 3].unbind(-1)
     elevation, azimuth = torch.atan2(z, torch.hypot(x, y)).rad2deg(), torch.atan2(y, x).rad2deg()
     return [worlds.direction_name(e, a) for e, a in zip(elevation.tolist(), azimuth.tolist(), strict=True)]
@@ -112,7 +118,7 @@ def view_words(views: Tensor) -> list[str]:
 def denoiser(
     model: models.LatentModel, prompt: str, guidance: float, fit_space: str = "image"
 ) -> models.GuidedDenoiser:
-    """The model's denoiser for poses [V,4,4], each told "PROMPT, … view"."""
+    """The model's denoiser for poses [V,4,4]; the prompt of each is "PROMPT, … view"."""
     worded = model.encode_prompt([f"{prompt}, {name} view" for name in DIRECTIONS])
     uncond = model.encode_prompt([""])
 
@@ -124,12 +130,18 @@ def denoiser(
 
 @dataclass(frozen=True)
 class Method:
-    """One way to make a NeRF of a prompt.
+    """One way to make a NeRF of a prompt. SDS uses guidance, steps, lr, views and widen.
 
-    name: "pullback" or "sds". guidance: diffusers' scale. levels: of noise. noise: a coupling, or the weights of a
-    Smooth one with + between them. cycles: visits of a level. views: cameras of a visit. steps: of the fit of a visit,
-    for SDS of the whole run, on all levels of the model. lr: Adam's. widen: share of the visits until the cameras are
-    all round, see Widening. SDS has no use for the rest.
+    Attributes:
+        name: "pullback" or "sds".
+        guidance: Guidance scale, in diffusers' convention.
+        noise: A coupling, or the weights of a Smooth one with + between them.
+        cycles: Visits of a level.
+        levels: How many noise levels there are.
+        steps: Adam's steps of a visit; for SDS those of the run, at random levels of the model.
+        lr: Adam's learning rate.
+        views: Cameras of a visit.
+        widen: Share of the visits until the cameras are all round, see Widening.
     """
 
     name: str = "pullback"
@@ -144,18 +156,19 @@ class Method:
 
     @property
     def label(self) -> str:
-        """As `parse` reads it, every option that is not as usual."""
+        """The text that `parse` reads, with every option that has not its default."""
         usual = options.of(Method)
         return options.label(self.name, {k: v for k, v in vars(self).items() if k != "name" and v != usual[k]})
 
     def coupling(self) -> str | noise.Coupling:
+        """The coupling that `noise` means, or its name."""
         if re.fullmatch(r"[\d.]+(\+[\d.]+)+", self.noise):
             return noise.Smooth(tuple(map(float, self.noise.split("+"))))
         return self.noise
 
 
 def parse(text: str) -> Method:
-    """ "NAME key=value …" as a Method; raises UserError for what it has not."""
+    """Reads "NAME key=value …"; raises UserError for an unknown name, key or value."""
     name, *words = text.split() or [""]
     if name not in ("pullback", "sds"):
         raise UserError(f"--method {name!r} is not known; use one of pullback, sds")
@@ -168,7 +181,7 @@ def parse(text: str) -> Method:
 def make(
     model: models.LatentModel, prompt: str, method: Method, generator: torch.Generator
 ) -> tuple[StudioField, Result]:
-    """One NeRF of a prompt, and what the sampler says of it."""
+    """Makes a NeRF of a prompt; returns it and the sampler's result."""
     fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder
     field, denoise = StudioField(), denoiser(model, prompt, method.guidance, fit_space)
     views = Widening(method.views, round(method.widen * method.levels * method.cycles))

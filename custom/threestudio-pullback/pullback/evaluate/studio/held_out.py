@@ -1,4 +1,4 @@
-"""What NeRFs of the studio are judged by: twelve objects that prompts name, and cameras that no run trains on."""
+"""How NeRFs of the studio are judged: twelve objects that prompts name, and cameras that no run trains on."""
 
 from __future__ import annotations
 

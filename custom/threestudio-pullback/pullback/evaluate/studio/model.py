@@ -1,4 +1,4 @@
-"""`pullback evaluate model`: how well a text-to-image model of the studio world knows that world."""
+"""`pullback evaluate model`: how well a text-to-image model pictures the studio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHEET = [StudioObject(*words.split()) for words in (
 
 
 def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> list[float]:
-    """PSNR in dB of decode(encode(x)) for `count` exact pictures the model was not trained on."""
+    """PSNR in dB of decode(encode(x)) for `count` exact pictures, which the model's training did not have."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     values = []
     for _ in range(count):
@@ -42,7 +42,14 @@ def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> lis
 
 @torch.no_grad()
 def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], views: list[int] | None) -> Tensor:
-    """Latents [V,c,h,w] from y = σ_max ε at sigmas[0], by DDIM (Song et al. 2021): Euler in VE coordinates."""
+    """Samples latents [V,c,h,w] by DDIM (Song et al. 2021), Euler's method in VE coordinates.
+
+    Args:
+        denoise: The denoiser.
+        noisy: y = σ ε at the first of the levels.
+        sigmas: Noise levels, descending.
+        views: The denoiser's views.
+    """
     for sigma, following in itertools.pairwise(sigmas):
         x0 = denoise(noisy, sigma, views)
         noisy = x0 + following / sigma * (noisy - x0)
@@ -51,7 +58,7 @@ def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], vie
 
 @torch.no_grad()
 def sample_pictures(model: models.LatentModel, prompts: list[str], scale: float, seed: int, levels: int = 30) -> Tensor:
-    """One picture [B,3,H,W] a prompt, by `ddim`, 32 at a time."""
+    """Samples one picture for each of B prompts by `ddim`, 32 at a time: [B,3,H,W]."""
     generator = torch.Generator().manual_seed(seed)
     sigmas = schedule.karras_sigmas(levels, 0.05, model.sigma_max, rho=5.0).tolist()
     pictures = []
@@ -69,13 +76,13 @@ def sample_pictures(model: models.LatentModel, prompts: list[str], scale: float,
 def right_share(
     model: models.LatentModel, bank: naming.PictureBank, count: int, scale: float, seed: int
 ) -> dict[str, Any]:
-    """Of `count` samples of full captions, the share named as asked for by the nearest exact picture.
+    """Among `count` samples of full captions, the share whose nearest exact picture is of the caption's object.
 
-    Front and back count: a picture with both right colours on each other's side is wrong ("sides_swapped").
+    A picture with both right colours, each on the other's side, is wrong; it counts in "sides_swapped".
     """
     rng = random.Random(seed)
     objects = [captions.random_object(rng) for _ in range(count)]
-    # an object seen from the side may hide no colour, seen from the front it hides its back: ask for side views
+    # from the side both colours are visible, from the front the back's is not; hence side views
     nearest = bank.name(sample_pictures(model, [f"{o.caption}, side view" for o in objects], scale, seed))
     pairs = list(zip(nearest, objects, strict=True))
     swapped = [f != o and f == StudioObject(o.shape, o.back, o.front) for f, o in pairs]
@@ -89,7 +96,7 @@ def right_share(
 def free_histogram(
     model: models.LatentModel, bank: naming.PictureBank, prompt: str, free: str, count: int, seed: int
 ) -> dict[str, Any]:
-    """Without guidance: how often each value of the attribute a partial prompt leaves free comes up."""
+    """How often each value of the attribute that a partial prompt leaves open comes up, without guidance."""
     from scipy.stats import chisquare
 
     nearest = bank.name(sample_pictures(model, [prompt] * count, 1.0, seed))
@@ -104,7 +111,7 @@ def free_histogram(
 
 
 def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
-    """All the figures of the model card, written to out/model.json, with a sheet of samples, out/sheet.png."""
+    """Measures the figures of the model card; writes them to out/model.json, and samples to out/sheet.png."""
     with models.config_key("--model"):
         model = models.load(path)
     torch.manual_seed(seed)

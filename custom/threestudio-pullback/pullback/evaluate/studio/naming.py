@@ -1,4 +1,4 @@
-"""Names what a picture or a sampled object shows: the nearest of the exact objects of the studio world."""
+"""Names for pictures and for samples: the nearest of the exact objects of the studio."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _colourings(buffers: Tensor, background: Tensor) -> Tensor:
 def _errors(buffers: Tensor, background: Tensor, renders: Tensor) -> Tensor:
     """Mean squares between all colourings of a shape and renders [V,3,H,W]: [36], in the order of `_colourings`.
 
-    Colours enter linearly, so the squares are a quadratic form in them: a few sums in place of 36 times the pictures.
+    Pictures are linear in the colours, so the squares are a quadratic form in them: a few sums replace 36 pictures.
     """
     front, back = (2 * buffers[:, i : i + 1].double() for i in (0, 1))
     rest = 2 * ((1 - buffers[:, 2:]) * background).double() - 1 - renders.double()
@@ -59,7 +59,7 @@ def nearest_object(renders: Tensor, c2w: Tensor, buffers: dict[str, Tensor] | No
     Args:
         renders: [V,3,N,N] in [-1,1], seen with the world's field of view.
         c2w: camera-to-world matrices [V,4,4].
-        buffers: exact_buffers(c2w, N), where they are kept for many renders.
+        buffers: exact_buffers(c2w, N), if the caller keeps them for many renders.
     """
     size = renders.shape[-1]
     buffers = buffers or exact_buffers(c2w, size)
@@ -75,7 +75,13 @@ ELEVATIONS = (0, 10, 20, 30, 40, 50, 60, 70, 80)
 
 
 class PictureBank:
-    """Exact pictures of every object from a grid of cameras, to name a picture whose camera is not known."""
+    """Exact pictures of every object from a grid of cameras, to name pictures from unknown cameras.
+
+    Args:
+        size: Pixels a side.
+        azimuths: How many azimuths the grid has.
+        elevations: Its elevations, in degrees.
+    """
 
     def __init__(self, size: int = 32, azimuths: int = 24, elevations: Sequence[float] = ELEVATIONS) -> None:
         self.size = size

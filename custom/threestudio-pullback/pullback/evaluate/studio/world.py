@@ -1,8 +1,8 @@
-"""The studio: a small world whose every object, camera and caption is known exactly.
+"""The studio: a small world with exact pictures of every object from every camera.
 
 Six solids in six colours, one-coloured or with a front (x > 0) and a back (x < 0) of different colours,
 under one fixed light, before a backdrop that depends on the direction of the ray alone. The shipped model
-is trained on it, and NeRFs sampled with that model are held against it.
+is trained on it, and NeRFs of that model are compared with it.
 
 Conventions are threestudio's: world z up, azimuth 0° looks at the object from +x, OpenGL camera axes.
 """
@@ -42,6 +42,7 @@ class StudioObject:
 
     @property
     def caption(self) -> str:
+        """The full caption, without a view."""
         if self.front == self.back:
             return f"a {self.front} {self.shape}"
         return f"a {self.shape} with a {self.front} front and a {self.back} back"
@@ -75,8 +76,8 @@ def camera_rays(c2w: Tensor, size: int, fovy_deg: float = FOVY_DEG) -> tuple[Ten
 def backdrop(directions: Tensor) -> Tensor:
     """The studio's backdrop: rays' unit directions [...,3] → colours [...,3] in [0,1].
 
-    Warm behind the object seen from the front, cool from the back, greener from one side and pinker from the
-    other, lighter above: any picture tells from where it was taken.
+    It is warm behind the object from the front, cool from the back, greener from one side and pinker from the other,
+    and lighter above: any picture shows where its camera was.
     """
     x, y, z = directions.unbind(-1)
     return torch.stack(
@@ -122,9 +123,18 @@ def _normals(shape: str, p: Tensor, h: float = 1e-3) -> Tensor:
 
 
 def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
-    """What a picture needs beside its colours: [V,3,size,size] = shading × coverage of front, of back, coverage.
+    """What a picture is made of beside colours: shading × coverage of the front, of the back, and coverage.
 
-    Values in [0,1]. Colours enter linearly, so one buffer serves every colouring of a shape (see `compose`).
+    A picture is linear in its colours, so one buffer serves every colouring of a shape (see `compose`).
+
+    Args:
+        shape: One of SHAPES.
+        c2w: Camera-to-world matrices [V,4,4].
+        size: Pixels a side.
+        supersample: Rays of a pixel, along each side.
+
+    Returns:
+        [V,3,size,size] in [0,1].
     """
     n = size * supersample
     origins, dirs = (x.reshape(-1, 3) for x in camera_rays(c2w, n))

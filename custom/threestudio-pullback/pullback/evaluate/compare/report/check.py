@@ -1,4 +1,4 @@
-"""Whether a comparison's data is of the format that the page reads: compare.schema.json, and what no schema can say."""
+"""Checks a comparison's data: compare.schema.json, and the rules that no schema can express."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Wrong(Exception):
 
 
 def check(data: Any, folder: Path) -> None:
-    """Checks a comparison, and fills in what may be left out (curve, turntable, reason, steps): [] or None.
+    """Checks a comparison, and sets fields that may be missing (curve, turntable, reason, steps) to [] or None.
 
     Args:
-        data: what was read from JSON.
-        folder: where its turntables are.
+        data: The contents of the JSON file.
+        folder: The folder of its turntables.
 
     Raises:
-        Wrong: data is no comparison, or a turntable is not what it says.
+        Wrong: The data is no comparison, or a turntable is not as the data says.
     """
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     _validate(data, schema)

@@ -1,4 +1,4 @@
-"""Each method's measures over its runs' course: mean and 95 % interval against calls of the denoiser and seconds."""
+"""Each method's measures in the course of its runs: mean and 95 % interval over denoiser calls and over seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_POINTS = 40
 
 
 def curves(data: dict[str, Any]) -> dict[str, dict[str, dict[str, list[list[float]]]]]:
-    """Returns axis -> measure -> method -> points [x, mean, low, high, runs]; measures without points are left out."""
+    """Returns axis -> measure -> method -> points [x, mean, low, high, runs], for the measures that have points."""
     result: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
     for axis in AXES:
         for measure in data["measures"]:
@@ -31,13 +31,13 @@ def mean_line(lines: list[np.ndarray], least: float = -math.inf, most: float = m
     """Averages lines, interpolated linearly, at those of their x that at least half of them reach.
 
     Args:
-        lines: each [N,2] of x (ascending) and value.
-        least: the interval begins here at the lowest.
-        most: the interval ends here at the highest.
+        lines: Each [N,2] of x (ascending) and value.
+        least: The lowest possible end of the interval.
+        most: The highest possible end of the interval.
 
     Returns:
-        Points [x, mean, low, high, lines], at most MOST_POINTS. The interval is Student's t at 95 %, the lines taken
-        as independent; of one line it is the mean itself.
+        Points [x, mean, low, high, lines], at most MOST_POINTS. The interval is Student's t at 95 %, for independent
+        lines; for one line it is the mean itself.
     """
     at = np.unique(np.concatenate([line[:, 0] for line in lines]))
     values = np.array([np.interp(at, *line.T, left=np.nan, right=np.nan) for line in lines])

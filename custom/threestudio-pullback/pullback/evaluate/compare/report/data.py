@@ -1,4 +1,4 @@
-"""compare.json, read, and its two tables as CSV."""
+"""Reads compare.json, and writes its two tables as CSV."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Reads the comparison in folder/compare.json; what may be left out is filled in, see `check`.
+    """Reads and checks the comparison in folder/compare.json; `check` completes it.
 
     Raises:
-        UserError: the file is missing, no JSON, or not of the format; says what is wrong and where.
+        UserError: The file is missing, no JSON, or not of the format.
     """
     file = folder / FILE
     if not file.is_file():
@@ -41,7 +41,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write_tables(data: dict[str, Any], folder: Path) -> None:
-    """Writes folder/runs.csv, a line a run, and folder/summary.csv, a line a method and measure."""
+    """Writes folder/runs.csv, with a line for each run, and folder/summary.csv, for each method and measure."""
     names = [measure["name"] for measure in data["measures"]]
     lines = [["method", "prompt", "seed", "status", "reason", *names]]
     for run in data["runs"]:
@@ -57,7 +57,7 @@ def write_tables(data: dict[str, Any], folder: Path) -> None:
 
 
 def spreadsheet_text(value: Any) -> Any:
-    """Puts a ' before a text that a spreadsheet would run as a formula, and before one that begins with ' and such."""
+    """Puts a ' before a text that a spreadsheet would run as a formula, even one that has such a ' already."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 

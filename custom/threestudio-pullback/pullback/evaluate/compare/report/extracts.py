@@ -1,4 +1,4 @@
-"""What of a comparison goes into a paper or an issue: its table as Markdown, its turntables as one picture."""
+"""Parts of a comparison for a paper or an issue: its table as Markdown, its turntables as one picture."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TITLE = 14
 
 
 def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]]) -> None:
-    """Writes the terms, and a line per measure with every method's mean and 95 % interval; the best is bold.
+    """Writes the terms, and a line for each measure with every method's mean and 95 % interval; the best is bold.
 
     Args:
-        file: the Markdown file.
-        data: the comparison.
-        columns: from `table.table`.
+        file: The Markdown file.
+        data: The comparison.
+        columns: From `table.table`.
     """
     terms = data["terms"]
     lines = [
@@ -40,9 +40,9 @@ def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]])
 
 
 def write_sheet(file: Path, data: dict[str, Any]) -> None:
-    """Writes a PNG with a row per prompt and a column per method, in it the first picture of every seed's turntable.
+    """Writes a PNG with a row for each prompt and a column for each method: the first frame of every turntable.
 
-    A run that diverged or failed has a red frame.
+    Runs that diverged or failed have a red frame.
     """
     from PIL import Image, ImageDraw
 

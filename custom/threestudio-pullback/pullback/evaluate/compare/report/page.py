@@ -15,7 +15,7 @@ from .table import TITLES, compact, overlap, table
 
 HERE = Path(__file__).parent
 BUDGETS = {"nfe": "calls of the denoiser", "seconds": "seconds", "steps": "steps"}
-# what the script needs of a run
+# the fields of a run that the script reads
 RUN = ("method", "prompt", "seed", "status", "reason", "measures", "frames", "command")
 
 
@@ -26,7 +26,7 @@ def build(folder: Path) -> Path:
         The path of report.html.
 
     Raises:
-        UserError: compare.json or a turntable is not what the format says, or Jinja is not installed.
+        UserError: compare.json or a turntable is not of the format, or Jinja is not installed.
     """
     from .curves import curves
 
@@ -55,7 +55,7 @@ def build(folder: Path) -> Path:
 
 
 def lead(data: dict[str, Any]) -> str:
-    """Says what was compared, in one plain sentence."""
+    """What the comparison compares, in one sentence."""
     match = re.fullmatch(r"(\w+)=([\d.]+)", data["terms"]["budget"])
     plain = f"{match[2]} {BUDGETS[match[1]]}" if match and match[1] in BUDGETS else data["terms"]["budget"]
     methods, prompts, seeds = (len(data[key]) for key in ("methods", "prompts", "seeds"))
@@ -66,7 +66,7 @@ def lead(data: dict[str, Any]) -> str:
 
 
 def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the best method and the next, by the first measure of each group that tells methods apart."""
+    """Returns the best method and the next, by the first measure of each group in which methods differ."""
     titles, cards = {method["name"]: method["title"] for method in data["methods"]}, {}
     for column in columns:
         differ = len({cell["mean"] for cell in column["cells"].values()}) > 1

@@ -1,4 +1,4 @@
-"""The table of a comparison: every measure with its intervals, the best marked, and numbers as they are shown."""
+"""The table of a comparison: every measure with its intervals, marks for the best, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THIN = "\u202f"  # a narrow space that no line breaks at
 
 
 def table(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the columns in the order of TITLES: each measure with `cells`, method -> what is shown; see `_cells`."""
+    """Returns the columns in the order of TITLES: each measure with `cells`, method -> cell; see `_cells`."""
     rows: dict[str, dict[str, dict[str, float]]] = {measure["name"]: {} for measure in data["measures"]}
     for row in data["summary"]:
         rows[row["measure"]][row["method"]] = row
@@ -32,7 +32,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def compact(value: float, unit: str = "") -> str:
-    """Writes three significant digits with the unit; a share in per cent."""
+    """Formats a number with three significant digits and its unit; a share is in per cent."""
     if unit == "share":
         percent = 100 * value
         return f"{f'{percent:.0f}' if abs(percent) >= 9.95 or percent == 0 else f'{percent:.2g}'}{THIN}%"
@@ -76,10 +76,10 @@ def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[s
 
 
 def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
-    """Whether there are intervals, and they overlap."""
+    """Whether both have intervals, and these overlap."""
     return _sure(a) and _sure(b) and a["low"] <= b["high"] and b["low"] <= a["high"]
 
 
 def _sure(row: dict[str, float]) -> bool:
-    """Whether it has an interval: the mean of one value has none, a share in one trial has."""
+    """Whether a row has an interval: the mean of one value has none, a share of one run has."""
     return row["count"] > 1 or row["low"] < row["high"]
