@@ -343,7 +343,7 @@ def test_a_method_names_its_constraint_and_levels(options, constraint, sigmas, e
 
 
 def test_a_constraint_that_no_option_is_for_goes_by_its_name(monkeypatch):
-    world = known.world("gauss-tall")
+    world = exact_worlds.world("gauss-tall")
     monkeypatch.setattr(world, "samples", 2)
     monkeypatch.setattr(world, "views", world.views[:2])
     monkeypatch.setattr(CONSTRAINTS, "_parts", {**CONSTRAINTS, "twice": pullback.Repaint(2)})

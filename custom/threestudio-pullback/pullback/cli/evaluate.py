@@ -21,14 +21,16 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure against known answers")
     kinds = evaluate.add_subparsers(dest="kind", required=True, metavar="what")
 
-    prompts = _kind(kinds, run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names")
+    prompts = _kind(
+        kinds, "prompts", run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names"
+    )
     prompts.add_argument("--config", type=Path, default=TINY_CONFIG)
     _add_seeds(prompts, 2)
     prompts.add_argument("--prompts", type=int, default=12, help="the first N of the 12 prompts")
     _add_workers(prompts, 2)
     prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
 
-    worlds = _kind(kinds, run_worlds, "sample worlds whose right answer is known; a table of methods")
+    worlds = _kind(kinds, "worlds", run_worlds, "sample worlds whose right answer is known; a table of methods")
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
@@ -38,7 +40,9 @@ def add_evaluate(commands: Any) -> None:
     _add_seeds(worlds, 16)
     _add_workers(worlds, CORES)
 
-    diversity = _kind(kinds, run_diversity, "NeRFs of the shipped model against its own pictures; two colours", True)
+    diversity = _kind(
+        kinds, "diversity", run_diversity, "NeRFs of the shipped model against its own pictures; two colours", True
+    )
     diversity.add_argument("--prompts", default="partial", help="partial, two-coloured, or both with a comma")
     diversity.add_argument("--method", action="append", help=METHOD_HELP)
     _add_seeds(diversity, 64)
@@ -47,12 +51,14 @@ def add_evaluate(commands: Any) -> None:
     )
     _add_workers(diversity, CORES)
 
-    model = _kind(kinds, run_model, "the shipped model's figures: autoencoder, captions, histograms", True)
+    model = _kind(kinds, "model", run_model, "the shipped model's figures: autoencoder, captions, histograms", True)
     model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0])
     model.add_argument("--samples", type=at_least(1), default=256)
     model.add_argument("--seed", type=int, default=0)
 
-    images = _kind(kinds, run_images, "SIREN images against the model's own samples from the same noise", True)
+    images = _kind(
+        kinds, "images", run_images, "SIREN images against the model's own samples from the same noise", True
+    )
     add = images.add_argument
     add("--samples", type=int, default=256, help="of ours and of the model's own, a scale (default 256)")
     add("--scales", type=parse_scales, default=[1.0, 2.5], help="their guidance scales (default 1,2.5)")
@@ -64,9 +70,10 @@ def add_evaluate(commands: Any) -> None:
     add("overrides", nargs="*", help="settings, key=value: hidden, omega, steps, levels, rounds, …")
 
 
-def _kind(kinds: Any, run: Callable[[argparse.Namespace], int], text: str, model: bool = False) -> Any:
-    """The parser of `evaluate NAME`, where NAME is that of the function run_NAME, with its --out and its --model."""
-    name = run.__name__.removeprefix("run_")
+def _kind(
+    kinds: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, model: bool = False
+) -> argparse.ArgumentParser:
+    """The parser of `evaluate NAME`, with its --out and, for a command that takes one, its --model."""
     parser = kinds.add_parser(name, help=text)
     parser.add_argument("--out", type=Path, default=Path(f"outputs/evaluate-{name}"))
     if model:

@@ -90,6 +90,7 @@ class Variant:
         return METHODS[self.name].options | (world.defaults if self.name == "pullback" else {}) | self.options
 
     def __call__(self, world: Any, seed: int) -> Outcome:
+        """Samples the world with a seed."""
         return METHODS[self.name].function(world, seed, **self.settings(world))
 
 
