@@ -37,6 +37,7 @@ def sample(prompt: str, seed: int, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Samples an image, and writes it in both resolutions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompt", default="a red cube")
     parser.add_argument("--seed", type=int, default=0)

@@ -12,7 +12,6 @@ import pullback
 import torch
 from PIL import Image
 from pullback.diffreps import VoxelField, orbit
-from torch import Tensor
 
 SIZE = {"resolution": 16, "height": 24, "width": 24, "samples": 20}
 COLOURS = {"red": [2.0, -2.0, -2.0], "blue": [-2.0, -1.0, 2.0]}
@@ -29,12 +28,13 @@ def solid(colour: str, shape: str) -> VoxelField:
     return field
 
 
-def cameras(generator: torch.Generator) -> Tensor:
+def cameras(generator: torch.Generator) -> torch.Tensor:
     """Six cameras all round, new ones at every visit of a noise level."""
     return orbit(*(torch.rand(2, 6, generator=generator) * torch.tensor([[40.0], [360.0]])))
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Samples NeRFs with several seeds, and writes six views of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("nerf.png"))

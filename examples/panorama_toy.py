@@ -12,7 +12,6 @@ import pullback
 import torch
 from pullback.output import panorama_files
 from pullback.views import crops
-from torch import Tensor
 
 SIZE = 24  # pixels of a crop's side
 SKIES = {"day": [-0.5, 0.1, 0.9], "dusk": [0.9, 0.0, -0.3]}
@@ -20,7 +19,7 @@ GROUNDS = {"grass": [-0.6, 0.3, -0.6], "snow": [0.8, 0.85, 0.95]}
 LAND = [(sky, ground) for sky in SKIES for ground in GROUNDS]
 
 
-def landscapes(towards: Tensor) -> Tensor:
+def landscapes(towards: torch.Tensor) -> torch.Tensor:
     """Colours [4,...,3] of all landscapes in unit directions [...,3]: hills all round, a sun a little to the right."""
     azimuth, z = torch.atan2(towards[..., 1], towards[..., 0]), towards[..., 2]
     hills = 0.15 * (3 * azimuth).sin() + 0.08 * (5 * azimuth + 1).cos()
@@ -33,12 +32,13 @@ def landscapes(towards: Tensor) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Samples a panorama, and writes it as files to look at."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("panorama"))
     args = parser.parse_args(argv)
 
-    def exact(views: dict[str, Tensor]) -> Tensor:
+    def exact(views: dict[str, torch.Tensor]) -> torch.Tensor:
         return landscapes(crops.directions(views, SIZE, SIZE)).movedim(-1, 2)
 
     prior = pullback.priors.SceneMixture(exact, 0.05)

@@ -1,4 +1,4 @@
-"""Drawings of Bézier strokes, sampled with an exact prior that knows three; shown finer than they were sampled.
+"""Drawings of Bézier strokes, sampled with an exact prior of three, and shown in a finer resolution.
 
 python examples/spline_toy.py --seeds 6 --out splines.png
 """
@@ -12,7 +12,6 @@ import pullback
 import torch
 from PIL import Image
 from splines import Splines
-from torch import Tensor
 
 SIZE = 24
 RED, GREEN, BLUE = (torch.tensor(c).atanh() for c in ([0.8, -0.7, -0.7], [-0.7, 0.2, -0.6], [-0.7, -0.3, 0.8]))
@@ -28,24 +27,22 @@ FISH = [([-0.8, -0.4, -0.5, -0.2, 0.5, 1.1, 0.8, 0], -2.3, ORANGE), ([0.4, 0, 0.
         ([-0.8, 0.4, -0.5, 0.2, 0.5, -1.1, 0.8, 0], -2.3, ORANGE)]  # fmt: skip
 
 
-def drawing_of(strokes: list[tuple[list[float], float, Tensor]]) -> Tensor:
-    splines = Splines(len(strokes), SIZE, SIZE)
+def drawing_of(strokes: list[tuple[list[float], float, torch.Tensor]]) -> torch.Tensor:
+    """The picture [3,H,W] of some strokes."""
+    pens = Splines(len(strokes), SIZE, SIZE)
     for i, (points, width, ink) in enumerate(strokes):
-        splines.points.data[i], splines.widths.data[i], splines.colours.data[i] = (
-            torch.tensor(points).view(4, 2),
-            width,
-            ink,
-        )
-    return splines.render([0])[0].detach()
+        pens.points.data[i], pens.widths.data[i], pens.colours.data[i] = torch.tensor(points).view(4, 2), width, ink
+    return pens.render([0])[0].detach()
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Samples drawings of the prior, and writes them beside its three."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("splines.png"))
     args = parser.parse_args(argv)
     prior = pullback.priors.MixturePrior(torch.stack([drawing_of(s) for s in (FLOWER, BOAT, FISH)]), smoothing=0.05)
-    strip = list(prior.means.repeat_interleave(4, 2).repeat_interleave(4, 3))  # what is known, then the samples
+    strip = list(prior.means.repeat_interleave(4, 2).repeat_interleave(4, 3))  # the prior's, then the samples
     for seed in range(args.seeds):
         torch.manual_seed(seed)
         drawing, finer = Splines(12, SIZE, SIZE, samples=12), Splines(12, 96, 96, samples=96)
@@ -56,8 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         strip += finer.render([0]).detach()
         nearest, rms = prior.nearest(result.renders, [0])
         print(f"seed {seed}: a {['flower', 'boat', 'fish'][nearest]}, rms {rms:.3f}")
-    picture = (torch.cat(strip, 2).clamp(-1, 1) + 1) * 127.5
-    Image.fromarray(picture.byte().movedim(0, -1).numpy()).save(args.out)
+    Image.fromarray(((torch.cat(strip, 2).clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()).save(args.out)
 
 
 if __name__ == "__main__":
