@@ -36,9 +36,9 @@ def solvers(repeats: int) -> None:
     The objects are voxel fields of twice the resolution, so that the field fitted cannot hold them exactly.
     """
     import torch
-    from pullback.diffreps.voxel import VoxelField, orbit
+    from pullback.diffreps import VoxelField, orbit
     from pullback.evaluate.studio.world import signed_distance
-    from pullback.fitting.solvers import FirstOrder, Fit, GaussNewton, Solver
+    from pullback.fitting import FirstOrder, Fit, GaussNewton, Solver
 
     views = orbit(torch.linspace(0, 50, VIEWS), torch.arange(VIEWS) * 360 / VIEWS)
     axis = torch.linspace(-1, 1, 48)
@@ -108,8 +108,7 @@ def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
     cameras = {**config.config_to_primitive(cfg.data), "batch_size": VIEWS, "height": SIZE, "width": SIZE}
     system: Any = registry.find(cfg.system_type)(blocks)
     optimizer = parse_optimizer(blocks["optimizer"], system, "system.optimizer")
-    parts = [system.renderer, system.geometry, system.material, system.background]
-    field = RenderedField(system.renderer, parts, RAYS)
+    field = RenderedField(system.renderer, system.geometry, [system.material, system.background], RAYS)
     views = RandomCameras(config.parse_structured(registry.find(cfg.data_type).Config, cameras)).draw(0)
     target, generator = torch.zeros(VIEWS, 3, SIZE, SIZE), torch.Generator().manual_seed(0)
 

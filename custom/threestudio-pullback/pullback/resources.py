@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-PACKAGE = Path(str(files(__package__)))
+PACKAGE = Path(str(files("pullback")))
 CONFIGS = PACKAGE / "configs"
 ASSETS = PACKAGE / "assets"
 TINY_CONFIG = CONFIGS / "pullback-nerf-tiny.yaml"

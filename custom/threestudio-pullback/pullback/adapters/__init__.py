@@ -1,6 +1,6 @@
-"""What a part of your own needs, in the bundled host and in threestudio alike: base classes, and `register`.
+"""Base classes and `register` for parts of your own, in the bundled host and in threestudio alike.
 
-Where threestudio runs, import it before this package, whose base classes are then threestudio's.
+Import threestudio before this package where it runs; the base classes are then threestudio's.
 """
 
 from ._framework import BaseBackground, BaseGeometry, BaseMaterial, Renderer, register

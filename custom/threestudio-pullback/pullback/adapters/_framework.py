@@ -1,4 +1,4 @@
-"""The one file that knows which framework runs the adapters: threestudio if loaded, else the bundled host."""
+"""The one file that chooses the adapters' framework: threestudio if it is loaded, otherwise the bundled host."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ else:
     from ..host.training.systems import BaseLift3DSystem, BaseSystem
 
     DRAWN_ANEW = False
-    """Whether `batch_of_step` draws the batch of a step, after the dataset's update_step, and not the loader."""
+    """Whether `batch_of_step`, not the loader, draws the batch of a step, after the dataset's update_step."""
 
     def seed_step(seed: int, step: int) -> None:
         """Nothing: the host seeds every step itself."""
 
     def batch_of_step(system: Any, batch: Any) -> Any:
-        """The batch as it is: the host's batch k depends on (seed, k) alone."""
+        """The batch itself: the host's batch k depends on (seed, k) alone."""
         return batch
 
     def draw_batch(system: Any, seed: int) -> Any:
-        """Cameras as the dataset draws them at this step, but with another seed than the run's."""
+        """The dataset's cameras of this step, drawn with another seed than the run's."""
         dataset = copy.copy(system.dataset)
         dataset.seed = seed
         return dataset.collate({})
 
     def keep_checkpoints_whole(trainer: Any) -> None:
-        """Nothing: the host's are."""
+        """Nothing: the host's are whole."""
 
 
 __all__ = [
@@ -90,10 +90,9 @@ __all__ = [
 
 
 def calling_system() -> Any:
-    """The system in whose training or validation step this is called; None outside of one.
+    """The system whose training or validation step calls this; None outside of one.
 
-    A guidance is given pictures and cameras only, while what it anneals over, and the weight of its loss, are the
-    system's.
+    A guidance gets pictures and cameras only, but the number of steps and the weight of its loss belong to the system.
     """
     frame: Any = sys._getframe(1)
     while frame is not None:
@@ -105,9 +104,9 @@ def calling_system() -> Any:
 
 
 def fresh_batch(system: Any, generator: torch.Generator) -> Any:
-    """A training batch of the config's own distribution that no step of a fit has had.
+    """A training batch of the config's own distribution that no fit has had.
 
-    Where the dataset draws its cameras, they are drawn; where it holds them, some of them are picked.
+    A dataset that draws cameras draws new ones; of one that holds its cameras, some are picked at random.
     """
     seed = int(torch.randint(2**31, (), generator=generator))
     if hasattr(system.dataset, "collate") and isinstance(system.dataset, IterableDataset):
@@ -120,7 +119,7 @@ def fresh_batch(system: Any, generator: torch.Generator) -> Any:
 
 
 def load_adapters() -> None:
-    """Imports every adapter, which enters its names into the framework's registry."""
+    """Imports every adapter, so that its names are in the framework's registry."""
     package = importlib.import_module("pullback.adapters")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)

@@ -1,4 +1,4 @@
-"""What real threestudio lacks for an exact resume: random numbers by (seed, step), checkpoints that are whole."""
+"""Additions to real threestudio for an exact resume: random numbers by (seed, step), and whole checkpoints."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def batch_of_step(system: Any, batch: Any) -> Any:
-    """The cameras of this step, drawn now by the dataset whose `collate` makes them up.
+    """The cameras of this step, drawn now where the dataset's `collate` draws them.
 
-    The loader's own batch was drawn one step ahead, with what the generators and the dataset's schedules happened to
-    be then; after a resume that is something else. A dataset that reads its batches keeps the one given.
+    The loader draws its batch one step ahead, with the generators' and the schedules' state of then, which is another
+    one after a resume. A dataset that reads its batches keeps the loader's.
     """
-    if hasattr(system.dataset, "collate") and isinstance(system.dataset, torch.utils.data.IterableDataset):
+    dataset: Any = system.dataset
+    if hasattr(dataset, "collate") and isinstance(dataset, torch.utils.data.IterableDataset):
         batch = system.transfer_batch_to_device(system.dataset.collate({}), system.device, 0)
     _check_cameras(batch)
     return batch
 
 
 def draw_batch(system: Any, seed: int) -> Any:
-    """Cameras as the dataset's `collate` draws them with this seed; every global generator stays where it was."""
+    """The cameras of the dataset's `collate` for this seed; every global generator keeps its state."""
     states = np.random.get_state(), random.getstate()
     with torch.random.fork_rng():
         seed_step(seed, 0)
@@ -52,11 +53,11 @@ def _check_cameras(batch: dict[str, Any]) -> None:
 
 
 def keep_checkpoints_whole(trainer: Any) -> None:
-    """Checkpoints are written beside their target and renamed, so that a killed run leaves the one before.
+    """Makes Lightning write a checkpoint beside its target and rename it, so that a killed run keeps the previous one.
 
     Older versions of Lightning write in place. A checkpoint plugin of the user's own stays.
     """
-    from pullback.host.training.checkpoint import AtomicCheckpointIO  # by now threestudio has loaded Lightning
+    from pullback.host.training.checkpoint import AtomicCheckpointIO  # threestudio has loaded Lightning already
     from pytorch_lightning.plugins.io import TorchCheckpointIO
 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:

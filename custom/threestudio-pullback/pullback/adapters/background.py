@@ -17,8 +17,8 @@ from ._framework import BaseModule, register
 class GradientBackground(BaseModule):
     """colour(d) = clamp(base + x·gradient_x + y·gradient_y + z·gradient_z, 0, 1), d the ray's unit direction.
 
-    A backdrop that differs from side to side tells a denoiser, which knows the view by a word at most, from where
-    a picture is taken; the views then agree on one pose of the object. Nothing in it is learned.
+    A prompt describes the view by a word at most. A backdrop that differs from side to side shows the denoiser the
+    camera's direction, and the views then agree on one pose of the object. It has no parameters.
     """
 
     @dataclass
@@ -38,6 +38,7 @@ class GradientBackground(BaseModule):
     cfg: Config
 
     def configure(self) -> None:
+        """Keeps the four colours as one matrix."""
         rows = [self.cfg.gradient_x, self.cfg.gradient_y, self.cfg.gradient_z, self.cfg.base]
         self.coefficients: Tensor
         self.register_buffer("coefficients", torch.tensor([[float(v) for v in r] for r in rows]), persistent=False)

@@ -13,10 +13,17 @@ PIXELS_PER_RENDER = 2**16  # of whole pictures, which are rendered some views at
 
 
 class RenderedField(nn.Module):
-    """θ is the field; a "view" is a camera batch of the host's datamodule (see its keys rays_o, rays_d, …).
+    """θ is the field; views are a camera batch of the host's datamodule (keys rays_o, rays_d, …).
 
-    geometry: nn.Module that holds most of θ. surroundings: material, background. rays: rays of one step of the fit,
-    all views together. epoch, fit_step: what the renderer is told before a step; fit_step counts the fit's steps.
+    Args:
+        renderer: The host's.
+        geometry: The module that holds most of θ.
+        surroundings: Material and background.
+        rays: Rays of one step of the fit, all views together.
+        epoch: The epoch that the renderer's schedules get.
+
+    Attributes:
+        fit_step: Steps of the fit so far, which the renderer's schedules get.
     """
 
     def __init__(
@@ -28,7 +35,7 @@ class RenderedField(nn.Module):
         self.epoch, self.fit_step = epoch, 0
 
     def render(self, views: dict[str, Any]) -> Tensor:
-        """Whole pictures [V,3,H,W] in [-1,1]: what validation shows, without jitter and augmentation."""
+        """Whole pictures [V,3,H,W] in [-1,1], as in validation: without jitter and augmentation."""
         count, height, width, _ = views["rays_o"].shape
         size = max(1, PIXELS_PER_RENDER // (height * width))
         with _evaluating(self.renderer, self.geometry, self.surroundings):
@@ -39,9 +46,9 @@ class RenderedField(nn.Module):
         return torch.cat(parts).movedim(-1, 1) * 2 - 1
 
     def residual(self, views: dict[str, Any], target: Tensor, generator: torch.Generator) -> Tensor:
-        """Render minus target [V,n,1,3] on n random pixels of each view, n = rays / V (at least 1).
+        """Render minus target [V,n,1,3] at n random pixels of each view, n = rays / V (at least 1).
 
-        With gradients it is a step of the fit, without only a measurement.
+        With gradients the call counts as a step of the fit; without it is a measurement only.
         """
         step = torch.is_grad_enabled()
         count, height, width, _ = views["rays_o"].shape
@@ -65,17 +72,17 @@ class RenderedField(nn.Module):
 
 @contextmanager
 def _evaluating(*parts: nn.Module) -> Iterator[None]:
-    were = [(m, m.training) for part in parts for m in part.modules()]
+    modes = [(m, m.training) for part in parts for m in part.modules()]
     try:
         for part in parts:
-            part.eval()  # not the flag alone: a renderer may remember by its own whether to jitter
+            part.eval()  # the flag alone is not enough: a renderer may have a switch of its own for jitter
         yield
     finally:
-        for m, mode in were:  # outermost first, so that each part ends in its own mode
+        for m, mode in modes:  # outermost first, so that each part ends in its own mode
             if m.training != mode:
                 m.train(mode)
 
 
 def _some(views: dict[str, Any], part: slice, count: int) -> dict[str, Any]:
-    """The views of `part`: what has an entry per view is cut, the rest (height, width) kept."""
+    """The views of `part`: entries with one row per view are cut, all others (height, width) stay."""
     return {k: v[part] if isinstance(v, Tensor) and v.ndim and len(v) == count else v for k, v in views.items()}

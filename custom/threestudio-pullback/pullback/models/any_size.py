@@ -10,7 +10,11 @@ from .guided import GuidedDenoiser
 
 
 class AnySize:
-    """A latent denoiser for renders of any size: resized to the model's on the way in, and back on the way out."""
+    """A latent denoiser for renders of any size: it resizes them to the model's size and the answers back.
+
+    Args:
+        denoise: The denoiser, for images of the model's size.
+    """
 
     def __init__(self, denoise: GuidedDenoiser) -> None:
         self.denoise = denoise
@@ -19,10 +23,12 @@ class AnySize:
         self.render_size = self.model_size
 
     def __call__(self, noisy: torch.Tensor, sigma: float, views: Any) -> torch.Tensor:
+        """x̂0 of `denoise`."""
         return self.denoise(noisy, sigma, views)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        # a visit encodes its renders before it decodes its targets, so the size to go back to is known
+        """Images [V,3,H,W] of any size → latents [V,c,h,w] of the model's size."""
+        # a visit encodes its renders before it decodes its targets, which get the same size
         self.render_size = (images.shape[-2], images.shape[-1])
         return self.denoise.encode(_resize(images, self.model_size))
 
@@ -32,6 +38,7 @@ class AnySize:
         return _resize(latents, (size, size))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [V,c,h,w] → images of the size that `encode` had last."""
         return _resize(self.denoise.decode(latents), self.render_size)
 
 

@@ -1,4 +1,4 @@
-"""A model as a guidance's config block describes it, by threestudio's keys."""
+"""The model that a guidance's config block describes with threestudio's keys."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ MEMORY = (
 
 
 def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) -> LatentModel:
-    """The frozen model that cfg[key] names, in half precision on a GPU where cfg asks for it.
+    """The frozen model that cfg[key] names, in half precision on a GPU if `half_precision_weights` is set.
 
-    config_path: of that key. Raises UserError, which names it or the option of `save_memory` at fault.
+    Args:
+        cfg: The config block.
+        key: The key of the model's name or path.
+        config_path: That key's place in the whole config, for errors.
+        device: The device of the networks.
+
+    Raises:
+        UserError: The model cannot be loaded; the message names the key, or the option of `save_memory` at fault.
     """
     dtype = torch.float16 if cfg["half_precision_weights"] and device.type == "cuda" else torch.float32
     with config_key(config_path):

@@ -21,19 +21,18 @@ FIT_SPACES = ("image", "latent")
 class GuidedDenoiser:
     """x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond), diffusers' convention of the scale s; s = 1 skips uncond.
 
-    nfe_per_view: network evaluations one view costs, 1 or 2. A NaN of the model is passed on.
-    Source: Ho & Salimans 2022.
+    A NaN of the model is not checked here. Source: Ho & Salimans 2022.
 
     Args:
-        model: from `models.load`.
-        text: see `TextOf`.
+        model: From `models.load`.
+        text: See `TextOf`.
         guidance_scale: s.
-        fit_space: "image" (a level's target is decoded once, and the fit never touches a network) or "latent" (the fit
-            goes backward through the encoder).
-        chunk: number of views that share one network call; by default all.
+        fit_space: "image" (a level's target is decoded once, and the fit calls no network) or "latent" (the fit goes
+            backward through the encoder).
+        chunk: Number of views that share one network call; by default all.
 
     Raises:
-        UserError: an unknown fit_space, or a chunk below 1.
+        UserError: There is no such fit_space, or `chunk` is below 1.
     """
 
     def __init__(
@@ -47,12 +46,13 @@ class GuidedDenoiser:
         if fit_space not in FIT_SPACES:
             raise UserError(f"fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}")
         if chunk is not None and chunk < 1:
-            raise UserError(f"The number of views per network call is {chunk}; use at least 1")
+            raise UserError(f"the number of views per network call is {chunk}; use at least 1")
         self.model, self.text, self.chunk = model, text, chunk
         self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
 
     @property
     def nfe_per_view(self) -> int:
+        """Network evaluations that one view costs, 1 or 2."""
         return 1 if self.guidance_scale == 1 else 2
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
@@ -82,11 +82,11 @@ class GuidedDenoiser:
 
 
 def fixed_text(model: LatentModel, prompt: str, negative_prompt: str = "") -> TextOf:
-    """The same prompt for every view, as the ``text`` of a `GuidedDenoiser`."""
+    """The same prompt for every view, as the `text` of a `GuidedDenoiser`."""
     cond, uncond = model.encode_prompt([prompt, negative_prompt]).chunk(2)
     return lambda views: (cond, uncond)
 
 
 def split_levels(sigma: Sigma, count: int, size: int) -> Sequence[Sigma]:
-    """The level of each batch when so many views are split into batches of a size."""
+    """The level of each batch when `count` views are split into batches of `size`."""
     return sigma.split(size) if isinstance(sigma, Tensor) else [sigma] * -(-count // size)

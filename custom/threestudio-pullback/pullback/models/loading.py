@@ -1,4 +1,4 @@
-"""Find a model by path or hub id, and load it as its family says."""
+"""Find a model by path or hub id, and load it with the code of its family."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def load(
     *,
     config_path: str | None = None,
 ) -> LatentModel:
-    """Load a text-to-image model, frozen, of whichever family its folder is.
+    """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors only.
 
     Args:
-        name_or_path: a folder in diffusers' format, or a hub id, which is looked for in the local cache first and
-            downloaded unless `local_files_only`.
-        device: default CPU.
-        dtype: of the networks, default float32.
-        variant: file variant such as "fp16"; by itself the plain files are taken, and the fp16 ones only where there
-            are no others. Weights are read from safetensors only.
-        config_path: deprecated; use `with models.config_key(…)`.
+        name_or_path: A folder in diffusers' format, or a hub id.
+        device: CPU by default.
+        dtype: Of the networks; float32 by default.
+        local_files_only: Whether a hub id must be in the local cache; otherwise it is downloaded where it is not.
+        variant: File variant such as "fp16". By default the plain files are read, or the fp16 ones where there are no
+            others.
+        config_path: Deprecated; use `with models.config_key(…)`.
 
     Raises:
-        ModelError: whatever keeps the model from being loaded, in one sentence.
+        ModelError: The model cannot be loaded.
     """
     if config_path:
         warnings.warn("load(config_path=…) will go; use `with models.config_key(…)`", FutureWarning, stacklevel=2)
@@ -59,7 +59,7 @@ def load_text_encoder(
     local_files_only: bool = False,
     variant: str | None = None,
 ) -> TextEncoder:
-    """Tokenizer and text encoder (float32) alone. Arguments and errors as for `load`."""
+    """Loads tokenizer and text encoder (float32) alone. Arguments and errors are those of `load`."""
     folder, family = _find(name_or_path, local_files_only, variant)
     return family.load_text(folder, torch.device(device or "cpu"))
 
@@ -67,9 +67,11 @@ def load_text_encoder(
 def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> Path:
     """The local folder of a model: the path itself, a shipped one, or a hub id's snapshot, cached or downloaded.
 
+    The arguments are those of `load`.
+
     Raises:
-        ModelError: a path that does not exist or is no diffusers folder, an id that cannot be had, and a model of no
-            family that is supported.
+        ModelError: The path does not exist or is no diffusers folder, the id cannot be downloaded, or no family here
+            supports the model.
     """
     return _find(name_or_path, local_files_only, variant)[0].path
 
@@ -77,10 +79,14 @@ def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: s
 def fingerprint(folder: str | Path, components: Iterable[str] | None = None) -> str:
     """SHA-256 over names and contents of a model's configs and safetensors, as 64 hex digits.
 
-    New weights under an old path have a new fingerprint. components: subfolders, by default the parts of the model.
+    New weights under an old path have a new fingerprint.
+
+    Args:
+        folder: The model's.
+        components: Its subfolders; by default the parts of the model.
     """
-    found = ModelFolder(Path(folder))
-    return found.fingerprint(families.of(found, str(folder)).parts if components is None else components)
+    model = ModelFolder(Path(folder))
+    return model.fingerprint(families.of(model, str(folder)).parts if components is None else components)
 
 
 def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None) -> tuple[ModelFolder, families.Family]:
@@ -105,7 +111,7 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
 
 
 def _looks_like_id(name: str) -> bool:
-    """owner/model, unless a folder `owner` here says that a path was meant."""
+    """Whether the name is owner/model and there is no folder `owner` here."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not Path(name).parent.is_dir()
 
 
@@ -114,19 +120,15 @@ def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise missing_package(error) from error
-    wanted, mark = ["model_index.json"], f".{variant}" if variant else ""
-    for part in families.known_parts():
-        if part.startswith("tokenizer"):
-            wanted.append(f"{part}/*")
-            continue
-        wanted.append(f"{part}/*config.json")
-        for stem in STEMS.values():
-            shard = f"-*{mark}" if variant else "-*-of-?????"
-            wanted += [f"{part}/{stem}{end}" for end in (f"{mark}.safetensors", f"{shard}.safetensors")]
-            wanted.append(f"{part}/{stem}.safetensors.index*.json")
+    mark, shard = (f".{variant}", f"-*.{variant}") if variant else ("", "-*-of-?????")
+    ends = f"{mark}.safetensors", f"{shard}.safetensors", ".safetensors.index*.json"
+    weights = ["*config.json", *(f"{stem}{end}" for stem in STEMS.values() for end in ends)]
+    patterns = ["model_index.json"]
+    for part in families.all_parts():
+        patterns += [f"{part}/{file}" for file in (["*"] if part.startswith("tokenizer") else weights)]
     try:
-        cached = ModelFolder(Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True)))
-        parts = families.index_of(cached, name).keys() & families.known_parts()
+        cached = ModelFolder(Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True)))
+        parts = families.index_of(cached, name).keys() & families.all_parts()
         if all((cached.path / part).is_dir() for part in parts):
             return cached.path
         reason = FileNotFoundError("the local cache holds only a part of it")
@@ -136,7 +138,7 @@ def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
         raise ModelError(f"the model {name!r} is gone from the hub; use its mirror {MOVED[name]!r}") from reason
     if not local_files_only:
         try:
-            return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=10))
+            return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=10))
         except Exception as error:
             reason = error
     failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_sentence(reason)}"

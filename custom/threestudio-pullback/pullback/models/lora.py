@@ -16,7 +16,12 @@ from .protocol import LatentModel, Prompts, TrainableModel, cat
 
 
 class LowRank(nn.Module):
-    """x [..., i] → up(down(x)) [..., o], at first 0. down is normal with standard deviation 1/rank."""
+    """A low-rank change of a linear layer, x [...,i] → up(down(x)) [...,o], at first 0.
+
+    Args:
+        linear: The layer.
+        rank: Of the change; `down` is normal with standard deviation 1/rank.
+    """
 
     def __init__(self, linear: nn.Linear, rank: int):
         super().__init__()
@@ -25,11 +30,12 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(linear.out_features, rank, **at))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The change of the layer's output."""
         return x.to(self.down.dtype) @ self.down.T @ self.up.T
 
 
 class CameraEmbedding(nn.Module):
-    """Sixteen numbers of a camera → linear → SiLU → linear, as wide as the embedding of the time."""
+    """Sixteen numbers of a camera → linear → SiLU → linear, as wide as the time's embedding."""
 
     def __init__(self, width: int, device: torch.device):
         super().__init__()
@@ -37,23 +43,24 @@ class CameraEmbedding(nn.Module):
         self.linear_2 = nn.Linear(width, width, device=device)
 
     def forward(self, camera: Tensor) -> Tensor:
+        """Embeddings [V,E] of cameras [V,4,4]."""
         return self.linear_2(nn.functional.silu(self.linear_1(camera.flatten(1).to(self.linear_1.weight))))
 
 
 class LoRA(nn.Module):
-    """x̂0 of a model whose attention projections W become W + up·down, and which sees the camera beside the time.
+    """x̂0 of a model whose attention projections W become W + up·down, and which sees the camera as well as the time.
 
-    It owns its additions (float32) and nothing of the model, which is the same object, and gives the same answers, as
-    without it: hooks change the UNet's projections to_q, to_k, to_v and to_out[0] and its embedding of the time during
-    a call of this module only, in this thread. A fresh one differs from the model by the camera's embedding.
+    It owns its additions (float32) and nothing of the model, which stays unchanged: hooks change the network's
+    projections to_q, to_k, to_v and to_out[0] and its embedding of the time during a call of this module only, in this
+    thread. A new one differs from the model by the camera's embedding.
     Source: Hu et al. 2021 (LoRA); the camera's embedding: Wang et al. 2023 (ProlificDreamer), threestudio.
 
     Args:
-        model: from `models.load`.
-        rank: of the changes, at least 1.
+        model: From `models.load`.
+        rank: Of the changes, at least 1.
 
     Raises:
-        UserError: a rank below 1, or a model without such attention.
+        UserError: `rank` is below 1, or the model has no such attention.
     """
 
     def __init__(self, model: LatentModel, rank: int = 4):
@@ -72,13 +79,17 @@ class LoRA(nn.Module):
         self._additions: list[tuple[nn.Module, nn.Module]] = [
             (linear, self.layers[names[path]]) for path, linear in self._linears.items()
         ]
-        time = model.time_embedding
+        time = model.network.time_embedding
         self.camera = CameraEmbedding(time.linear_2.out_features, model.device)
 
     def forward(self, noisy: Tensor, sigma: Sigma, text: Prompts, camera: Tensor) -> Tensor:
-        """x̂0 [V,c,h,w] of noisy = u + σε, σ a number or [V], V `Prompts` and camera [V,4,4] (zeros: none).
+        """x̂0 [V,c,h,w], with gradients of this module's parameters where they are enabled.
 
-        With gradients with respect to this module's parameters, where they are enabled.
+        Args:
+            noisy: u + σε [V,c,h,w].
+            sigma: σ, a number or [V].
+            text: V `Prompts`.
+            camera: [V,4,4]; zeros for none.
         """
         with self._attached(camera):
             return self.model.differentiable_x0(noisy, sigma, text)
@@ -100,10 +111,10 @@ class LoRA(nn.Module):
 
     @contextmanager
     def _attached(self, camera: Tensor) -> Iterator[None]:
-        """The changes, for as long as the context lasts."""
+        """A context in which the network has the changes."""
         pose = self.camera(camera)
         hooks = [linear.register_forward_hook(partial(_add, layer)) for linear, layer in self._additions]
-        hooks.append(self.model.time_embedding.register_forward_hook(lambda _, __, out: out + pose.to(out)))
+        hooks.append(self.model.network.time_embedding.register_forward_hook(lambda _, __, out: out + pose.to(out)))
         try:
             yield
         finally:
@@ -127,15 +138,15 @@ def _projections(unet: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 
 class TunedDenoiser:
-    """A `LoRA` as the second model of VSD in the core (`baselines.vsd.Second`), trained by an optimiser of its own.
+    """A `LoRA` as the second model of VSD in the core (`baselines.vsd.Second`), with its own optimiser.
 
-    With several particles, whose views these are one after the other, text and camera are repeated.
+    The views of several particles come one particle after the other; text and camera are then repeated.
 
     Args:
-        lora: what is trained.
-        text: views -> V `Prompts`, or one for all.
-        camera: views -> [V,4,4].
-        lr: of AdamW.
+        lora: The trained module.
+        text: Views -> V `Prompts`, or one for all.
+        camera: Views -> [V,4,4].
+        lr: Learning rate of AdamW.
     """
 
     nfe_per_view = 1
@@ -146,11 +157,12 @@ class TunedDenoiser:
 
     @torch.no_grad()
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
+        """x̂0 [V,c,h,w]."""
         return self.lora(noisy, sigma, *self._inputs(views, len(noisy)))
 
     @torch.enable_grad()
     def learn(self, clean: Tensor, views: Any, generator: torch.Generator) -> int:
-        """One step at random times; returns the calls it took."""
+        """Takes one step at random times; returns its denoiser calls."""
         at = {"generator": generator, "device": generator.device}
         times = torch.randint(len(self.lora.model.schedule.sigmas), (len(clean),), **at).to(clean.device)
         noise = torch.randn(clean.shape, dtype=clean.dtype, **at).to(clean.device)

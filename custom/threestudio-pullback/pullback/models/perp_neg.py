@@ -1,4 +1,4 @@
-"""Perp-Neg: guidance by negative prompts that leaves what the prompt asks for untouched."""
+"""Perp-Neg: guidance by negative prompts that does not weaken the prompt."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ class PerpNegDenoiser(GuidedDenoiser):
     """x̂0 = x̂0_uncond + s (Δ + Σ_i w_i Δ_i^⊥), Δ = x̂0_cond − x̂0_uncond, Δ_i = x̂0_neg,i − x̂0_uncond.
 
     Δ_i^⊥ is the part of Δ_i perpendicular to Δ, per view. With every w 0, or every negative equal to the prompt, this
-    is classifier-free guidance.
+    is classifier-free guidance. The arguments that are not below are those of `GuidedDenoiser`.
     Source: Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm" (arXiv 2304.04968).
 
     Args:
-        text: views -> `PerpNegText`.
-        negatives: number of negatives of a view, for `nfe_per_view`.
-
-    The others are those of `GuidedDenoiser`.
+        text: Views -> `PerpNegText`.
+        negatives: Number of negatives of a view, for `nfe_per_view`.
     """
 
     def __init__(
@@ -44,9 +42,11 @@ class PerpNegDenoiser(GuidedDenoiser):
 
     @property
     def nfe_per_view(self) -> int:
+        """Network evaluations that one view costs."""
         return 2 + self.negatives
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
+        """x̂0 [V,c,h,w], as in `GuidedDenoiser`."""
         cond, uncond, negatives, weights = self.perp_neg_text(views)
         texts = join(lambda c, u, n: torch.cat([c[:, None], u[:, None], n.to(c)], 1), cond, uncond, negatives)
         size = self.chunk or len(noisy)
@@ -65,7 +65,7 @@ class PerpNegDenoiser(GuidedDenoiser):
 
 
 def perpendicular(x: Tensor, y: Tensor) -> Tensor:
-    """x less its projection on y, over the last three axes; x itself where y is 0."""
+    """The part of x perpendicular to y, over the last three axes; x itself where y is 0."""
     axes = (-3, -2, -1)
     length = (y * y).sum(axes, keepdim=True)
     share = (x * y).sum(axes, keepdim=True) / torch.where(length > 0, length, 1)

@@ -1,4 +1,4 @@
-"""A prompt processor's output as the text of a denoiser: threestudio's prompt_utils, ours or its own."""
+"""The output of a prompt processor (threestudio's prompt_utils) as the text of a denoiser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from .perp_neg import PerpNegText
 
 
 def text_of(prompt_utils: Any, view_dependent: bool) -> TextOf:
-    """views -> (cond, uncond) [V,T,D]. Views are dicts with elevation, azimuth [V] in degrees, camera_distances [V]."""
+    """The `text` of a `GuidedDenoiser` whose views are dicts.
+
+    Args:
+        prompt_utils: The prompt processor's output.
+        view_dependent: Whether the prompt depends on the view.
+
+    Returns:
+        Views with elevation and azimuth [V] in degrees and camera_distances [V] -> (cond, uncond) [V,T,D].
+    """
 
     def text(views: dict[str, Any]) -> tuple[Tensor, Tensor]:
         cond, uncond = prompt_utils.get_text_embeddings(*_angles(views), view_dependent).chunk(2)
@@ -22,7 +30,7 @@ def text_of(prompt_utils: Any, view_dependent: bool) -> TextOf:
 
 
 def perp_neg_text_of(prompt_utils: Any, view_dependent: bool) -> Callable[[Any], PerpNegText]:
-    """The same for a `PerpNegDenoiser`, with the negatives of the views and their weights."""
+    """The `text` of a `PerpNegDenoiser`, with the views' negatives and their weights; arguments as for `text_of`."""
 
     def text(views: dict[str, Any]) -> PerpNegText:
         texts, weights = prompt_utils.get_text_embeddings_perp_neg(*_angles(views), view_dependent)

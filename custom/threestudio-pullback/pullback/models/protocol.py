@@ -1,4 +1,4 @@
-"""What every model family offers, and what a prompt is to its network."""
+"""Protocols of a model of any family, and prompts as its network takes them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Sigma
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Prompts as a network with several inputs takes them: named tensors whose first axis is the prompt, [B,...].
+    """B prompts for a network with several inputs, with the methods of a tensor [B,...] that callers use.
 
-    The names are the family's own, for example embeddings, mask and pooled embeddings; nobody else reads them. It has
-    the methods of a tensor [B,...] that callers use, so that both can stand where a `Prompts` is wanted.
+    Attributes:
+        tensors: Tensors [B,...] by names of the family's own, such as embeddings, mask and pooled embeddings.
     """
 
     tensors: Mapping[str, Tensor]
@@ -26,19 +26,19 @@ class Conditioning:
         return len(next(iter(self.tensors.values())))
 
     def __getitem__(self, rows: Any) -> Conditioning:
-        return self._each(lambda tensor: tensor[rows])
+        return join(lambda tensor: tensor[rows], self)
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
-        return self._each(lambda tensor: tensor.to(*args, **kwargs))
+        """All tensors, moved or cast."""
+        return join(lambda tensor: tensor.to(*args, **kwargs), self)
 
     def split(self, size: int) -> tuple[Conditioning, ...]:
+        """Parts of at most `size` prompts."""
         return tuple(self[start : start + size] for start in range(0, len(self), size))
 
     def chunk(self, count: int) -> tuple[Conditioning, ...]:
+        """The prompts in `count` parts."""
         return self.split(-(-len(self) // count))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        return Conditioning({name: change(tensor) for name, tensor in self.tensors.items()})
 
 
 Prompts = Tensor | Conditioning
@@ -46,10 +46,17 @@ Prompts = Tensor | Conditioning
 
 
 def join(change: Callable[..., Tensor], *parts: Any) -> Any:
-    """change(part, ...) of `Prompts` that are tensors, or name by name of those that are `Conditioning`s.
+    """Calls change(part, ...) with tensors, or name by name with the tensors of `Conditioning`s.
+
+    Args:
+        change: (tensor, ...) -> tensor.
+        *parts: `Prompts` of one kind.
+
+    Returns:
+        Prompts of that kind.
 
     Raises:
-        ValueError: some are tensors and some not, or their names differ.
+        ValueError: Some parts are tensors and some not, or their names differ.
     """
     if all(isinstance(part, Tensor) for part in parts):
         return change(*parts)
@@ -64,14 +71,18 @@ def cat(*parts: Prompts) -> Prompts:
 
 
 def expand(prompts: Prompts, count: int) -> Prompts:
-    """One prompt for `count` views, or `count` prompts as they are; raises ValueError for another number."""
+    """One prompt for all of `count` views, or `count` prompts unchanged.
+
+    Raises:
+        ValueError: There is another number of prompts.
+    """
     if len(prompts) not in (1, count):
         raise ValueError(f"{len(prompts)} text embeddings for {count} views")
     return join(lambda tensor: tensor.expand(count, *tensor.shape[1:]), prompts)
 
 
 class Levels(Protocol):
-    """The noise levels that a model was trained at."""
+    """The noise levels of a model's training."""
 
     @property
     def sigmas(self) -> Tensor:
@@ -82,28 +93,38 @@ class Levels(Protocol):
 class LatentModel(Protocol):
     """A frozen text-to-image model as posterior means of latents in variance-exploding coordinates.
 
-    No nn.Module: a module that owns it neither trains nor checkpoints its weights. Images are [V,3,H,W] in [-1,1],
-    latents [V,c,h,w] of the size the network sees; a model of pixels has latents that are images.
+    It is no nn.Module, so a module that owns it neither trains nor checkpoints its weights. Images are [V,3,H,W] in
+    [-1,1], latents [V,c,h,w] as the network takes them; the latents of a model of pixels are images.
     """
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """The networks' device."""
+        ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """The networks' dtype."""
+        ...
 
     @property
-    def schedule(self) -> Levels: ...
+    def schedule(self) -> Levels:
+        """The noise levels of the training."""
+        ...
 
     @property
-    def sigma_min(self) -> float: ...
+    def sigma_min(self) -> float:
+        """The lowest σ that the model takes."""
+        ...
 
     @property
-    def sigma_max(self) -> float: ...
+    def sigma_max(self) -> float:
+        """The highest σ that the model takes."""
+        ...
 
     @property
     def sample_size(self) -> int:
-        """Latent height and width that the network was trained at."""
+        """Height and width of the training's latents."""
         ...
 
     @property
@@ -113,15 +134,26 @@ class LatentModel(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Image height and width that the model was trained at, in pixels."""
+        """Height and width of the training's images, in pixels."""
         ...
 
     @property
-    def latent_channels(self) -> int: ...
+    def latent_channels(self) -> int:
+        """Channels c of the latents."""
+        ...
 
     @property
     def fingerprint(self) -> Callable[[], str]:
         """() -> 64 hex digits that change with any byte of weights or configs."""
+        ...
+
+    @property
+    def save_memory(self) -> Callable[..., None]:
+        """Trades speed for memory, with threestudio's names as keywords.
+
+        Raises:
+            ModelError: The model cannot take an option; the message names it.
+        """
         ...
 
     def encode_prompt(self, prompts: list[str]) -> Any:
@@ -129,11 +161,19 @@ class LatentModel(Protocol):
         ...
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raises ModelError, naming `height` or `width`, for images that the model cannot take."""
+        """Checks a size of images.
+
+        Raises:
+            ModelError: The model cannot take it; the message names height or width.
+        """
         ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images → latents, differentiable. Raises ModelError for a size that the model cannot take."""
+        """Images → latents, differentiable.
+
+        Raises:
+            ModelError: The model cannot take images of this size.
+        """
         ...
 
     def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
@@ -143,13 +183,9 @@ class LatentModel(Protocol):
     def predict_x0(self, noisy: Tensor, sigma: Sigma, text: Any) -> Tensor:
         """Posterior mean x̂0 [V,c,h,w] of noisy = x0 + σ ε, given V `Prompts`; no gradients.
 
-        Raises UserError for a sigma outside [sigma_min, sigma_max].
+        Raises:
+            UserError: A sigma lies outside [sigma_min, sigma_max].
         """
-        ...
-
-    @property
-    def save_memory(self) -> Callable[..., None]:
-        """Trades speed for memory, by threestudio's names; raises ModelError, naming the option that it cannot take."""
         ...
 
 
@@ -158,13 +194,12 @@ class TrainableModel(LatentModel, Protocol):
     """A `LatentModel` that a LoRA can adapt."""
 
     @property
-    def network(self) -> nn.Module:
-        """What predicts; its attention has projections to_q, to_k, to_v and to_out."""
-        ...
+    def network(self) -> Any:
+        """The network that predicts, an nn.Module.
 
-    @property
-    def time_embedding(self) -> Any:
-        """The part of the network whose output, [V,E], embeds the time, with its width in linear_2.out_features."""
+        Its attention has projections to_q, to_k, to_v and to_out. Its `time_embedding` returns the time's embedding
+        [V,E], with E = time_embedding.linear_2.out_features.
+        """
         ...
 
     def differentiable_x0(self, noisy: Tensor, sigma: Sigma, text: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Read the parts of a model folder in diffusers' format; whatever keeps one from being read is one sentence."""
+"""Reads the parts of a model folder in diffusers' format; a part that cannot be read is one sentence."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from ..errors import UserError
 INSTALL = "pip install diffusers transformers safetensors accelerate"
 AGAIN = "copy or download the model again"
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
-"""How each library names a weight file."""
+"""Each library's name of a weight file."""
 TEXT_COMPONENTS = tuple(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
 
 
 class ModelError(UserError):
-    """What keeps a model from being loaded or used.
+    """A model that cannot be loaded or used. A caller with a config key puts it in front, see `config_key`.
 
-    argument: of the Python call that is wrong, where it is one; it begins the sentence. Otherwise that begins with the
-    folder or file. A caller that knows the config key puts it in front, see `config_key`.
+    Args:
+        message: The sentence, which begins with the folder or file, or continues after `argument`.
+        argument: The wrong argument of the Python call, if it is one.
     """
 
     def __init__(self, message: str, argument: str | None = None) -> None:
@@ -38,9 +39,13 @@ class ModelError(UserError):
 
 @contextmanager
 def config_key(path: str) -> Iterator[None]:
-    """Puts a config key, or a command's option, in front of what a ModelError says.
+    """Puts a config key, or a command's option, in front of a ModelError's message.
 
-    path: of the key that names the model. For an option of that model, a key of the same block is put instead.
+    Args:
+        path: Of the key that names the model. For another argument of the call, its key in the same block is put.
+
+    Raises:
+        UserError: In place of the ModelError.
     """
     try:
         yield
@@ -54,16 +59,25 @@ def config_key(path: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The folder of a model. variant: of the weight files, such as "fp16"; None: the plain ones where there are any."""
+    """The folder of a model.
+
+    Attributes:
+        path: The folder.
+        variant: Of the weight files, such as "fp16"; None for the plain ones, or fp16 where there are no plain ones.
+    """
 
     path: Path
     variant: str | None = None
 
     def json(self, file: str, otherwise: str = "") -> dict[str, Any]:
-        """A JSON object of the folder; otherwise: what is wrong where the file is missing.
+        """A JSON object of the folder.
+
+        Args:
+            file: Its path in the folder.
+            otherwise: The fault to report where the file is missing.
 
         Raises:
-            ModelError: file missing, unreadable, or no object.
+            ModelError: The file is missing, unreadable, or no object.
         """
         path = self.path / file
         try:
@@ -83,13 +97,13 @@ class ModelFolder:
         """One frozen network in evaluation mode, on the CPU, from safetensors.
 
         Args:
-            part: its folder.
-            kind: its library and class, "diffusers.AutoencoderKL"; of a library that is not transformers, it must
-                have diffusers' `from_pretrained`.
-            dtype: of its weights, by default float32, or with transformers that of the file.
+            part: Its folder.
+            kind: Its library and class, such as "diffusers.AutoencoderKL"; any library but transformers must have
+                diffusers' `from_pretrained`.
+            dtype: Of its weights; by default float32, or the file's with transformers.
 
         Raises:
-            ModelError: another class in the folder's config, files missing, weights missing or not fitting.
+            ModelError: The folder's config has another class, or files or weights are missing or do not fit.
         """
         library, _, name = kind.rpartition(".")
         config, place = self.json(f"{part}/config.json"), self.path / part
@@ -124,7 +138,7 @@ class ModelFolder:
 
     @contextmanager
     def reading(self, part: str) -> Iterator[None]:
-        """No warnings and progress bars; whatever a library raises while it reads the part becomes a ModelError."""
+        """A context to read a part in, without warnings and progress bars; a library's error becomes a ModelError."""
         try:
             with quiet():
                 yield
@@ -133,13 +147,13 @@ class ModelFolder:
         except ImportError as error:
             raise missing_package(error) from error
         except Exception as error:  # diffusers, transformers and safetensors each raise their own
-            found = f"{type(error).__name__}: {first_sentence(error)}"
-            raise ModelError(f"{self.path / part} cannot be loaded ({found}); {AGAIN}") from error
+            reason = f"{type(error).__name__}: {first_sentence(error)}"
+            raise ModelError(f"{self.path / part} cannot be loaded ({reason}); {AGAIN}") from error
 
     def fingerprint(self, components: Iterable[str]) -> str:
-        """SHA-256 over names and contents of configs and safetensors, as 64 hex digits.
+        """SHA-256 over names and contents of the components' configs and safetensors, as 64 hex digits.
 
-        File digests are kept for the life of the process as long as a file's size and modification time stay.
+        The process keeps the digest of a file until its size or modification time changes.
         """
         digest = hashlib.sha256()
         for component in sorted(components):
@@ -170,7 +184,7 @@ def dtype_option(dtype: torch.dtype) -> dict[str, torch.dtype]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and progress bars of diffusers and transformers, whose settings are put back afterwards."""
+    """A context without warnings and progress bars of diffusers and transformers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -195,8 +209,8 @@ def quiet() -> Iterator[None]:
 
 
 def missing_package(error: ImportError) -> UserError:
-    """The sentence for a package of the `models` extra that is not installed."""
-    return UserError(f"Diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}")
+    """The error for a package of the `models` extra that is not installed."""
+    return UserError(f"diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}")
 
 
 def first_sentence(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Decoded targets that the encoder takes back to the latents they were made of."""
+"""Decoded targets that encode to their own latents."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class RoundTrip:
     """A latent denoiser with decode(z) = D(w): from w = z, `rounds` times w ← w + step (z − E(D(w))).
 
     An autoencoder is no projection, E(D(z)) ≠ z, least of all for the blurred means of high noise levels. A fit in
-    image space takes every level's target through both, so that what the two of them change adds up along the path; a
-    few rounds take most of it out, at the price of a decoder and an encoder call each and of no gradient.
+    image space decodes and encodes every level's target, and the errors add up along the path. A few rounds remove most
+    of the error; each costs a decoder and an encoder call, and no gradient.
 
     Args:
-        denoise: a `GuidedDenoiser`.
-        rounds: at least 0, which is the denoiser itself.
-        step: in (0, 1]; with 1 the rounds may lead away from z where D and E are far from inverse (the shipped model's
-            at σ > 3, where with 1/2 less than half of the error is left after four).
+        denoise: A `GuidedDenoiser`.
+        rounds: At least 0, which is the denoiser itself.
+        step: In (0, 1]. With 1 the rounds may lead away from z where D and E are far from inverse, as the shipped
+            model's are at σ > 3; with 1/2 less than half of its error remains after four rounds.
 
     Raises:
-        UserError: rounds below 0, or another step.
+        UserError: `rounds` or `step` is out of range.
     """
 
     def __init__(self, denoise: GuidedDenoiser, rounds: int = 4, step: float = 0.5):
@@ -40,9 +40,11 @@ class RoundTrip:
         self.model, self.fit_space, self.nfe_per_view = denoise.model, denoise.fit_space, denoise.nfe_per_view
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
+        """x̂0 of `denoise`."""
         return self.denoise(noisy, sigma, views)
 
     def encode(self, images: Tensor) -> Tensor:
+        """Images [V,3,H,W] → latents [V,c,h,w]."""
         return self.denoise.encode(images)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""CLIP text embeddings, with the checks a prompt needs."""
+"""CLIP text embeddings, and checks of a prompt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SMALL_VOCABULARY = 5000
 
 
 class TextEncoder:
-    """A tokenizer and a frozen text encoder, which is read when first used.
+    """A tokenizer and a frozen text encoder, which is read at its first use.
 
-    No nn.Module, so that no owner's checkpoint holds the weights.
+    It is no nn.Module, so that no owner's checkpoint holds the weights.
 
     Args:
-        tokenizer: of transformers.
-        max_tokens: length T of every embedding, start and end mark included.
+        tokenizer: One of transformers.
+        max_tokens: Length T of every embedding, start and end mark included.
         load_network: () -> the encoder.
     """
 
@@ -29,6 +29,7 @@ class TextEncoder:
 
     @functools.cached_property
     def network(self) -> Any:
+        """The encoder."""
         return self._load_network()
 
     def embed(self, prompts: list[str]) -> Tensor:
@@ -43,16 +44,15 @@ class TextEncoder:
             return self.network(tokens.input_ids.to(device), attention_mask=mask)[0]
 
     def tokens_cut(self, prompt: str) -> int:
-        """How many tokens of ``prompt`` do not fit and are ignored."""
+        """Number of tokens of `prompt` that do not fit and are ignored."""
         marks = 2
         return max(0, len(self.tokenizer.tokenize(prompt)) + marks - self.max_tokens)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words that mean nothing to the model, as far as its vocabulary tells.
+        """Words of `prompt` that are not in the model's vocabulary.
 
-        A small vocabulary, learned from the training captions, holds every word seen as one token; a large
-        one (CLIP's 49,408 tokens) builds rare words from pieces, and only one that it spells letter by letter is
-        surely strange to it.
+        A small vocabulary, made from the training captions, has one token for each of their words. A large one (CLIP's
+        49,408 tokens) builds rare words from pieces; a word that it spells letter by letter is not in it.
         """
         unknown, small = self.tokenizer.unk_token_id, len(self.tokenizer) < SMALL_VOCABULARY
 

@@ -1,1 +1,1 @@
-"""What is written for people to look at: pictures, videos, pages, panorama files."""
+"""Files to look at: pictures, videos, pages, panoramas."""

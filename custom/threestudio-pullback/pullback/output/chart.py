@@ -13,7 +13,7 @@ from .pictures import to_image
 
 # Okabe & Ito's colours, which the colour-blind can tell apart, and a marker of its own for each
 STYLES = (("#0072b2", "o"), ("#1e1e1e", "s"), ("#d55e00", "D"), ("#009e73", "^"), ("#e69f00", "v"), ("#cc79a7", "P"))
-BAR, MARK, WANTED = (70, 110, 180), (220, 0, 0), (20, 20, 20)
+BAR, MARK, AIM = (70, 110, 180), (220, 0, 0), (20, 20, 20)
 DPI = 100
 
 
@@ -84,7 +84,7 @@ def histograms(
 
     Args:
         file: the PNG.
-        shares: label -> shares [K], and those wanted [K]. All rows have one scale.
+        shares: label -> shares [K], and the right shares [K]. All rows have one scale.
         width: of a row's bars, in pixels.
         height: of a row's bars, in pixels.
         icons: what the modes look like [K,3,H,W] in [-1,1], drawn below the bars.
@@ -96,7 +96,7 @@ def histograms(
     row, foot = height + 22, 0 if icons is None else round(width / len(icons)) + 4
     tall = len(shares) * row + foot
     figure = Figure(figsize=(width / DPI, tall / DPI), dpi=DPI)
-    for i, (label, (share, wanted)) in enumerate(shares.items()):
+    for i, (label, (share, aim)) in enumerate(shares.items()):
         count = len(share)
         axes = figure.add_axes(
             (0, 1 - (i * row + 18 + height) / tall, 1, height / tall), xlim=(0, count), ylim=(0, top)
@@ -108,7 +108,7 @@ def histograms(
         if blended and label in blended:
             axes.bar(places, blended[label].tolist(), color=_colour(MARK), **bar)
         axes.hlines(
-            wanted.tolist(), range(count), range(1, count + 1), _colour(WANTED), linewidth=72 / DPI, antialiased=False
+            aim.tolist(), range(count), range(1, count + 1), _colour(AIM), linewidth=72 / DPI, antialiased=False
         )
         figure.text(3 / width, 1 - (i * row + 15) / tall, label, fontsize=8, parse_math=False)
     if icons is not None:

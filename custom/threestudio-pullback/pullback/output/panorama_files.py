@@ -105,7 +105,7 @@ def save_video(
     width = width or min(max(_check(equirect).shape[1], 320), 1280)
     path, count = Path(path), round(seconds * fps)
     if count < 1 or width < 4:
-        raise UserError(f"A video takes one frame and 4 pixels at least, not {count} frames {width} pixels wide")
+        raise UserError(f"a video takes one frame and 4 pixels at least, not {count} frames {width} pixels wide")
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
     fovy = math.degrees(2 * math.atan(height / width))
     views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
@@ -177,5 +177,5 @@ def _png(equirect: Tensor) -> bytes:
 
 def _check(equirect: Tensor) -> Tensor:
     if equirect.ndim != 3 or equirect.shape[0] != 3 or equirect.shape[2] != 2 * equirect.shape[1]:
-        raise UserError(f"A panorama is a picture [3,H,2H], twice as wide as high, not {list(equirect.shape)}")
-    return check_finite(equirect[None], "The panorama")[0]
+        raise UserError(f"a panorama is a picture [3,H,2H], twice as wide as high, not {list(equirect.shape)}")
+    return check_finite(equirect[None], "the panorama")[0]

@@ -1,4 +1,4 @@
-"""What a run shows of its field: a grid of views at validation, a turntable and a grid at the end."""
+"""The pictures of a run's field: a grid of views at validation, a turntable and a grid at the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Pictures:
     """Validation and test steps of a system whose `forward(batch)` renders: a mixin, named before the base system."""
 
     def configure(self: Any) -> None:
+        """Starts without pictures."""
         super().configure()  # type: ignore[misc]
         self._pictures: list[tuple[int, Tensor, Tensor]] = []
 
@@ -21,16 +22,19 @@ class Pictures:
         """Index, colours [H,W,3] and opacity [H,W] of an evaluation view, for `_save_grid`."""
         out, view = self(batch), int(batch["index"][0])
         if not bool(out["comp_rgb"].isfinite().all()):
-            raise NonFiniteError(f"At step {self.true_global_step} the render has a NaN in evaluation view {view}")
+            raise NonFiniteError(f"at step {self.true_global_step} the render has a NaN in evaluation view {view}")
         return view, out["comp_rgb"][0], out["opacity"][0, ..., 0]
 
     def validation_step(self: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        """Renders a view."""
         self._pictures.append(self._look(batch))
 
     def on_validation_epoch_end(self: Any) -> None:
+        """Saves the grid."""
         self._save_grid(f"it{self.true_global_step}-val.png", "validation_step")
 
     def test_step(self: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        """Renders a view and saves its picture."""
         view, rgb, opacity = self._look(batch)
         self._pictures.append((view, rgb, opacity))
         self.save_image_grid(
@@ -41,6 +45,7 @@ class Pictures:
         )
 
     def on_test_epoch_end(self: Any) -> None:
+        """Saves the turntable, a grid of at most 8 views, and what the geometry saves of itself."""
         folder = f"it{self.true_global_step}-test"
         self.save_img_sequence(
             folder, folder, r"(\d+)\.png", save_format="mp4", fps=30, name="test", step=self.true_global_step

@@ -1,4 +1,4 @@
-"""`pullback-image-datamodule`: the one view that an image has, in the shape of a batch of cameras."""
+"""`pullback-image-datamodule`: the one view of an image, as a batch of cameras."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from .views import SIZES, ShownViews, TrainingViews, ViewsDataModule
 
 @dataclass
 class ImageDataConfig:
-    """height, width: pixels of the pictures that the model sees; eval_height, eval_width: of those that are saved.
+    """Sizes of the views.
 
-    batch_size: how often the view is in a batch. n_val_views, n_test_views: pictures at validation and at the end.
+    Attributes:
+        height: Rows of the pictures that the model sees.
+        width: Their columns.
+        batch_size: Copies of the view in a batch.
+        eval_height: Rows of the pictures that are saved.
+        eval_width: Their columns.
+        n_val_views: Pictures at validation.
+        n_test_views: Pictures at the end.
     """
 
     height: int = 64
@@ -36,9 +43,9 @@ class ImageDataConfig:
 def flat_view(height: int, width: int, count: int = 1) -> dict[str, Any]:
     """A batch of `count` equal orthographic views of the square [−1, 1]² in the plane z = 0, with the host's keys.
 
-    rays_o [B,H,W,3]: (x, y, −1) with x, y the pixel's centre in (−1, 1), x to the right and y down; rays_d: (0, 0, 1).
-    So the camera c2w, of OpenGL axes, stands at z = −1 with its up at −y; mvp_mtx maps (x, y) to itself. fovy,
-    elevation, azimuth and camera_distances are 0: none of them says anything of such a view.
+    rays_o [B,H,W,3] is (x, y, −1) with x, y the pixel's centre in (−1, 1), x to the right and y down; rays_d is
+    (0, 0, 1). So the camera c2w, of OpenGL axes, stands at z = −1 with its up at −y; mvp_mtx maps (x, y) to itself.
+    fovy, elevation, azimuth and camera_distances have no meaning for such a view and are 0.
     """
     place = torch.cat([pixel_centres(height, width), torch.full((height, width, 1), -1.0)], -1)
     c2w = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
@@ -64,6 +71,7 @@ class TrainingView(TrainingViews):
     """The same batch without end."""
 
     def draw(self, step: int) -> dict[str, Any]:
+        """The batch, the same at every step."""
         return flat_view(self.cfg.height, self.cfg.width, self.cfg.batch_size)
 
 
@@ -71,6 +79,7 @@ class EvaluationViews(ShownViews):
     """n_views equal views at the size of evaluation, one at a time, with their index [1]."""
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
+        """The views of these indices."""
         view = flat_view(self.cfg.eval_height, self.cfg.eval_width, len(indices))
         return {"index": torch.tensor(indices), **view}
 

@@ -1,4 +1,4 @@
-"""`pullback-panorama-datamodule`: perspective crops of a panorama, in the shape of a batch of cameras."""
+"""`pullback-panorama-datamodule`: perspective crops of a panorama, as a batch of cameras."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ from .views import SIZES, ShownViews, TrainingViews, ViewsDataModule
 
 @dataclass
 class PanoramaDataConfig:
-    """Ranges are [low, high]; angles are degrees.
+    """Crops side by side from a random azimuth; in evaluation, one turn at one elevation. Angles are in degrees.
 
-    batch_size crops of height × width pixels stand side by side from a random azimuth. fovy_range: their vertical angle
-    of view. elevation_range: how far each is tilted. overlap_range: the share of its angle that a crop has in common
-    with the next. Evaluation turns round once, at one tilt, in n_val_views and n_test_views views.
+    Attributes:
+        height: Rows of a crop.
+        width: Its columns.
+        batch_size: Crops in a batch.
+        fovy_range: [low, high] of the vertical angle of view.
+        elevation_range: [low, high] of each crop's elevation.
+        overlap_range: [low, high] of the share of its angle that a crop has in common with the next.
+        eval_height: Rows of an evaluation view.
+        eval_width: Its columns.
+        n_val_views: Views of the turn at validation.
+        n_test_views: Views of the turn at the end.
+        eval_fovy_deg: Vertical angle of view in evaluation.
+        eval_elevation_deg: Elevation in evaluation.
     """
 
     height: int = 64
@@ -53,7 +63,7 @@ class PanoramaDataConfig:
 
 
 def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, Any]:
-    """Crops as a batch with the host's keys: cameras at the origin, elevation and azimuth of where they look."""
+    """Crops as a batch with the host's keys: cameras at the origin, with elevation and azimuth of their directions."""
     c2w = views["c2w"]
     ahead = -c2w[:, :3, 2]
     batch = camera_batch(c2w, views["fovy"], height, width, normalize=True)
@@ -69,7 +79,7 @@ def crop_batch(views: dict[str, Tensor], height: int, width: int) -> dict[str, A
 
 
 class TrainingCrops(TrainingViews):
-    """Random crops, a batch for each step; a framework may name the step before it draws."""
+    """Random crops, a batch for each step."""
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
@@ -77,10 +87,12 @@ class TrainingCrops(TrainingViews):
         self.crops = crops.RandomCrops(cfg.batch_size, *ranges)
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Sets the step of the next draw, where the framework draws a step's batch after this call."""
         if DRAWN_ANEW:
             self.step = global_step
 
     def draw(self, step: int) -> dict[str, Any]:
+        """The crops of a step."""
         views = self.crops(Generator().manual_seed(derive_seed(self.seed, step, "crops")))
         return crop_batch(views, self.cfg.height, self.cfg.width)
 
@@ -89,6 +101,7 @@ class TurningViews(ShownViews):
     """n_views views round the horizon from azimuth 0°, to the left, one at a time, with their index [1]."""
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
+        """The views of these indices."""
         index = torch.tensor(indices)
         elevation = torch.full((len(index),), float(self.cfg.eval_elevation_deg))
         views = crops.look(elevation, index * (360.0 / self.n_views), self.cfg.eval_fovy_deg)
@@ -97,7 +110,7 @@ class TurningViews(ShownViews):
 
 @register("pullback-panorama-datamodule")
 class PanoramaDataModule(ViewsDataModule):
-    """Random crops to train with; views all round to look at."""
+    """Random crops for training, and views all round for evaluation."""
 
     Config = PanoramaDataConfig
     training = TrainingCrops

@@ -1,4 +1,4 @@
-"""What the datamodules of images and panoramas share, in the framework that runs them."""
+"""Base classes of the datamodules of images and panoramas, in the framework that runs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .._framework import Updateable, datamodule, parse_structured
 __all__ = ["SIZES", "ShownViews", "TrainingViews", "ViewsDataModule"]
 
 SIZES = ("height", "width", "batch_size", "eval_height", "eval_width", "n_val_views", "n_test_views")
-"""What every config of such a datamodule has, by the host's names; each at least 1."""
+"""Keys of every config of such a datamodule, by the host's names; each is at least 1."""
 
 ShownViews = datamodule.ShownViews
 

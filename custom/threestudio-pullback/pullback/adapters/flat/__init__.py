@@ -1,1 +1,1 @@
-"""What has a colour for every ray and no volume: images and panoramas."""
+"""Images and panoramas: a colour for every ray, and no volume."""

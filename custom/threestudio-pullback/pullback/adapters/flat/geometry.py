@@ -18,7 +18,7 @@ from .._framework import register
 from .renderer import FlatGeometry
 
 FIXED = {"channels": 3, "height": 1, "width": 1}
-"""What the rays decide, so that no config has it: a geometry gives one colour for each."""
+"""Arguments that no config has: a geometry gives one colour for each ray."""
 
 
 class _FromDiffRep(FlatGeometry):
@@ -27,6 +27,7 @@ class _FromDiffRep(FlatGeometry):
     diffrep: ClassVar[type]
 
     def built(self) -> Any:
+        """The representation that the config describes."""
         names = inspect.signature(self.diffrep).parameters
         return self.diffrep(**{name: FIXED[name] if name in FIXED else getattr(self.cfg, name) for name in names})
 
@@ -35,6 +36,7 @@ class ImageGeometry(_FromDiffRep):
     """colour = image(x, y), a `CoordinateImage`, whose modules and parameters are the geometry's own."""
 
     def configure(self) -> None:
+        """Builds the image."""
         super().configure()
         image: CoordinateImage = self.built()
         self.render_at = image.render_at
@@ -45,13 +47,14 @@ class ImageGeometry(_FromDiffRep):
             object.__setattr__(self, name, places)
 
     def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        """Origins and directions [...,3] of rays → colours [...,3], by the origins' x and y."""
         return self.render_at(rays_o[..., :2])
 
 
 class SphereGeometry(_FromDiffRep):
     """colour = image(direction), a `SphereImage`.
 
-    equirect_height: rows of the whole panorama that is saved at the end of a run.
+    The config's `equirect_height` is the rows of the whole panorama that a run saves at its end.
     """
 
     @dataclass
@@ -64,15 +67,17 @@ class SphereGeometry(_FromDiffRep):
     cfg: Config
 
     def configure(self) -> None:
+        """Builds the panorama."""
         super().configure()
         self.image: SphereImage = self.built()
 
     def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        """Origins and directions [...,3] of rays → colours [...,3], by the directions."""
         return self.image.colours(rays_d)
 
     @torch.no_grad()
     def save_whole(self, folder: str | Path) -> None:
-        """The whole panorama in all its files, see panorama_files.save_all."""
+        """Writes the whole panorama in all its files; see panorama_files.save_all."""
         from pullback.output.panorama_files import save_all
 
         towards = crops.equirectangular(self.cfg.equirect_height, next(self.parameters()))
@@ -83,10 +88,10 @@ def register_flat(name: str, diffrep: type[CoordinateImage] | type[SphereImage],
     """Registers a representation as the geometry `name`.
 
     Args:
-        name: For configs: `system.geometry_type`.
+        name: Its `system.geometry_type` in configs.
         diffrep: The class. Its constructor's arguments are the keys of the config, with their types and defaults;
             `channels`, `height` and `width` are not among them.
-        defaults: Other defaults for some of them.
+        **defaults: Other defaults for some of them.
 
     Returns:
         The geometry's class.
@@ -94,8 +99,8 @@ def register_flat(name: str, diffrep: type[CoordinateImage] | type[SphereImage],
     base: Any = SphereGeometry if issubclass(diffrep, SphereImage) else ImageGeometry
     types = get_type_hints(diffrep.__init__)
     fields = [
-        (key, types[key], defaults.get(key, "???" if given.default is given.empty else given.default))
-        for key, given in inspect.signature(diffrep).parameters.items()
+        (key, types[key], defaults.get(key, "???" if argument.default is argument.empty else argument.default))
+        for key, argument in inspect.signature(diffrep).parameters.items()
         if key not in FIXED
     ]
     body = {"Config": dataclasses.make_dataclass("Config", fields, bases=(base.Config,)), "diffrep": diffrep}

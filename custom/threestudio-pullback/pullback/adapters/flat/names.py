@@ -1,4 +1,4 @@
-"""The geometries of images and panoramas, by the names that configs give them."""
+"""The geometries of images and panoramas, by their names in configs."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ class Pixels(FlatGeometry):
     cfg: Config
 
     def configure(self) -> None:
+        """Makes the grey pixels."""
         super().configure()
         self.values = nn.Parameter(torch.zeros(3, self.cfg.height, self.cfg.width))
 
     def forward(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        """Origins and directions [...,3] of rays → colours [...,3], by the origins' x and y."""
         place = rays_o[..., :2].reshape(1, 1, -1, 2)
-        found = F.grid_sample(self.values[None], place, padding_mode="border", align_corners=False)
-        return found[0, :, 0].T.reshape(*rays_o.shape[:-1], 3)
+        colours = F.grid_sample(self.values[None], place, padding_mode="border", align_corners=False)
+        return colours[0, :, 0].T.reshape(*rays_o.shape[:-1], 3)

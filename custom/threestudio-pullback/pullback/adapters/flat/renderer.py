@@ -1,4 +1,4 @@
-"""`pullback-flat-renderer`: pictures of what has no volume, looked up once for each ray."""
+"""`pullback-flat-renderer`: pictures without volume, one lookup for each ray."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .._framework import BaseGeometry, Renderer, register
 class FlatGeometry(BaseGeometry):
     """A geometry for `pullback-flat-renderer`: a colour for every ray, and no surface behind it.
 
-    A subclass gives `forward`. An image looks at rays_o[..., :2], the pixel's place (x, y) in [−1, 1], y down, of the
-    orthographic rays of `pullback-image-datamodule`; a panorama looks at rays_d.
+    A subclass defines `forward`. An image reads rays_o[..., :2], the pixel's place (x, y) in [−1, 1], y down, of the
+    orthographic rays of `pullback-image-datamodule`; a panorama reads rays_d.
     """
 
     @dataclass
@@ -32,11 +32,11 @@ class FlatGeometry(BaseGeometry):
 
 @register("pullback-flat-renderer")
 class FlatRenderer(Renderer):
-    """The colours of a `FlatGeometry`, which hides all of the background; any rays, so any resolution."""
+    """The colours of a `FlatGeometry` for any rays, at any resolution. They hide all of the background."""
 
     @dataclass
     class Config(Renderer.Config):
-        eval_chunk_size: int = 65536  # rays at a time where no gradient is asked for
+        eval_chunk_size: int = 65536  # rays at a time where there is no gradient
 
         def __post_init__(self) -> None:
             check_at_least(self, 1, "eval_chunk_size")
@@ -44,6 +44,11 @@ class FlatRenderer(Renderer):
     cfg: Config
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
+        """Keeps the parts.
+
+        Raises:
+            UserError: The geometry is no `FlatGeometry`.
+        """
         super().configure(geometry, material, background)
         if not isinstance(geometry, FlatGeometry):
             raise UserError(
@@ -52,10 +57,18 @@ class FlatRenderer(Renderer):
             )
 
     def forward(self, rays_o: Tensor, rays_d: Tensor, **kwargs: Any) -> dict[str, Tensor]:
-        """Rays [B,H,W,3] → comp_rgb, comp_rgb_fg, comp_rgb_bg [B,H,W,3], opacity, depth, z_variance [B,H,W,1].
+        """Renders rays.
 
-        Colours are (c + 1)/2, not cut off at 0 and 1, so that what a fit overshoots keeps its gradient. opacity and
-        depth are 1, z_variance 0. Other keys of the batch are of no use here.
+        Colours are (c + 1)/2, not cut off at 0 and 1, so that a fit that overshoots keeps its gradient.
+
+        Args:
+            rays_o: Origins [B,H,W,3].
+            rays_d: Unit directions [B,H,W,3].
+            **kwargs: Other keys of the batch, which have no effect.
+
+        Returns:
+            comp_rgb, comp_rgb_fg and comp_rgb_bg [B,H,W,3]; opacity and depth, which are 1, and z_variance, which is 0,
+            [B,H,W,1].
         """
         flat = [rays.reshape(-1, 3) for rays in torch.broadcast_tensors(rays_o, rays_d)]
         size = len(flat[0]) if torch.is_grad_enabled() else self.cfg.eval_chunk_size

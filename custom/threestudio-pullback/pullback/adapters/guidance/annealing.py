@@ -15,15 +15,15 @@ from torch import Tensor
 class Annealing:
     """Spreads the visits of all noise levels evenly over a training; several steps may share a visit.
 
-    Between two visits the constraint says what becomes of the noise, as in the sampler; it must not read renders
-    (`per_view_noise`), which are gone when a resumed run comes to ask again.
+    Between two visits the constraint renews the noise, as in the sampler. It must not read renders (`per_view_noise`),
+    which a resumed run no longer has.
 
     Args:
         sigmas: [L+1], decreasing to 0.
-        constraint: how often a level is visited, and which noise the next visit has.
-        total: training steps; with fewer steps than visits some are left out, never the last level.
-        coupling: of the noise.
-        seed: of the run.
+        constraint: Defines the visits of a level and the noise of the next visit.
+        total: Training steps; with fewer steps than visits some visits are left out, never the last level.
+        coupling: Of the noise.
+        seed: Of the run.
     """
 
     def __init__(self, sigmas: Tensor, constraint: Constraint, total: int, coupling: Coupling, seed: int) -> None:
@@ -47,31 +47,19 @@ class Annealing:
         at, _, source, memory = self._kept
         for k in range(at, index):
             level, cycle = divmod(k, self.constraint.cycles)
-            sigma, sigma_next = self.sigmas[level : level + 2]
-            none = source[:0]
-            visit = Visit(
-                sigma,
-                sigma_next,
-                cycle,
-                none,
-                none,
-                none,
-                source,
-                self._draw("visit", k + 1, like),
-                memory,
-                _no_renders,
-            )
+            none, draw = source[:0], self._draw("visit", k + 1, like)
+            sigmas = self.sigmas[level], self.sigmas[level + 1]
+            visit = Visit(*sigmas, cycle, none, none, none, source, draw, memory, _no_renders)
             source, memory = self.constraint.renoise(visit)
         self._kept = index, shape, source, memory
         return self.coupling.at(source.to(like), views, shape)
 
     def target(self, step: int, clean: Tensor, noise: Tensor, x0: Tensor) -> Tensor:
-        """What the renders are to become; a loss knows no step size, so the constraint is asked for the end, σ' = 0."""
+        """The constraint's target for σ' = 0, since a loss has no step size."""
         level, cycle = divmod(self._index(step), self.constraint.cycles)
         draw = self._draw("target", step, clean)
-        return self.constraint.target(
-            Visit(self.sigmas[level], 0.0, cycle, clean, noise, x0, noise, draw, None, _no_renders)
-        )
+        visit = Visit(self.sigmas[level], 0.0, cycle, clean, noise, x0, noise, draw, None, _no_renders)
+        return self.constraint.target(visit)
 
     def _index(self, step: int) -> int:
         return min(step * self.visits // self.total, self.visits - 1)

@@ -22,8 +22,8 @@ WEIGHTS: dict[str, Callable[[float], float]] = {
     "sds": lambda sigma: sigma / (1 + sigma**2),
     "fantasia3d": lambda sigma: sigma / (1 + sigma**2) ** 1.5,
 }
-"""σ -> weight of the gradient u − x̂0. Beside "fit", the least squares of a level: threestudio's strategies, which
-weigh ε̂ − ε = (u − x̂0)/σ by 1, 1 − ᾱ and √ᾱ (1 − ᾱ), with ᾱ = 1/(1 + σ²)."""
+"""σ -> weight of the gradient u − x̂0: "fit" is the least squares of a level; the others are threestudio's strategies,
+which weigh ε̂ − ε = (u − x̂0)/σ by 1, 1 − ᾱ and √ᾱ (1 − ᾱ), with ᾱ = 1/(1 + σ²)."""
 
 
 class DropIn:
@@ -31,9 +31,9 @@ class DropIn:
 
     A training step stands for one step of a level's fit: the system renders the views, takes the gradient of
     ½ ‖u − x̂0(u + σε)‖², which is that of the level's least squares up to a factor, and moves θ by its own optimiser.
-    σ falls over the run and ε is the coupling's, kept and refreshed as in the sampler; what the sampler has and a loss
-    cannot give is that every level's fit reaches its target, no less and no more. With few steps renders lag behind
-    their targets, with many they run ahead of the flow, towards the mode; `pullback-system` has neither fault.
+    σ falls over the run, and ε is the coupling's, kept and refreshed as in the sampler. A loss cannot make every
+    level's fit end at its target: with few steps renders lag behind their targets, with many they run ahead of the
+    flow, towards the mode. `pullback-system` has neither fault.
     """
 
     cfg: Any
@@ -46,6 +46,7 @@ class DropIn:
     _annealing: Annealing | None = None
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
+        """Keeps the step, which the level depends on."""
         self._epoch, self._step = epoch, global_step
 
     def __call__(
@@ -63,15 +64,20 @@ class DropIn:
 
         Args:
             rgb: [B,H,W,3] in [0,1]; with rgb_as_latents [B,h,w,c], latents of the model.
-            elevation, azimuth: [B], degrees. camera_distances: [B].
-            test_info: return pictures of what happens in place of the loss, for sdi-system's validation.
+            prompt_utils: The prompt processor's output.
+            elevation: [B] in degrees.
+            azimuth: [B] in degrees.
+            camera_distances: [B].
+            rgb_as_latents: Whether `rgb` are latents.
+            test_info: Whether to return pictures in place of the loss, for sdi-system's validation.
+            **batch: The other keys of the camera batch.
 
         Returns:
-            loss_pullback: scalar, ½ weight Σ (u − x̂0)² / B in the space of `fit_space`. residual: its rms, float.
-            sigma, level: where the run stands. With test_info: noisy_img, noise_img, target [H,W,3] in [0,1].
+            `loss_pullback`, a scalar ½ weight Σ (u − x̂0)² / B in the space of `fit_space`; `residual`, its root mean
+            square; `sigma` and `level`. With test_info: `noisy_img`, `noise_img` and `target` [H,W,3] in [0,1].
 
         Raises:
-            NonFiniteError: a NaN or infinity, with step, σ and view.
+            NonFiniteError: A NaN or infinity; the message names step, σ and view.
         """
         if self._annealing is None:
             self._annealing = self._start(calling_system())
@@ -91,10 +97,10 @@ class DropIn:
                 aim = self._annealing.target(self._step, latents, noise, x0)
                 target = aim if in_latents else check_finite(denoise.decode(aim), "the decoded target")
         except NonFiniteError as e:
-            raise NonFiniteError(f"Stopped at step {self._step}, level {level}, sigma {sigma:.4g}: {e}") from e
+            raise NonFiniteError(f"stopped at step {self._step}, level {level}, sigma {sigma:.4g}: {e}") from e
         if test_info:
-            seen = noisy / math.sqrt(1 + sigma**2)  # of the size of clean latents, as the model's own state
-            pictures = {"noisy_img": denoise.decode(seen), "noise_img": denoise.decode(seen - latents)}
+            state = noisy / math.sqrt(1 + sigma**2)  # the model's own state, as large as clean latents
+            pictures = {"noisy_img": denoise.decode(state), "noise_img": denoise.decode(state - latents)}
             pictures["target"] = denoise.decode(x0)
             return {name: (p[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1) for name, p in pictures.items()}
         loss, residual = self._loss(latents if in_latents else rgb * 2 - 1, target, sigma)
@@ -135,12 +141,16 @@ class DropIn:
         return Annealing(sigmas, constraint, total, self.coupling(), torch.initial_seed())
 
     def _check_fits_a_loss(self, constraint: Constraint) -> None:
-        """UserError for what the sampler can do and a loss cannot."""
+        """Checks the options.
+
+        Raises:
+            UserError: The sampler has the option, but a loss cannot.
+        """
         instead = "or take `system_type: pullback-system`"
         if constraint.per_view_noise:
             raise UserError(
-                f"`system.guidance.constraint` is {self.cfg.constraint}, which moves the noise by what the renders "
-                f"have become, and a loss cannot; use none or repaint, {instead}"
+                f"`system.guidance.constraint` is {self.cfg.constraint}, which moves the noise by the renders of the "
+                f"fit, and a loss cannot; use none or repaint, {instead}"
             )
         if self.cfg.order != 1:
             raise UserError(

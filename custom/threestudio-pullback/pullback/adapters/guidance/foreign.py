@@ -1,4 +1,4 @@
-"""Keys of other guidances, which a config may keep when `pullback-guidance` takes their place."""
+"""Keys of other guidances, which a config may keep where `pullback-guidance` replaces them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,26 @@ THREESTUDIO = {
     "vsd_lora_cfg_training", "vsd_lora_n_timestamp_samples", "vsd_phi_model_name_or_path",
     "vsd_use_camera_condition", "vsd_use_lora", "weighting_strategy",
 }  # fmt: skip
-"""What the guidances of threestudio 0.2.3 (28d9d80) know, those that the bundled host lacks included."""
+"""Keys of all guidances of threestudio 0.2.3 (28d9d80)."""
 
 
 def is_foreign(key: str) -> bool:
-    """Whether one of threestudio's guidances, or another registered one, knows the key."""
+    """Whether one of threestudio's guidances, or another registered one, has the key."""
     blocks = (getattr(cls, "Config", None) for name, cls in registered.items() if name.endswith("-guidance"))
-    known = (f.name for block in blocks if dataclasses.is_dataclass(block) for f in dataclasses.fields(block))
-    return key in THREESTUDIO or key in known
+    keys = (f.name for block in blocks if dataclasses.is_dataclass(block) for f in dataclasses.fields(block))
+    return key in THREESTUDIO or key in keys
 
 
 def split(block: Any, config: type) -> tuple[Any, list[str]]:
-    """A block without the foreign keys that its config's dataclass does not know, and those keys."""
+    """Splits a config block.
+
+    Args:
+        block: The block.
+        config: Its dataclass.
+
+    Returns:
+        The block without the foreign keys that the dataclass lacks, and these keys.
+    """
     mine = {f.name for f in dataclasses.fields(config)}
     foreign = [key for key in block or {} if key not in mine and is_foreign(key)]
     return ({key: value for key, value in block.items() if key not in foreign} if foreign else block), foreign

@@ -1,4 +1,4 @@
-"""`pullback-guidance`: the sampler's options as one config block, and what is built from them."""
+"""`pullback-guidance`: the sampler's options as one config block, and the objects that they describe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pullback
 import torch
 from pullback import models
 from pullback.constraints import Constraint
+from pullback.denoiser import Denoiser
 from pullback.errors import UserError
+from pullback.fitting import DiffRep
 from pullback.noise import Coupling
-from torch import nn
 
 from .._framework import BaseObject, C, info, register
 from .drop_in import DropIn
@@ -39,6 +40,7 @@ class PullbackGuidance(DropIn, BaseObject):
         super().__init__(cfg, *args, **kwargs)
 
     def configure(self) -> None:
+        """Loads the model."""
         key = "pretrained_model_name_or_path"
         self.model = models.load_configured(self.cfg, key, f"system.guidance.{key}", self.device)
 
@@ -70,15 +72,15 @@ class PullbackGuidance(DropIn, BaseObject):
         return float(times[min(int(C(share, 0, 0) * len(times)), len(times) - 1)])
 
     def denoiser(self, prompt_utils: Any) -> models.AnySize:
-        """The guided denoiser of a prompt processor's output; with Perp-Neg where that asks for it.
+        """The guided denoiser of a prompt processor's output, with Perp-Neg where its `use_perp_neg` is set.
 
         Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
         """
-        told = prompt_utils, self.cfg.view_dependent_prompting
+        prompt = prompt_utils, self.cfg.view_dependent_prompting
         options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
         if prompt_utils.use_perp_neg:
-            return models.AnySize(models.PerpNegDenoiser(self.model, models.perp_neg_text_of(*told), *options))
-        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*told), *options))
+            return models.AnySize(models.PerpNegDenoiser(self.model, models.perp_neg_text_of(*prompt), *options))
+        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*prompt), *options))
 
     def constraint(self) -> Constraint:
         """The constraint of the options."""
@@ -90,13 +92,21 @@ class PullbackGuidance(DropIn, BaseObject):
 
     def sampler(
         self,
-        diffrep: nn.Module,
-        views: Callable,
-        denoise: Callable,
+        diffrep: DiffRep,
+        views: Callable[[torch.Generator], Any],
+        denoise: Denoiser,
         optimizer: torch.optim.Optimizer,
         seed: int,
     ) -> pullback.Sampler:
-        """The sampler of method and options; its solver steps the given optimiser."""
+        """The sampler of the options.
+
+        Args:
+            diffrep: See pullback.Sampler.
+            views: (generator) -> views, for the check.
+            denoise: See pullback.Sampler.
+            optimizer: Makes the steps of the fits.
+            seed: Of the sampler's generator.
+        """
         return pullback.Sampler(
             diffrep,
             views,

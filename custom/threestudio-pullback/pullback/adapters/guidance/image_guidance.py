@@ -1,4 +1,4 @@
-"""`pullback-image-guidance`: `pullback-guidance` for pictures, whose targets survive the autoencoder."""
+"""`pullback-image-guidance`: `pullback-guidance` for pictures, with targets that the autoencoder does not change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .options import Options
 
 @dataclass
 class ImageOptions(Options):
-    # decoder and encoder calls with which a level's decoded target is made to encode to what was asked for
+    """The options of `pullback-guidance`, and `decode_rounds`: the rounds of a `models.RoundTrip`."""
+
     decode_rounds: int = 4
 
     def __post_init__(self) -> None:
@@ -26,12 +27,13 @@ class ImageOptions(Options):
 
 @register("pullback-image-guidance")
 class ImageGuidance(PullbackGuidance):
-    """As `pullback-guidance`, with `models.RoundTrip`: an exact fit loses most to the autoencoder."""
+    """`pullback-guidance` with `models.RoundTrip`; the autoencoder is the largest error of an exact fit."""
 
     Config = ImageOptions
 
     cfg: ImageOptions
 
     def denoiser(self, prompt_utils: Any) -> models.AnySize:
-        made = super().denoiser(prompt_utils)
-        return models.AnySize(cast(Any, models.RoundTrip(made.denoise, self.cfg.decode_rounds)))
+        """The guided denoiser, whose decoded targets encode to their own latents."""
+        denoise = super().denoiser(prompt_utils).denoise
+        return models.AnySize(cast(Any, models.RoundTrip(denoise, self.cfg.decode_rounds)))

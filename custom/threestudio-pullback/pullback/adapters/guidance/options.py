@@ -30,6 +30,8 @@ def _at_least(name: str, value: float, low: float, strict: bool = False) -> None
 
 @dataclass
 class Options(BaseObject.Config):
+    """The options; see the comments, and docs/ for their meaning in a run."""
+
     pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     guidance_scale: float = 7.5
     half_precision_weights: bool = True
@@ -44,10 +46,10 @@ class Options(BaseObject.Config):
     sigma_max: Any = None
     sigma_min: Any = None
     rho: float = 7.0
-    # fast or faithful: what noise, constraint and tries are where they are null (docs/results/worlds.md)
+    # fast or faithful: the values of noise, constraint and tries where they are null (docs/results/worlds.md)
     preset: str = "fast"
-    # how views share noise (a key of COUPLINGS), and what keeps renders in the field's range (a key of CONSTRAINTS);
-    # either also as {type: name, option: value}. cycles: visits of a level where constraint is repaint
+    # the noise of the views (a key of COUPLINGS), and the constraint on renders (a key of CONSTRAINTS); each also as
+    # {type: name, option: value}. cycles: visits of a level where constraint is repaint
     noise: Any = None
     constraint: Any = None
     cycles: int = 2
@@ -55,8 +57,8 @@ class Options(BaseObject.Config):
     settle_sigma: Any = None
     order: int = 1
     # maximum number of attempts where views disagree at the end, including the first (1: no restart); with
-    # noise=surface later ones tie the views closer; restart_sigma: where a try begins anew, null: after the first
-    # level; restart_limit: of self-consistency, null: derived from the model's own noise floor
+    # noise=surface the views' noises agree more in later ones; restart_sigma: the level at which a try begins, null:
+    # the second; restart_limit: of self-consistency, null: derived from the model's own noise floor
     tries: Any = None
     restart_sigma: Any = None
     restart_limit: Any = None
@@ -107,7 +109,11 @@ def _name(choice: Any) -> Any:
 
 
 def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
-    """The coupling or constraint that a key names, alone or with options; ConfigError where there is none."""
+    """The coupling or constraint of a key, with its options if it has any.
+
+    Raises:
+        ConfigError: There is no such part.
+    """
     choice = getattr(cfg, key)
     choice = config_to_primitive(choice) if OmegaConf.is_config(choice) else choice  # threestudio's takes configs alone
     if _name(choice) not in table:
@@ -124,13 +130,10 @@ def make_noise(cfg: Any) -> Coupling:
 
 
 def make_constraint(cfg: Any) -> Constraint:
-    """The constraint that these options describe; `cycles` is for one that is named without options."""
+    """The constraint that these options describe; `cycles` is for a constraint without options of its own."""
     constraint: Any = _part(cfg, "constraint", CONSTRAINTS)
-    if (
-        is_dataclass(constraint)
-        and "cycles" in (f.name for f in fields(constraint))
-        and isinstance(cfg.constraint, str)
-    ):
+    kind: Any = type(constraint)
+    if isinstance(cfg.constraint, str) and is_dataclass(kind) and "cycles" in (f.name for f in fields(kind)):
         constraint = replace(constraint, cycles=int(cfg.cycles))
     return constraint if cfg.settle_sigma is None else FreshBelow(float(cfg.settle_sigma), constraint)
 

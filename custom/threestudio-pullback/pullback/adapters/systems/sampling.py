@@ -34,8 +34,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     """Samples the field's parameters by the pulled-back reverse diffusion of Savani et al. 2024.
 
     A step takes the batch's cameras, forms the targets of one noise level and fits the field to them with the
-    optimiser of `system.optimizer`. All options lie in the `guidance` block. The run ends when the last level is
-    done, or at `trainer.max_steps` if that comes first.
+    optimiser of `system.optimizer`. All options are in the `guidance` block. The run ends after the last level, or at
+    `trainer.max_steps` if that comes first.
     """
 
     @dataclass
@@ -45,6 +45,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     cfg: Config
 
     def configure(self) -> None:
+        """Reads the number of fit steps; the sampler is built when the fit starts."""
         super().configure()
         self.automatic_optimization = False
         self.sampler: pullback.Sampler | None = None
@@ -58,20 +59,22 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._fit_steps = int(options.fit_steps)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The renderer's pictures of a camera batch."""
         return self.renderer(**batch)
 
     def do_update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
-        # what the parts schedule (bands of a hash grid, lights) counts steps of the optimiser, a visit has many
+        """Updates the parts' schedules, which count steps of the optimiser; a visit has many of them."""
         steps = global_step if on_load_weights else global_step * self._fit_steps
         super().do_update_step(epoch, steps, on_load_weights=on_load_weights)
 
     def on_fit_start(self) -> None:
+        """Builds the sampler, and goes on from the checkpoint's state if there is one."""
         super().on_fit_start()
         info(describe())
         self._check_trainer()
         keep_checkpoints_whole(self.trainer)
         if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
-            # threestudio leaves it to the system; a hash grid whose bands open one by one begins with none
+            # in threestudio this is the system's task; a hash grid whose bands open one by one begins with none
             self.do_update_step(self.true_current_epoch, self.true_global_step)
             self.geometry.initialize_shape()
         self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
@@ -99,7 +102,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         )
 
     def _plan(self, done: int) -> None:
-        """Tells the host how many steps the run has, which grows where it starts again."""
+        """Sets the host's number of steps, which grows where the run begins again."""
         assert self.sampler is not None
         steps = done + self.sampler.remaining(self.state)
         self.trainer.fit_loop.epoch_loop.max_steps = steps if self._limit < 0 else min(steps, self._limit)
@@ -127,10 +130,12 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> None:
+        """Seeds the step."""
         seed_step(self._seed, self.true_global_step)
         super().on_train_batch_start(batch, batch_idx)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """One visit of the sampler, with the batch's cameras as views."""
         assert self.sampler is not None
         field = self._field[0]
         field.fit_step = self.true_global_step * self._fit_steps
@@ -150,7 +155,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._count_step()
 
     def _count_step(self) -> None:
-        # the fit stepped the bare optimiser; a step without gradients moves nothing and counts one for the host
+        """Steps the host's optimiser without gradients: nothing moves, and the host counts one step."""
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]
@@ -160,31 +165,38 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
                 scheduler.step()  # type: ignore[call-arg]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves last.ckpt at the end of the run; the number of visits is rarely a multiple of the saving interval."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         if self.trainer.global_step != self.trainer.max_steps:
             return
-        # the number of visits is rarely a multiple of what a config saves after
         for callback in self.trainer.checkpoint_callbacks:
             saved = getattr(callback, "_last_global_step_saved", None)
             if getattr(callback, "save_last", None) is True and saved != self.trainer.global_step:
                 self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
 
     def on_fit_end(self) -> None:
+        """Logs the verdict of the check."""
         if self._verdict is None:
             return
-        found, limit = self._verdict.consistency, self._verdict.threshold
+        rms, limit = self._verdict.consistency, self._verdict.threshold
         above = "" if self._verdict.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
         info(
-            f"Self-consistency {found:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
+            f"Self-consistency {rms:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
             f"level 1, between the render of the worst camera and what the model makes of it{above}"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the sampler's state."""
         super().on_save_checkpoint(checkpoint)
         if self.state is not None:
             checkpoint["pullback"] = {**self.state.state_dict(with_params=False), "seed": self._seed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the sampler's state.
+
+        Raises:
+            UserError: Another system or another seed made the checkpoint of a fit.
+        """
         super().on_load_checkpoint(checkpoint)
         self._saved, self._begun = checkpoint.get("pullback"), checkpoint["global_step"]
         if self.trainer.state.fn == "fit":

@@ -16,11 +16,15 @@ from ..text import TextEncoder
 class DiffusionModel:
     """Frozen UNet, VAE and text encoder of one Stable Diffusion model as a `LatentModel`; `models.load` makes one.
 
-    dtype and device are the networks'; every tensor that comes in is cast, and what goes out has at least float32.
+    `dtype` and `device` are the networks'. Arguments are cast to them, and results have at least float32.
 
     Args:
+        unet: Diffusers' UNet2DConditionModel.
+        vae: Diffusers' AutoencoderKL.
+        text: The text encoder.
+        schedule: The noise levels.
         prediction_type: "epsilon", "v_prediction" or "sample".
-        fingerprint: see `LatentModel`.
+        fingerprint: See `LatentModel`.
     """
 
     def __init__(
@@ -35,53 +39,45 @@ class DiffusionModel:
         self.unet, self.vae, self.text = unet, vae, text
         self.schedule, self.prediction_type = schedule, prediction_type
         self.fingerprint = fingerprint
+        self.sample_size, self.latent_channels = int(unet.config.sample_size), int(vae.config.latent_channels)
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.image_size = self.sample_size * self.vae_scale_factor
 
     @property
     def network(self) -> Any:
+        """The UNet."""
         return self.unet
 
     @property
-    def time_embedding(self) -> Any:
-        return self.unet.time_embedding
-
-    @property
     def device(self) -> torch.device:
+        """The networks' device."""
         return self.vae.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The networks' dtype."""
         return self.vae.dtype
 
     @property
     def sigma_min(self) -> float:
+        """The lowest noise level."""
         return self.schedule.sigma_min
 
     @property
     def sigma_max(self) -> float:
+        """The highest noise level."""
         return self.schedule.sigma_max
-
-    @property
-    def sample_size(self) -> int:
-        return int(self.unet.config.sample_size)
-
-    @property
-    def vae_scale_factor(self) -> int:
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def image_size(self) -> int:
-        return self.sample_size * self.vae_scale_factor
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.vae.config.latent_channels)
 
     def encode_prompt(self, prompts: list[str]) -> Tensor:
         """Text embeddings [B, T, D] of B prompts, in the UNet's dtype."""
         return self.text.embed(prompts).to(self.device, self.dtype)
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raises ModelError unless both are multiples of the VAE's factor; the UNet takes any latent size."""
+        """Checks a size of images; the UNet takes latents of any size.
+
+        Raises:
+            ModelError: Height or width is no multiple of the VAE's factor.
+        """
         unit = self.vae_scale_factor
         for name, value in (("height", height), ("width", width)):
             if value < unit or value % unit:
@@ -96,7 +92,10 @@ class DiffusionModel:
     def encode(self, images: Tensor) -> Tensor:
         """Images [V,3,H,W] in [-1,1] → latents [V,c,H/f,W/f]: the VAE's posterior mean × its scaling factor.
 
-        Differentiable in ``images``. Raises ModelError for a size the model cannot take.
+        Differentiable in `images`.
+
+        Raises:
+            ModelError: The model cannot take images of this size.
         """
         self.check_image_size(images.shape[-2], images.shape[-1])
         mean = self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mean
@@ -104,18 +103,22 @@ class DiffusionModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
-        """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1], at most ``chunk`` at a time; no gradients."""
+        """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1], at most `chunk` at a time; no gradients."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
         parts = scaled.split(chunk or len(scaled))
         return torch.cat([self.vae.decode(part).sample for part in parts]).to(_wide(latents))
 
     @torch.no_grad()
     def predict_x0(self, noisy: Tensor, sigma: Sigma, text: Tensor) -> Tensor:
-        """Posterior mean x̂0 [V,c,h,w] of ``noisy`` = x0 + σ ε, given embeddings ``text`` [V,T,D].
+        """Posterior mean x̂0 [V,c,h,w], at the real-valued time interpolated in log σ; see `pullback.denoiser.vp_x0`.
 
-        sigma: a number, or [V], one for each view. The UNet is asked at the real-valued time interpolated in log σ;
-        arithmetic around it is done in at least float32. Raises UserError for a sigma outside [sigma_min, sigma_max].
-        Source: `pullback.denoiser.vp_x0`.
+        Args:
+            noisy: x0 + σ ε [V,c,h,w].
+            sigma: σ, a number or [V].
+            text: Embeddings [V,T,D].
+
+        Raises:
+            UserError: A sigma lies outside [sigma_min, sigma_max].
         """
         return self.differentiable_x0(noisy, sigma, text)
 
@@ -135,6 +138,7 @@ class DiffusionModel:
         return vp_x0(net, self.schedule, wide, level, self.prediction_type)
 
     def output_scale(self, sigma: Any) -> Any:
+        """See `TrainableModel`."""
         # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ
         return {"epsilon": 1 / sigma, "v_prediction": root(1 + sigma**2) / sigma, "sample": sigma / sigma}[
             self.prediction_type
@@ -149,10 +153,12 @@ class DiffusionModel:
         token_merging: bool = False,
         token_merging_params: dict[str, Any] | None = None,
     ) -> None:
-        """Trade speed for memory, by threestudio's names.
+        """Trades speed for memory; the arguments have threestudio's names.
 
-        Memory-efficient attention is PyTorch's own and always on, so its key has no further effect. Raises
-        ModelError when accelerate (sequential offload) or tomesd (token merging) is missing.
+        PyTorch's memory-efficient attention is always on, so its key has no further effect.
+
+        Raises:
+            ModelError: accelerate (for sequential offload) or tomesd (for token merging) is missing.
         """
         if enable_attention_slicing:
             self.unet.set_attention_slice("auto")

@@ -26,7 +26,7 @@ TEXT_CONFIG = "text_encoder/config.json"
 
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
-    """A model that predicts ε, v or x0. Raises ModelError, see `models.load`."""
+    """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
     schedule, prediction_type = _schedule(folder)
     unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
     vae = folder.network("vae", "diffusers.AutoencoderKL", dtype).to(device)
@@ -36,7 +36,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
 
 
 def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> TextEncoder:
-    """Tokenizer and text encoder; the encoder's weights are read when first used."""
+    """Loads tokenizer and text encoder; the encoder's weights are read at the first use."""
     place = folder.path / "tokenizer"
     has = {file.name for file in place.glob("*")}
     if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
@@ -62,7 +62,7 @@ def _check_fit(folder: ModelFolder, config: Any, latent: int) -> None:
         )
     if config.cross_attention_dim != width or config.class_embed_type or config.addition_embed_type:
         raise ModelError(
-            f"the UNet of {folder.path} asks for another conditioning than its text encoder's {width}-wide "
+            f"the UNet of {folder.path} needs another conditioning than its text encoder's {width}-wide "
             f"embeddings; use a {NAME} model"
         )
 
@@ -81,7 +81,7 @@ def _schedule(folder: ModelFolder) -> tuple[VPSchedule, str]:
 
         scheduler: Any = DDIMScheduler.from_config(config)
     try:
-        # zero terminal SNR: the last level has an infinite sigma and cannot be visited
+        # with zero terminal SNR the last level has an infinite sigma, which no visit can have
         return VPSchedule(scheduler.alphas_cumprod[scheduler.alphas_cumprod > 0]), prediction_type
     except UserError as error:
         raise ModelError(f"{file} describes no noise schedule ({error}); {AGAIN}") from error
