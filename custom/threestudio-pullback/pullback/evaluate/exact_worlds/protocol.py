@@ -25,30 +25,40 @@ class World(Protocol):
 
     def diffrep(self) -> nn.Module:
         """A new representation in its start state."""
+        ...
 
     def prepare(self) -> None:
         """Does what is done once in a process, so that no method's time includes it."""
+        ...
 
     def sigmas(self, levels: int, sigma_max: float) -> Tensor:
         """A schedule that suits the world, ending in 0."""
+        ...
 
     def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
         """The exact posterior mean [V,C,H,W]."""
+        ...
 
     def perfect(self, generator: torch.Generator) -> nn.Module:
         """A diffrep that holds a draw of the right answer."""
+        ...
 
     def judge(self, diffrep: Any) -> dict[str, Any]:
         """The verdict on a diffrep, in plain values, for `verdict`, `measures` and `histogram`."""
+        ...
 
     def verdict(self, row: dict[str, Any]) -> str:
         """A verdict of `judge` in a few words."""
+        ...
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The table's figures for one method, by column."""
+        ...
 
     def histogram(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor] | None:
         """The share of every mode, and its weight; None where there are no modes."""
+        ...
 
     def picture(self, diffrep: Any) -> Tensor | None:
         """A small picture [3,H,W] in [−1, 1] of the sample; None where there is nothing to see."""
+        ...

@@ -27,6 +27,7 @@ class Features(Protocol):
 
     def images(self, pictures: Tensor) -> Tensor:
         """The vectors [B,D] of pictures [B,3,H,W] in [-1,1]."""
+        ...
 
 
 class Clip:
