@@ -1,4 +1,4 @@
-"""threestudio's command line on the bundled host: python launch.py --config … --train key=value …
+"""The command line of threestudio on the bundled host: `python launch.py --config FILE --train key=value …`.
 
 With --threestudio DIR, the real threestudio of that folder runs instead, on a CPU (pullback/cuda_standins/launch.py).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_linear_is_its_matrix():
 
 def test_siren_starts_with_features_of_unit_scale():
     torch.manual_seed(0)
-    rep = diffreps.SirenImage(3, 32, 32, hidden=256, layers=3)
+    rep: Any = diffreps.SirenImage(3, 32, 32, hidden=256, layers=3)
     features, spreads = rep.coordinates, []
     for layer in rep.network.sines:
         features = torch.sin(rep.network.omega * layer(features))
@@ -122,11 +123,11 @@ def test_many_sirens_at_once_are_the_single_ones():
     (many.render([2, 0]) - target).square().sum().backward()
     for i, wanted in ((2, target[:1]), (0, target[1:])):
         (single[i].render([0]) - wanted).square().sum().backward()
-        network = single[i].network
+        network: Any = single[i].network
         for layer, weight, bias in zip([*network.sines, network.last], many.weights, many.biases, strict=True):
             assert torch.allclose(weight.grad[i].T, layer.weight.grad, atol=1e-10)
             assert torch.allclose(bias.grad[i, 0], layer.bias.grad, atol=1e-10)
-    assert all(not p.grad[1].any() for p in many.parameters())
+    assert all(p.grad is not None and not p.grad[1].any() for p in many.parameters())
 
 
 def test_sirens_are_fitted_on_random_pixels_without_bias():

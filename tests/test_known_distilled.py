@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pullback.errors import UserError
@@ -21,7 +23,8 @@ def plane(*means: tuple[float, float], samples: int = 200) -> PlaneWorld:
 
 
 def points(method: str, world: PlaneWorld, seed: int = 0) -> torch.Tensor:
-    return methods.parse(method)(world, seed).diffrep.values.detach().reshape(-1, 2)
+    rep: Any = methods.parse(method)(world, seed).diffrep
+    return rep.values.detach().reshape(-1, 2)
 
 
 @pytest.mark.parametrize("name", BASELINES)

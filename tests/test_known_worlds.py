@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pullback
 import pytest
@@ -149,7 +150,8 @@ def test_a_single_view_samples_the_weights_from_the_fog():
     world, count = exact_worlds.world("weighted-shapes"), 4000
     pose = world.cameras[3:4]
     exact = world.images(pose)[:, 0].flatten(1).double()
-    fog = world.diffrep().render(pose).detach().flatten().double()
+    field: Any = world.diffrep()
+    fog = field.render(pose).detach().flatten().double()
     axes = torch.linalg.qr(torch.cat([exact, fog[None]]).T)[0]
     means = (exact @ axes)[:, None, None]
     prior = pullback.priors.MixturePrior(means, SMOOTHING, world.weights)
@@ -279,8 +281,8 @@ def test_the_plane_is_sampled_by_its_weights(name):
 
 
 def test_points_of_one_mode_miss_the_others():
-    world = exact_worlds.world("mixture")
-    points = world.diffrep()
+    world: Any = exact_worlds.world("mixture")
+    points: Any = world.diffrep()
     with torch.no_grad():
         points.values.copy_(world.means[2].expand(2000, 2)[:, None, None])
     found = world.measures([world.judge(points)])
@@ -336,7 +338,8 @@ def test_a_method_names_its_constraint_and_levels(options, constraint, sigmas, e
     outcome = methods.parse(f"pullback levels=40 {options}")(world, 0)
     assert outcome.nfe == expected
     mean, cov = propagate(world, constraint, schedule(constraint, sigmas))
-    white = torch.linalg.solve(torch.linalg.cholesky(cov), (outcome.diffrep.theta.detach() - mean).T)
+    rep: Any = outcome.diffrep
+    white = torch.linalg.solve(torch.linalg.cholesky(cov), (rep.theta.detach() - mean).T)
     # 5 standard errors of 27 figures: exceeded by chance in fewer than 1 of 10 000 runs
     assert white.mean(1).abs().max() < 5 / math.sqrt(2000)
     assert (white @ white.T / 2000 - torch.eye(6, dtype=D)).abs().max() < 5 * math.sqrt(2 / 2000)

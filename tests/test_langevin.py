@@ -26,7 +26,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def errors(world: GaussWorld, constraint: Constraint, sigmas: torch.Tensor) -> tuple[float, float]:
-    return tuple(world.errors(*propagate(world, constraint, schedule(constraint, sigmas))).values())
+    mean, cov = world.errors(*propagate(world, constraint, schedule(constraint, sigmas))).values()
+    return mean, cov
 
 
 # ---- the law

@@ -27,6 +27,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def double(folder: Path) -> models.DiffusionModel:
     loaded = models.load(folder)
+    assert isinstance(loaded, models.DiffusionModel)
     loaded.unet.double()
     loaded.vae.double()
     return loaded

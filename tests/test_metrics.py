@@ -82,7 +82,7 @@ def test_clip_iqa_is_torchmetrics_own():
 
     images, texts = normal(6, 512), normal(2, 512, seed=1)
     unit = [x / x.norm(dim=1, keepdim=True) for x in (images, texts)]
-    theirs = _clip_iqa_compute(*unit, ["quality"])
+    theirs = _clip_iqa_compute(unit[0], unit[1], ["quality"])
     assert isinstance(theirs, Tensor)
     assert metrics.clip_iqa(images, texts) == pytest.approx(float(theirs.mean()), abs=1e-12)
 

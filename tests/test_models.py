@@ -33,7 +33,9 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> models.DiffusionModel:
-    return models.load(folder, dtype=torch.float64)
+    loaded = models.load(folder, dtype=torch.float64)
+    assert isinstance(loaded, models.DiffusionModel)
+    return loaded
 
 
 def _noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -16,7 +16,9 @@ SCALE, SIGMA = 7.5, 2.5
 def model(tmp_path_factory: pytest.TempPathFactory) -> models.DiffusionModel:
     path = tmp_path_factory.mktemp("model") / "sd"
     build(path)
-    return models.load(path, dtype=torch.float64)
+    loaded = models.load(path, dtype=torch.float64)
+    assert isinstance(loaded, models.DiffusionModel)
+    return loaded
 
 
 def noise(*shape: int) -> Tensor:

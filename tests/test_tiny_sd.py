@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 
 @pytest.fixture(scope="module")
 def tiny() -> models.DiffusionModel:
-    return models.load(TINY_MODEL)
+    loaded = models.load(TINY_MODEL)
+    assert isinstance(loaded, models.DiffusionModel)
+    return loaded
 
 
 def test_it_fits_in_15_megabytes_and_holds_no_pickle():

@@ -119,7 +119,7 @@ class Distillation:
                     pull = pull.clamp(-limit, limit)
                 losses = self.further_losses(latents.detach(), prompt_utils, views)
         except NonFiniteError as error:
-            raise NonFiniteError(f"Stopped at step {self._step}: {error}") from error
+            raise NonFiniteError(f"stopped at step {self._step}: {error}") from error
         numbers = {"grad_norm": pull.norm(), "min_step": low, "max_step": high, "nfe": self.nfe}
         return {self.loss_name: self.loss(latents, pull), **losses, **{k: float(v) for k, v in numbers.items()}}
 

@@ -85,7 +85,7 @@ class SafeStop(Callback):
             if not bool(value.isfinite().all()):
                 logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
                 raise NonFiniteError(
-                    f"Stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity"
+                    f"stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity"
                 )
         trainer.save_checkpoint(self.io.MEMORY)
         if self.received is not None:
