@@ -152,6 +152,7 @@ def in_processes(ways: dict[str, list[str]], repeats: int, steps: int) -> None:
 
 
 def main() -> None:
+    """Measures what the command line names, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["solvers", "fields", "memory", "measure"], help="measure: one run, as JSON")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way (default 3)")

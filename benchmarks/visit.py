@@ -102,6 +102,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
 
 
 def main() -> None:
+    """Measures visits in both spaces, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ROOT / "custom" / "threestudio-pullback" / "assets" / "tiny-sd"
     parser.add_argument("--model", type=Path, default=default, help="a diffusers folder (default: the shipped model)")

@@ -1,4 +1,4 @@
-"""Representations × constraint × noise × views, on worlds whose right answer is known: does the constraint help?
+"""Does the constraint help? Representations × constraint × noise × views, in worlds whose right answer is known.
 
     python experiments/ablation.py --out outputs/ablation                      # everything, with each part's seeds
     python experiments/ablation.py --only voxel,hash --seeds 0-3 --workers 2   # or some of it; a run goes on from OUT
@@ -44,7 +44,19 @@ the same 8 all along. – : not run."""
 
 @dataclass(frozen=True)
 class Part:
-    """Cells of one representation. common: options of all cells; extra: of one constraint. levels: as many."""
+    """The cells of one representation.
+
+    Attributes:
+        name: As on the command line.
+        title: For a reader.
+        worlds: The worlds.
+        noises: The couplings.
+        seeds: How many seeds each cell has.
+        levels: How many noise levels each cell has.
+        common: Options of all cells.
+        extra: Options by constraint.
+        control: Whether there are cells without constraint at three times the levels.
+    """
 
     name: str
     title: str
@@ -99,7 +111,7 @@ COLUMNS = {
 
 @functools.cache
 def refusal(world: str, noise: str, way: str, text: str) -> str | None:
-    """Why the sampler refuses a combination, found in its first visits; None if it does not."""
+    """Why the sampler refuses a combination, after two levels of it; None if it does not."""
     if way not in ("Projection", "Langevin") or noise in KEPT:
         return None  # the slots' noises are what these two move
     try:
@@ -110,7 +122,7 @@ def refusal(world: str, noise: str, way: str, text: str) -> str | None:
 
 
 def lines_of(part: Part, results: Results) -> list[dict[str, Any]]:
-    """A line for every cell of the part that was run or refused."""
+    """A line for every cell of the part that has rows, or that the sampler refuses."""
     lines = []
     for world, noise, way, text in part.cells():
         head = {"part": part.name, "world": world, "noise": noise, "constraint": way, "method": text}
@@ -151,6 +163,7 @@ def overview(lines: list[dict[str, Any]]) -> str:
 
 
 def figure(line: dict[str, Any]) -> str:
+    """The cell of the overview: the one measure that says most."""
     if "refused" in line:
         return "refused"
     figures = line["measures"]
@@ -180,6 +193,7 @@ def write(out: Path) -> str:
 
 
 def main() -> None:
+    """Runs the cells that OUT lacks, and writes the table of all."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(names), help=f"parts, of {', '.join(names)} (default all)")

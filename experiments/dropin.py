@@ -43,7 +43,7 @@ WAYS = {
 
 
 def run(root: Path, out: Path, way: str, obj: StudioObject, seed: int, steps: int, more: list[str]) -> tuple[Path, str]:
-    """The run's folder, and its seconds per step as text ("" for one that was there already)."""
+    """Makes a run if OUT lacks it; returns its folder, and its seconds per step as text."""
     tag = f"{way}-{obj.caption}-{seed}-{steps}".replace(" ", "_").replace(",", "")
     trial = out / "sds-tiny" / tag
     seconds = trial / "seconds.txt"
@@ -62,6 +62,7 @@ def run(root: Path, out: Path, way: str, obj: StudioObject, seed: int, steps: in
 
 
 def main() -> None:
+    """Makes the runs that OUT lacks, and prints the table of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threestudio", type=Path, required=True, help="a checkout with the extension linked")
     parser.add_argument("--steps", type=int, default=600)

@@ -1,10 +1,10 @@
-"""Figures drawn from the results that `pullback evaluate worlds` keeps.
+r"""Figures of the results that `pullback evaluate worlds` saves.
 
-    python experiments/figures.py histogram --world shapes --out docs/images/histogram.png \\
+    python experiments/figures.py histogram --world shapes --out docs/images/histogram.png \
         --row SDS docs/results/worlds-baselines "sds lr=0.1" --row ours docs/results/worlds "pullback"
 
-histogram: how often each scene of the world was found, a row of bars for each --row of TITLE FOLDER METHOD, one scale
-for all. Below: the scenes. Dark lines: how often each should be found. Red: blends, counted with the nearest scene.
+histogram: how many samples are of each scene of the world, a row of bars for each --row of TITLE FOLDER METHOD, all on
+one scale. Below: the scenes. Dark lines: a perfect sampler's shares. Red: blends, which count for the nearest scene.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pullback.output import chart
 
 
 def rows_of(folder: Path, world: str, method: str) -> list[dict[str, Any]]:
-    """What was judged of a method in a folder's worlds.json, failed runs left out; UserError where there is none."""
+    """The verdicts on a method in a folder's worlds.json, without failed runs; UserError if there is none."""
     file, label = folder / "worlds.json", methods.parse(method).label
     if not file.exists():
         raise UserError(f"--row: {file} does not exist; `pullback evaluate worlds --out {folder}` makes it")
@@ -65,6 +65,7 @@ def histogram(world: str, rows: list[tuple[str, Path, str]], out: Path) -> None:
 
 
 def main() -> None:
+    """Draws the figure of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", choices=["histogram"])
     parser.add_argument("--world", default="shapes", help="a world of scenes (default shapes)")

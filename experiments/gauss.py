@@ -1,6 +1,6 @@
 """Constraints in linear-Gaussian worlds: covariance and mean error of θ against denoiser calls, as Markdown tables.
 
-    python experiments/gauss.py                  # everything tried in the tall case, then the best in other cases
+    python experiments/gauss.py                  # all ways in the tall case, then the best in other cases
     python experiments/gauss.py --figure FILE    # the tall case as a chart, FILE a PNG
     python experiments/gauss.py --mixtures       # two modes, one off the range of f: the share of the other, sampled
 
@@ -46,7 +46,7 @@ settling3: Levels = partial(pullback.settling_sigmas, sigma_min=0.01, sigma_max=
 
 @dataclass(frozen=True)
 class Way:
-    """A constraint on a number of levels; calls of the denoiser for each sample."""
+    """A constraint and its noise levels."""
 
     name: str
     constraint: Constraint
@@ -54,6 +54,7 @@ class Way:
 
     @property
     def visits(self) -> list[tuple[float, float, int]]:
+        """The σ, σ' and cycle of every visit; each is a denoiser call."""
         return schedule(self.constraint, self.sigmas)
 
     def errors(self, case: str, seeds: int = SEEDS) -> Tensor:
@@ -65,7 +66,9 @@ class Way:
 PLAIN, PROJECTION, LANGEVIN = Constraint(), pullback.Projection(), pullback.Langevin()
 
 
-def tried() -> list[Way]:
+def candidates() -> list[Way]:
+    """All ways of the table of the tall case."""
+
     def add(name: str, constraint: Constraint, levels: Levels, *counts: int) -> None:
         ways.extend(Way(name, constraint, levels(count)) for count in counts)
 
@@ -93,13 +96,15 @@ def tried() -> list[Way]:
     return ways
 
 
-def compared() -> list[Way]:
+def best_ways() -> list[Way]:
+    """The ways of the tables of other cases."""
     ways = [Way("plain flow", PLAIN, karras(400)), Way("Projection(0)", PROJECTION, karras(400))]
     ways += [Way(f"Repaint({cycles})", pullback.Repaint(cycles), karras(100)) for cycles in (4, 16)]
     return ways + [Way("Langevin()", LANGEVIN, settling(count)) for count in (50, 100, 200, 400)]
 
 
-def propagated() -> None:
+def print_errors() -> None:
+    """Prints the tables of exact errors."""
     header = ["method", "levels", "calls", "covariance error: mean (worst)", "mean error: mean (worst)"]
 
     def row(way: Way, case: str) -> list[str]:
@@ -108,12 +113,12 @@ def propagated() -> None:
         return [way.name, str(len(way.sigmas) - 1), str(len(way.visits)), *cells]
 
     print(f"Tall case, {SEEDS} random worlds:\n")
-    print_table(header, [row(way, TALL) for way in tried()])
+    print_table(header, [row(way, TALL) for way in candidates()])
     print(f"\nOther cases, {SEEDS} random worlds each:\n")
     others = [name for name in CASES if name != TALL]
-    print_table(["case", *header], [[name, *row(way, name)] for name in others for way in compared()])
+    print_table(["case", *header], [[name, *row(way, name)] for name in others for way in best_ways()])
     print("\nThe worlds of `pullback evaluate worlds --world gauss`, covariance and mean error:\n")
-    print_table(["method", "calls", *CASES], [firsts(way) for way in compared()])
+    print_table(["method", "calls", *CASES], [firsts(way) for way in best_ways()])
 
 
 def firsts(way: Way) -> list[str]:
@@ -122,7 +127,7 @@ def firsts(way: Way) -> list[str]:
 
 
 def figure(file: Path) -> None:
-    """Each constraint, for at most so many calls, with those of its cycles and levels of the best covariance."""
+    """Draws errors over calls; each constraint has the cycles and levels that give it the best covariance."""
     kinds: dict[str, list[Constraint]] = {
         "plain flow": [PLAIN], "Repaint": [pullback.Repaint(cycles) for cycles in (2, 4, 8, 16, 32)],
         "Projection": [PROJECTION], "Langevin": [LANGEVIN],
@@ -147,7 +152,7 @@ def figure(file: Path) -> None:
 
 
 def mixtures() -> None:
-    """Two modes of one width in the plane, f reaching the line y = 0, which the second mode misses."""
+    """Prints shares of two modes of one width in the plane, where f reaches the line y = 0, but not the second mode."""
     ways = [
         Way("plain flow", PLAIN, karras(100)),
         Way("Repaint(16)", pullback.Repaint(16), karras(25)),
@@ -173,6 +178,7 @@ def mixtures() -> None:
 
 
 def main() -> None:
+    """Prints the tables, or draws the figure, of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--figure", type=Path, metavar="FILE", help="draw errors against calls in the tall case")
@@ -181,7 +187,7 @@ def main() -> None:
     if arguments.figure:
         figure(arguments.figure)
     else:
-        (mixtures if arguments.mixtures else propagated)()
+        (mixtures if arguments.mixtures else print_errors)()
 
 
 if __name__ == "__main__":

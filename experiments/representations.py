@@ -55,10 +55,15 @@ class HashField(nn.Module):
 
 
 class Variant(SceneWorld):
-    """The scenes of another world through a representation of its own.
+    """The scenes of another world with another representation.
 
-    make: a fresh one. views: fixed poses [V,4,4]; None: 8 of the 32 cameras at every visit. A single pose is also
-    the one that is judged. defaults: options of the method that it needs.
+    Args:
+        name: As on the command line.
+        base: The other world.
+        make: Makes the representation; None for the other world's.
+        views: Fixed poses [V,4,4]; a single one is also the pose that is judged. None for 8 of the 32 cameras at every
+            visit.
+        defaults: Options of `pullback` whose values in this world differ from the usual ones.
     """
 
     def __init__(
@@ -73,12 +78,15 @@ class Variant(SceneWorld):
                 self.held_out = views
 
     def diffrep(self) -> Any:
+        """A new representation in its start state."""
         return self.make()
 
     def images(self, views: Tensor) -> Tensor:
+        """Every scene's exact image, as the other world has it."""
         return self.base.images(views)
 
     def prepare(self) -> None:
+        """Renders what the other world renders once in a process."""
         self.base.prepare()
 
     def picture(self, diffrep: Any) -> None:
@@ -98,10 +106,11 @@ class LineWorld(PlaneWorld):
         self.odds = math.exp(-(miss**2) / (2 * width**2))
 
     def diffrep(self) -> LinearBatch:  # pyright: ignore
+        """All samples' parameters, at 0."""
         return LinearBatch(torch.tensor([[1.0], [0.0]]), self.samples)
 
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """counts: samples on the left and on the right of 0."""
+        """How many samples are on the left and on the right of 0."""
         left = int((diffrep.theta < 0).sum())
         return {"counts": [left, self.samples - left]}
 
@@ -109,10 +118,11 @@ class LineWorld(PlaneWorld):
         """None: the share says it all."""
 
     def verdict(self, row: dict[str, Any]) -> str:
+        """The share of the mode on the line."""
         return f"{row['counts'][0] / self.samples:.3f} in the mode on the line"
 
     def measures(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """TV: to the exact shares, what overlaps at 0 (0.1 %) neglected."""
+        """The shares, and their total variation from the exact ones; the overlap at 0 (0.1 %) is neglected."""
         counts = torch.tensor([row["counts"] for row in rows]).sum(0)
         exact = torch.tensor([1.0, self.odds]) / (1 + self.odds)
         share = float(counts[0] / counts.sum())

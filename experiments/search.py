@@ -32,15 +32,15 @@ FIRST, KEPT = 2, 4
 
 
 class Grid(NamedTuple):
-    """What is tried in one kind of world; ranges: least and greatest σ."""
+    """The settings for one kind of world; ranges are pairs of the least and the greatest σ."""
 
     steps: int
     rates: tuple[float, ...]
     ranges: tuple[tuple[float, float], ...]
 
 
-# Scenes part near σ = 5, the plane's modes near 0.5. Inversion asks the denoiser at sigma_min about renders that it
-# does not know yet, and goes astray where the answer is many σ away: further ranges for it, with a higher sigma_min.
+# Scenes part near σ = 5, the plane's modes near 0.5. Inversion begins at sigma_min with renders that are far from any
+# scene, and fails where they are many σ away; hence its further ranges, with a higher sigma_min.
 SCENES = Grid(75, (0.05, 0.1, 0.2, 0.4), ((0.05, 40.0), (0.05, 12.0), (0.05, 4.0), (1.0, 12.0), (4.0, 12.0)))
 PLANE = Grid(100, (0.03, 0.1), ((0.01, 2.0), (0.01, 0.5), (0.1, 0.5)))
 INVERTING = {SCENES: ((2.0, 12.0), (2.0, 40.0), (4.0, 40.0)), PLANE: ((0.3, 2.0),)}
@@ -51,11 +51,12 @@ HEADERS = {
 
 
 def grid_of(world: str) -> Grid:
+    """The settings for a world."""
     return PLANE if world in exact_worlds.GROUPS["plane"] else SCENES
 
 
 def judge(results: Results, world: str, label: str, seeds: list[int]) -> tuple[tuple[float, ...], list[str]]:
-    """What the criterion sorts by, least first, and the line of the table."""
+    """The sort key of a setting, where less is better, and its line of the table."""
     rows = [row for row in results.of(world, label) if row["seed"] in seeds]
     figures = report.measures(exact_worlds.world(world), rows)
     cost = [f"{figures.get('evaluations', 0):.0f}", f"{figures.get('seconds', 0):.1f}"]
@@ -97,6 +98,7 @@ def search(world: str, seeds: list[int], out: Path, workers: int) -> list[list[s
 
 
 def main() -> None:
+    """Searches, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="shapes", help="a world of scenes or of the plane (default shapes)")
     parser.add_argument("--seeds", type=int, default=6, help="so many seeds from 1000 on (default 6)")

@@ -37,6 +37,7 @@ class Package(NamedTuple):
 
     @property
     def install(self) -> str:
+        """What pip installs."""
         return self.source or self.names[0] + self.needed
 
 

@@ -64,6 +64,7 @@ class Pictures:
         self.background = worlds.backdrop(worlds.camera_rays(c2w, SIZE)[1]).movedim(-1, 1)
 
     def random(self, *size: int) -> Tensor:
+        """Uniform random numbers in [0, 1)."""
         return torch.rand(*size, generator=self.generator)
 
     def make(self, count: int, worse: bool) -> tuple[Tensor, Labels]:
@@ -135,6 +136,7 @@ def loss_of(network: Network, features: Tensor, shape: Tensor, colours_seen: Ten
 
 
 def train(network: Network, curve: Path) -> None:
+    """Trains the network, and writes the curve of its loss as CSV."""
     generator = torch.Generator().manual_seed(SETTINGS["seed"])
     start = time.process_time()
     pictures = Pictures(generator)
@@ -246,6 +248,7 @@ def figures(classifier: StudioClassifier) -> dict[str, object]:
 
 
 def main() -> None:
+    """Trains the classifier if OUT lacks it, and measures it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)

@@ -420,6 +420,7 @@ def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
 
 
 def main() -> None:
+    """Makes all stages that the work folder lacks, and writes the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
