@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 
 import pytest
 import torch
+from PIL import Image
+from pullback import cli, noise
 from pullback.errors import UserError
 from pullback.evaluate import diversity
 from pullback.evaluate.diversity import campaign as diversity_campaign
@@ -82,7 +85,8 @@ def test_a_method_is_read_as_it_is_written():
     text = "pullback guidance=2.5 noise=fresh steps=30"
     assert studio.parse(text).label == text and studio.parse(text).guidance == 2.5
     assert studio.parse("sds lr=0.03").name == "sds"
-    assert studio.parse("pullback noise=0.7+0.3").coupling().weights == (0.7, 0.3)
+    coupling = studio.parse("pullback noise=0.7+0.3").coupling()
+    assert isinstance(coupling, noise.Smooth) and coupling.weights == (0.7, 0.3)
 
 
 @pytest.mark.parametrize("text", ["sdss", "pullback lr=x", "pullback size=3", "pullback noise=loud"])
@@ -135,3 +139,22 @@ def test_exact_pictures_are_the_objects_own_nearest():
     assert naming.nearest_object(pictures, views).obj == obj
     buffers = naming.exact_buffers(views, 64)
     assert naming.nearest_object(pictures, views, buffers) == naming.nearest_object(pictures, views)
+
+
+def test_the_command_in_the_report_makes_the_same_report(tmp_path):
+    """One sample, and pictures that the folder has: the command of the report, run as it stands, changes no byte."""
+    model = "other/tiny-sd"
+    results = results_of(tmp_path, model)
+    results.rows.append(row("a cube with a red front and a blue back", 3, "a red cube"))
+    results.save()
+    prompt = "a cube with a red front and a blue back"
+    picture = diversity_campaign.picture_of(tmp_path, prompt, "pullback", 3)
+    picture.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(picture)
+    text = diversity.evaluate(model, prompt, ["pullback"], [3], 7, tmp_path, 1)
+    words = shlex.split(text.split("`")[1])
+    args = cli.build_parser().parse_args(words[1:])
+    assert (words[0], args.model, args.pictures, args.out, args.seeds) == ("pullback", model, 7, tmp_path, [3])
+    (tmp_path / "diversity.md").unlink()
+    assert cli.main(words[1:]) == 0
+    assert (tmp_path / "diversity.md").read_text() == text

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_pipeline
@@ -111,7 +112,7 @@ def test_clip_iqa_from_a_folder_is_torchmetrics_own(folder: Path, clip: features
     processor = CLIPProcessor(clip._processor, clip._tokenizer)
     monkeypatch.setattr(module, "_get_clip_iqa_model_and_processor", lambda name: (Model(), processor))
     seen = pictures(3, 48, 48, seed=2)
-    wanted = theirs(to_bytes(seen), str(folder), data_range=1.0)
+    wanted: Any = theirs(to_bytes(seen), str(folder), data_range=1.0)  # pyright: ignore[reportArgumentType]
     texts = clip.texts(list(metrics.GOOD_AND_BAD))
     found = [metrics.clip_iqa(one[None], texts) for one in clip.images(seen)]
     assert found == pytest.approx(wanted.tolist(), abs=1e-4)

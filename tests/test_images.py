@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_a_sample_is_the_same_in_any_batch(model: str):
     assert torch.equal(whole.noise[3:], part.noise)
     with torch.no_grad():
         assert torch.allclose(whole.sirens.render([3, 4]), part.sirens.render([0, 1]), atol=1e-6)
-        assert not torch.allclose(*part.sirens.render([0, 1]), atol=1e-2)
+        first, second = part.sirens.render([0, 1])
+        assert not torch.allclose(first, second, atol=1e-2)
     assert torch.allclose(images_methods.reference(whole)[0][3:], images_methods.reference(part)[0], atol=1e-5)
     assert not torch.equal(part.noise[0], part.noise[1])
 
@@ -168,6 +170,10 @@ def test_the_report_is_made_and_a_second_call_makes_nothing_anew(model: str, tmp
 
     monkeypatch.setattr(campaign, "run_one", lambda *arguments: pytest.fail("made anew"))
     assert images.evaluate(*arguments) == text
+    # the command in the report, run as it stands, is the same run
+    (tmp_path / "images.md").unlink()
+    assert cli.main(shlex.split(text.split("`")[1])[1:]) == 0
+    assert (tmp_path / "images.md").read_text() == text
     with pytest.raises(UserError, match="seed 0, not 1"):
         images.evaluate(model, SMALL, 1, *arguments[3:])
 

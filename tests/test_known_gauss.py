@@ -44,8 +44,8 @@ def law(constraint: Constraint, levels: int, sigmas=karras, where: GaussWorld | 
     mean, cov = propagate(where, constraint, visits)
     root = torch.linalg.cholesky(where.exact_cov)
     ratios = torch.linalg.eigvalsh(torch.linalg.solve(root, torch.linalg.solve(root, cov).T))
-    mean_error, cov_error = where.errors(mean, cov).values()
-    return Law(len(visits), mean_error, cov_error, float(ratios[0]), float(ratios[-1]))
+    cov_error, mean_error = where.errors(mean, cov).values()
+    return Law(len(visits), cov_error, mean_error, float(ratios[0]), float(ratios[-1]))
 
 
 PLAIN = Constraint()

@@ -6,6 +6,7 @@ import itertools
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_stable_diffusions_own_pipeline_loads_it_and_samples_the_same_picture(ti
     """DDIM by diffusers' pipeline and by ours from one noise agree, at the pipeline's noise levels."""
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(str(TINY_MODEL), torch_dtype=torch.float32)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(str(TINY_MODEL), torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     theirs = pipe("a red cube, front view", latents=noise, num_inference_steps=20, guidance_scale=3.0,

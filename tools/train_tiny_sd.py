@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import itertools
 import json
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ SETTINGS = {
 
 
 class Log:
-    """Appends rows (stage, step, seconds, loss) to a CSV file and says them."""
+    """Appends rows (stage, step, seconds, loss) to a CSV file and prints them."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.start = path, time.time()
@@ -48,6 +50,7 @@ class Log:
             path.write_text("stage,step,seconds,loss\n")
 
     def __call__(self, stage: str, step: int, loss: float) -> None:
+        """Adds a row."""
         with self.path.open("a") as f:
             csv.writer(f).writerow([stage, step, round(time.time() - self.start), f"{loss:.5f}"])
         print(f"{stage:5s} {step:6d} {time.time() - self.start:7.0f} s  loss {loss:.5f}", flush=True)
@@ -64,6 +67,7 @@ def random_cameras(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def make_pictures(work: Path) -> dict[str, Tensor]:
+    """Shading buffers of every shape from random cameras, and the cameras; kept in `work`."""
     path = work / "pictures.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
@@ -96,6 +100,7 @@ class Pictures:
         return len(self.data["buffers"])
 
     def make(self, index: list[int], rng: random.Random) -> tuple[Tensor, list[worlds.StudioObject], list[str]]:
+        """Pictures of random colours for some indices, their objects and the words of their views."""
         objects, directions = [], []
         for i in index:
             o = captions.random_object(rng)
@@ -110,16 +115,19 @@ class Pictures:
 
 
 def warm_cosine(step: int, steps: int, warm: int = 200) -> float:
+    """The share of the learning rate: a warm-up, then half a cosine down to 0.02."""
     return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
 def save_state(path: Path, **state) -> None:
+    """Saves a state in one move, so that a killed training has the old one or the new one."""
     tmp = path.with_suffix(".tmp")
     torch.save(state, tmp)
     tmp.replace(path)
 
 
 def new_vae():
+    """The autoencoder with random weights."""
     from diffusers import AutoencoderKL
 
     make: Any = AutoencoderKL  # its annotations ask for tuples of one
@@ -130,6 +138,7 @@ def new_vae():
 
 
 def new_unet(text_width: int = 96):
+    """The UNet with random weights."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -141,7 +150,7 @@ def new_unet(text_width: int = 96):
 
 
 def new_tokenizer(folder: Path):
-    """A CLIP tokenizer whose merges are learned from the captions, so that each known word is one token."""
+    """A CLIP tokenizer whose merges are learned from the captions, so that each of their words is one token."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -175,6 +184,7 @@ def _transformers_major() -> int:
 
 
 def new_text_encoder(tokenizer):
+    """The text encoder with random weights."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
@@ -187,40 +197,75 @@ def new_text_encoder(tokenizer):
     )  # fmt: skip
 
 
-def train_vae(pictures: Pictures, work: Path, log: Log):
-    cfg, path = SETTINGS["vae"], work / "vae.pt"
-    vae: Any = new_vae()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=cfg["lr"], weight_decay=1e-3)
-    rng = random.Random(SETTINGS["seed"] + 1)
-    start, running = 0, 0.0
+def train(
+    stage: str, parts: dict[str, Any], loss_of: Callable[[], tuple[Tensor, Tensor]], work: Path, log: Log,
+    every: int = 100, smooth: float = 0.98, ema: torch.nn.Module | None = None, **adam: Any,
+) -> None:  # fmt: skip
+    """Trains a stage with AdamW, from its last saved state on.
+
+    Args:
+        stage: The key of its settings, and the name of its file in `work`.
+        parts: What the file holds by name; the first is the network that is trained.
+        loss_of: Computes the loss of a step, and the figure that the log shows.
+        work: The folder of the file.
+        log: Gets a running mean of the figure.
+        every: How many steps there are between two saves.
+        smooth: The weight of the past in the running mean.
+        ema: A slow copy of the network.
+        adam: Further options of AdamW.
+    """
+    cfg, path, start, running = SETTINGS[stage], work / f"{stage}.pt", 0, 0.0
+    network = next(iter(parts.values()))
+    parts["optimizer"] = optimizer = torch.optim.AdamW(network.parameters(), lr=cfg["lr"], **adam)
     if path.exists():
         saved = torch.load(path, weights_only=True)
-        vae.load_state_dict(saved["vae"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
         start = saved["step"]
     for step in range(start, cfg["steps"]):
         for group in optimizer.param_groups:
             group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+        loss, figure = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        if ema is not None:
+            with torch.no_grad():
+                for slow, fast in zip(ema.parameters(), network.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - min(cfg["ema"], (step + 1) / (step + 10)))
+        running = smooth * running + (1 - smooth) * float(figure.detach()) if step > start else float(loss.detach())
+        if step % every == every - 1 or step + 1 == cfg["steps"]:
+            log(stage, step + 1, running)
+            save_state(path, step=step + 1, **{name: part.state_dict() for name, part in parts.items()})
+
+
+def steps_of(work: Path, stage: str) -> int:
+    """How many steps of a stage its file holds."""
+    path = work / f"{stage}.pt"
+    return torch.load(path, weights_only=True)["step"] if path.exists() else 0
+
+
+def train_vae(pictures: Pictures, work: Path, log: Log):
+    """The autoencoder, trained on exact pictures."""
+    cfg, rng = SETTINGS["vae"], random.Random(SETTINGS["seed"] + 1)
+    vae: Any = new_vae()
+
+    def loss_of() -> tuple[Tensor, Tensor]:
         images = pictures.make([rng.randrange(len(pictures)) for _ in range(cfg["batch"])], rng)[0]
         posterior = vae.encode(images).latent_dist
         error = vae.decode(posterior.sample()).sample - images
         # squared error for the PSNR, absolute error for sharp edges
         loss = error.square().mean() + 0.1 * error.abs().mean() + cfg["kl_weight"] * posterior.kl().mean() / 100
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        running = (
-            0.98 * running + 0.02 * float(error.detach().square().mean()) if step > start else float(loss.detach())
-        )
-        if step % 100 == 99 or step + 1 == cfg["steps"]:
-            log("vae", step + 1, running)
-            save_state(path, vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+        return loss, error.square().mean()
+
+    train("vae", {"vae": vae}, loss_of, work, log, weight_decay=1e-3)
     return vae.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def make_latents(pictures: Pictures, vae, work: Path) -> dict:
+    """Latents of all pictures in several colours, their scale, objects and views; kept in `work`."""
     path, meta = work / "latents.pt", work / "captions.json"
     if path.exists() and meta.exists():
         return {**torch.load(path, weights_only=True), **json.loads(meta.read_text())}
@@ -284,22 +329,12 @@ def steady_vae(pictures: Pictures, vae, scale: float, work: Path, log: Log):
     an empty backdrop into rms errors of 0.25, which the field would then be fitted to. The UNet stays valid because
     the encoder is held to its earlier answers on the world's pictures.
     """
-    cfg, path = SETTINGS["steady"], work / "steady.pt"
-    teacher = copy.deepcopy(vae)
+    n, teacher = SETTINGS["steady"]["batch"], copy.deepcopy(vae)
     student: Any = vae.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=cfg["lr"], weight_decay=1e-3)
     torch.manual_seed(SETTINGS["seed"] + 4)
     rng = random.Random(SETTINGS["seed"] + 4)
-    start, running = 0, 0.0
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
-        student.load_state_dict(saved["vae"])
-        optimizer.load_state_dict(saved["optimizer"])
-        start = saved["step"]
-    n = cfg["batch"]
-    for step in range(start, cfg["steps"]):
-        for group in optimizer.param_groups:
-            group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+
+    def loss_of() -> tuple[Tensor, Tensor]:
         index = [rng.randrange(len(pictures)) for _ in range(n)]
         images = pictures.make(index, rng)[0]
         c2w = worlds.look_at(pictures.data["elevation"][index], pictures.data["azimuth"][index])
@@ -313,19 +348,14 @@ def steady_vae(pictures: Pictures, vae, scale: float, work: Path, log: Log):
             target = teacher.encode(images).latent_dist.mean
         # noise as large as what a UNet leaves, so that the decoder stays smooth
         error = student.decode(mean + 0.05 / scale * torch.randn_like(mean)).sample - batch
-        loss = error.square().mean() + 0.1 * error.abs().mean() + (scale * (mean[:n] - target)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-        running = 0.98 * running + 0.02 * float(loss.detach()) if step > start else float(loss.detach())
-        if step % 100 == 99 or step + 1 == cfg["steps"]:
-            log("steady", step + 1, running)
-            moved = float((scale * (mean[:n] - target)).square().mean())
-            print(
-                f"  unfinished pictures {float(error[n:].square().mean()):.5f}, latents moved {moved:.5f}", flush=True
-            )
-            save_state(path, vae=student.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+        moved = (scale * (mean[:n] - target)).square().mean()
+        if next(calls) % 100 == 0:
+            print(f"  unfinished pictures {float(error[n:].square().mean()):.5f}, latents moved {float(moved):.5f}")
+        loss = error.square().mean() + 0.1 * error.abs().mean() + moved
+        return loss, loss
+
+    calls = itertools.count(1)
+    train("steady", {"vae": student}, loss_of, work, log, weight_decay=1e-3)
     return student.eval().requires_grad_(False)
 
 
@@ -335,54 +365,37 @@ def noise_levels() -> Tensor:
 
 
 def train_unet(data: dict, work: Path, log: Log):
-    cfg, path = SETTINGS["unet"], work / "unet.pt"
-    torch.manual_seed(SETTINGS["seed"] + 3)
-    rng = random.Random(SETTINGS["seed"] + 3)
+    """UNet and text encoder; returns the tokenizer and their slow copy."""
+    cfg, bars = SETTINGS["unet"], noise_levels()
+    seed = SETTINGS["seed"] + 3
+    torch.manual_seed(seed)
     tokenizer = new_tokenizer(work / "tokenizer")
     nets = torch.nn.ModuleDict({"unet": new_unet(), "text": new_text_encoder(tokenizer)})
     ema = copy.deepcopy(nets).requires_grad_(False)
-    optimizer = torch.optim.AdamW(nets.parameters(), lr=cfg["lr"], weight_decay=1e-2, betas=(0.9, 0.99))
-    start, running, bars = 0, 0.0, noise_levels()
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
-        nets.load_state_dict(saved["nets"])
-        ema.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
-        start = saved["step"]
-        torch.manual_seed(SETTINGS["seed"] + 3 + start)  # a resumed training sees new noise and captions
-        rng = random.Random(SETTINGS["seed"] + 3 + start)
+    if start := steps_of(work, "unet"):
+        torch.manual_seed(seed + start)  # after a restart noise and captions are new
+    rng = random.Random(seed + start)
     objects = [worlds.StudioObject(*o) for o in data["objects"]]
-    for step in range(start, cfg["steps"]):
-        for group in optimizer.param_groups:
-            group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+
+    def caption(i: int) -> str:
+        drop = rng.random() < cfg["caption_dropout"]
+        return "" if drop else captions.random_caption(objects[i], data["directions"][i], rng)
+
+    def loss_of() -> tuple[Tensor, Tensor]:
         index = [rng.randrange(len(objects)) for _ in range(cfg["batch"])]
-        text = [
-            ""
-            if rng.random() < cfg["caption_dropout"]
-            else captions.random_caption(objects[i], data["directions"][i], rng)
-            for i in index
-        ]
-        ids = tokenizer(text, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
+        words = {"padding": "max_length", "truncation": True, "max_length": 24, "return_tensors": "pt"}
+        ids = tokenizer([caption(i) for i in index], **words).input_ids
         clean, noise = data["latents"][index], torch.randn(cfg["batch"], 4, 16, 16)
         t = torch.randint(0, 1000, (cfg["batch"],))
         a, b = bars[t].sqrt()[:, None, None, None], (1 - bars[t]).sqrt()[:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):
             out = nets["unet"](a * clean + b * noise, t, nets["text"](ids).last_hidden_state).sample
         loss = F.mse_loss(out.float(), a * noise - b * clean)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
-        optimizer.step()
-        decay = min(cfg["ema"], (step + 1) / (step + 10))
-        with torch.no_grad():
-            for slow, fast in zip(ema.parameters(), nets.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-        running = 0.99 * running + 0.01 * float(loss.detach()) if step > start else float(loss.detach())
-        if step % 250 == 249 or step + 1 == cfg["steps"]:
-            log("unet", step + 1, running)
-            save_state(
-                path, nets=nets.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=step + 1
-            )
+        return loss, loss
+
+    train(
+        "unet", {"nets": nets, "ema": ema}, loss_of, work, log, 250, 0.99, ema, weight_decay=1e-2, betas=(0.9, 0.99)
+    )  # fmt: skip
     return tokenizer, ema
 
 
@@ -396,8 +409,8 @@ def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
     ema["text"].save_pretrained(out / "text_encoder")
     # transformers 5 writes names without this prefix, which version 4 and all older models have
     weights = out / "text_encoder" / "model.safetensors"
-    weights_named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
-    save_file(weights_named, weights, metadata={"format": "pt"})
+    tensors = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
     tokenizer.save_pretrained(out / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
         (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())
@@ -434,8 +447,7 @@ def main() -> None:
     pictures = Pictures(make_pictures(args.work))
     if args.export_now:
         for stage in ("vae", "unet", "steady"):
-            path = args.work / f"{stage}.pt"
-            SETTINGS[stage]["steps"] = torch.load(path, weights_only=True)["step"] if path.exists() else 0
+            SETTINGS[stage]["steps"] = steps_of(args.work, stage)
     vae = train_vae(pictures, args.work, log)
     data = make_latents(pictures, vae, args.work)
     tokenizer, ema = train_unet(data, args.work, log)

@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..output import markdown
+from ..output.contact_sheet import grid
 from ..output.pictures import psnr, save_png
 from ..version import commit
 from .campaign import Results
@@ -40,8 +39,7 @@ def run_one(
     renders = SavedRun(run.folder).render(c2w)
     match = naming.nearest_object(renders, c2w)
     exact = worlds.render(obj, c2w, renders.shape[-1])
-    picture = torch.cat([torch.cat(list(renders[::4]), -1), torch.cat(list(exact[::4]), -1)], -2)
-    save_png(out / f"{tag}.png", picture)
+    save_png(out / f"{tag}.png", grid([renders[::4], exact[::4]]))
     return row | {
         "found": match.obj.caption, "right": match.obj == obj, "psnr": round(match.psnr, 2),
         "psnr_to_wanted": round(psnr(renders, exact), 2),

@@ -19,7 +19,7 @@ from ..saved_run import SavedRun
 from ..studio import captions, naming
 from ..studio import classifier as studio_classifier
 from ..studio import world as worlds
-from ..studio.held_out import held_out_cameras
+from ..studio.held_out import held_out_buffers, held_out_cameras
 from ..trial import Course, Trial, read_course
 from .plan import Method, batch_size
 
@@ -70,7 +70,7 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     for file in [*run.checkpoints(), trial.checkpoint]:
         if run.load(file) in (point["step"] for point in row["curve"]):
             continue  # last.ckpt is often a copy of the one before
-        views = run.render(cameras(run))
+        views = run.render(held_out_cameras(run.distance))
         try:
             check_finite(views, f"The render after step {run.step}")
         except NonFiniteError as error:
@@ -92,17 +92,13 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     return row | {"status": "diverged" if reason else "done", "reason": reason}
 
 
-def cameras(run: SavedRun) -> Tensor:
-    """The 16 held-out cameras [16,4,4], at the distance of the run's evaluation cameras."""
-    return _held_out(run.distance)
-
-
 def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict[str, float]:
-    """How well renders [V,3,N,N] in [-1,1] from `cameras` show the prompt."""
+    """How well renders [V,3,N,N] in [-1,1] from the held-out cameras show the prompt."""
     scores: dict[str, float] = {}
     description = captions.parse(prompt) if judging.studio else None
     if description is not None:
-        match = naming.nearest_object(views, cameras(run), _buffers(run.distance))
+        buffers = held_out_buffers(SIZE, run.distance)
+        match = naming.nearest_object(views, held_out_cameras(run.distance), buffers)
         scores |= {"right": float(description.holds(match.obj)), "psnr": round(match.psnr, 3)}
     if judging.clip is not None:
         clip = features.load_clip(judging.clip)
@@ -166,12 +162,6 @@ def _cost(course: Course, method: Method, memory: int) -> dict[str, float]:
     return {"nfe": course.nfe[-1], "renders": renders, "seconds": seconds, "memory": memory}
 
 
-def _held_out(distance: float) -> Tensor:
-    c2w = held_out_cameras()
-    c2w[:, :3, 3] *= distance / worlds.CAMERA_DISTANCE
-    return c2w
-
-
 def _angles(count: int) -> Tensor:
     return torch.arange(count) * (360 / count)
 
@@ -179,8 +169,3 @@ def _angles(count: int) -> Tensor:
 @functools.cache
 def _texts(clip: Path, words: tuple[str, ...]) -> Tensor:
     return features.load_clip(clip).texts(list(words))
-
-
-@functools.cache
-def _buffers(distance: float) -> dict[str, Tensor]:
-    return naming.exact_buffers(_held_out(distance), SIZE)

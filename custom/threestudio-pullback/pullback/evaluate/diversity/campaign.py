@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from ... import models
+from ...output.contact_sheet import grid
 from ...output.pictures import save_png
 from ..campaign import Results
 from ..studio import field as studio
 from ..studio import naming
-from ..studio.held_out import OBJECTS, held_out_cameras
-from ..studio.model import sample_pictures
+from ..studio.held_out import OBJECTS, held_out_buffers, held_out_cameras
+from ..studio.model import load, sample_pictures
 
 FREE = {"a cube": "color", "a blue object": "shape"}
 """Partial prompts, and what they leave open."""
@@ -31,25 +30,13 @@ def _bank() -> naming.PictureBank:
     return naming.PictureBank()
 
 
-@functools.cache
-def _held_out() -> tuple[Tensor, dict[str, Tensor]]:
-    c2w = held_out_cameras()
-    return c2w, naming.exact_buffers(c2w, studio.SIZE)
-
-
-@functools.cache
-def _model(path: str) -> models.LatentModel:
-    with models.config_key("--model"):
-        return models.load(path)
-
-
 def flat_samples(path: str, prompt: str, count: int) -> list[str]:
     """Captions of the exact pictures that are nearest to the model's own pictures of a prompt, without guidance.
 
     The prompt of each picture ends in the word of a view, from a random camera like those of the NeRFs.
     """
     words = studio.view_words(studio.cameras(torch.Generator().manual_seed(0), count))
-    pictures = sample_pictures(_model(path), [f"{prompt}, {word} view" for word in words], 1.0, seed=0)
+    pictures = sample_pictures(load(path), [f"{prompt}, {word} view" for word in words], 1.0, seed=0)
     return [obj.caption for obj in _bank().name(pictures)]
 
 
@@ -61,19 +48,17 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
         pictured, for partial prompts: the object of the exact picture that is nearest to a single render from a random
         camera, which is how the model's own pictures get their names. seconds: processor time.
     """
-    model, generator = _model(path), torch.Generator().manual_seed(seed)
+    model, generator = load(path), torch.Generator().manual_seed(seed)
     start = time.process_time()
     field, result = studio.make(model, prompt, studio.parse(text), generator)
     seconds = time.process_time() - start
-    c2w, buffers = _held_out()
+    c2w = held_out_cameras()
     with torch.no_grad():
         renders, single = field.render(c2w), field.render(studio.cameras(generator, 1))
-    match = naming.nearest_object(renders, c2w, buffers)
+    match = naming.nearest_object(renders, c2w, held_out_buffers(studio.SIZE))
     file = picture_of(out, prompt, text, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
-    first, second, third, fourth = F.interpolate(renders[1::4], scale_factor=0.5, mode="area")
-    picture = torch.cat([torch.cat([first, second], -1), torch.cat([third, fourth], -1)], -2)
-    save_png(file, picture)
+    save_png(file, grid(F.interpolate(renders[1::4], scale_factor=0.5, mode="area").split(2)))
     pictured = {"pictured": _bank().name(single)[0].caption} if prompt in FREE else {}
     return pictured | {
         "prompt": prompt, "method": text, "seed": seed, "nearest": match.obj.caption, "psnr": round(match.psnr, 2),

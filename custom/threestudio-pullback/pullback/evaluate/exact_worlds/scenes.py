@@ -94,6 +94,15 @@ def _turned(turn: float) -> Tensor:
 
 
 @torch.no_grad()
+def fill(field: VoxelField, label: dict[str, Any]) -> VoxelField:
+    """Gives a field the parameters of a scene; returns the field."""
+    density, colour = parameters(label, field.resolution).split([1, 3], 1)
+    field.density.copy_(density)
+    field.colour.copy_(colour)
+    return field
+
+
+@torch.no_grad()
 def render(labels: list[dict[str, Any]], field: VoxelField, poses: Tensor) -> Tensor:
     """Exact images [M,V,3,H,W] of the scenes from poses [V,4,4].
 
@@ -105,9 +114,6 @@ def render(labels: list[dict[str, Any]], field: VoxelField, poses: Tensor) -> Te
     before = {name: value.clone() for name, value in field.state_dict().items()}
     images = []
     for label in labels:
-        grid = parameters(label, field.resolution)
-        field.density.copy_(grid[:, :1])
-        field.colour.copy_(grid[:, 1:])
-        images.append(field.render(poses))
+        images.append(fill(field, label).render(poses))
     field.load_state_dict(before)
     return torch.stack(images)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ... import priors
 from ...diffreps import VoxelField
+from ...output.contact_sheet import grid
 from ...sampling.schedule import karras_sigmas
 from . import measures, scenes
 from .field import FixedCameraField, Lookups, pose_keys
@@ -106,16 +107,13 @@ class SceneWorld:
     def perfect(self, generator: torch.Generator) -> VoxelField:
         """A field that is one of the scenes, drawn by their weights, as from a perfect sampler."""
         field = self.diffrep()
-        grid = scenes.parameters(self.labels[int(torch.multinomial(self.weights, 1, generator=generator))])
-        field.density.copy_(grid[:, :1])
-        field.colour.copy_(grid[:, 1:])
-        return field
+        label = self.labels[int(torch.multinomial(self.weights, 1, generator=generator))]
+        return scenes.fill(field, label)
 
     @torch.no_grad()
     def picture(self, diffrep: Any) -> Tensor:
         """Four of the held-out views, a quarter turn apart, two above two [3,48,48]."""
-        first, second, third, fourth = diffrep.render(self.held_out[:: len(self.held_out) // 4])
-        return torch.cat([torch.cat([first, second], -1), torch.cat([third, fourth], -1)], -2)
+        return grid(diffrep.render(self.held_out[:: len(self.held_out) // 4]).split(2))
 
     def verdict(self, row: dict[str, Any]) -> str:
         """A judged sample in a few words."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from ... import models
 from ...diffreps import SirenImages
 from ...sampling import schedule
 from ...seeding import derive_seed
+from ..studio.model import load
 
 PROMPTS = (
     "a cube, front view",
@@ -97,12 +97,6 @@ def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(derive_seed(seed, number, "noise")))
 
 
-@functools.cache
-def _model(path: str) -> models.LatentModel:
-    with models.config_key("--model"):
-        return models.load(path)
-
-
 def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenImages:
     rays = min(settings.rays, size**2)
     shape = (3, size, size, settings.hidden, settings.layers, settings.omega, rays)
@@ -120,7 +114,7 @@ def _sirens(settings: Settings, seed: int, numbers: range, size: int) -> SirenIm
 
 def batch(path: str, settings: Settings, seed: int, scale: float, numbers: range) -> Batch:
     """The batch of the samples with these numbers, at a guidance scale."""
-    model = _model(path)
+    model = load(path)
     latent = (model.latent_channels, model.sample_size, model.sample_size)
     sigmas = schedule.karras_sigmas(settings.levels, settings.sigma_min, model.sigma_max, settings.rho)
     prompts = [prompt_of(seed, number) for number in numbers]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
+from . import naming
 from . import world as worlds
 from .world import StudioObject
 
@@ -14,7 +17,13 @@ OBJECTS = [StudioObject(*words.split()) for words in (
 )]  # fmt: skip
 
 
-def held_out_cameras(count: int = 16) -> torch.Tensor:
-    """Camera-to-world [count,4,4]: all round, at 10° and 35° of elevation by turns."""
-    i = torch.arange(count, dtype=torch.float32)
-    return worlds.look_at(torch.where(i % 2 == 0, 10.0, 35.0), (i + 0.5) * 360 / count)
+def held_out_cameras(distance: float = worlds.CAMERA_DISTANCE) -> torch.Tensor:
+    """Camera-to-world matrices [16,4,4]: all round, at 10° and 35° of elevation by turns."""
+    i = torch.arange(16, dtype=torch.float32)
+    return worlds.look_at(torch.where(i % 2 == 0, 10.0, 35.0), (i + 0.5) * 360 / 16, distance)
+
+
+@functools.cache
+def held_out_buffers(size: int, distance: float = worlds.CAMERA_DISTANCE) -> dict[str, torch.Tensor]:
+    """`naming.exact_buffers` of the held-out cameras, computed once in a process."""
+    return naming.exact_buffers(held_out_cameras(distance), size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -25,6 +26,13 @@ SHEET = [StudioObject(*words.split()) for words in (
     "cube red red", "torus blue blue", "cone yellow purple", "cylinder cyan red", "diamond green blue",
     "sphere purple yellow",
 )]  # fmt: skip
+
+
+@functools.cache
+def load(path: str) -> models.LatentModel:
+    """The model of --model, loaded once in a process."""
+    with models.config_key("--model"):
+        return models.load(path)
 
 
 def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> list[float]:
@@ -112,8 +120,7 @@ def free_histogram(
 
 def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
     """Measures the figures of the model card; writes them to out/model.json, and samples to out/sheet.png."""
-    with models.config_key("--model"):
-        model = models.load(path)
+    model = load(path)
     torch.manual_seed(seed)
     print("autoencoder", flush=True)
     values = sorted(reconstruction_psnr(model, 128, seed + 1))

@@ -80,8 +80,5 @@ def _is(right: bool, at: str, rule: str, value: Any) -> None:
 
 
 def _no_twin(values: list[Any], at: str) -> None:
-    earlier: list[Any] = []
-    for value in values:
-        if value in earlier:
-            raise Wrong(f"{at} has {json.dumps(value)} twice")
-        earlier.append(value)
+    if twins := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise Wrong(f"{at} has {json.dumps(twins[0])} twice")
