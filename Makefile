@@ -12,7 +12,7 @@ demo: setup
 	@.venv/bin/pullback demo --prompt "$(PROMPT)" --seed $(SEED)
 
 test: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2  # two workers, a thread each
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal  # two workers, a thread each
 
 coverage: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-report=html --cov-report=term:skip-covered

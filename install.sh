@@ -45,7 +45,8 @@ EOF
     fi
     echo "Setting up .venv (PyTorch, diffusers, Lightning; about 2 GB, some minutes)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    # --no-compile: Python compiles what it imports, which is a small part of what is installed
+    local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
     # torch first: another package's open-ended requirement would bring a CUDA build of several GB
     "${pip[@]}" "$(grep '^torch==' requirements.txt)"
     "${pip[@]}" -r requirements.txt
