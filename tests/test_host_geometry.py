@@ -87,7 +87,7 @@ def test_analytic_normals_are_the_gradient_and_train_the_field(make):
     with torch.no_grad():
         torch.testing.assert_close(field(points, output_normal=True)["normal"], expected, atol=1e-4, rtol=0)
     normal = field(points, output_normal=True)["normal"]
-    leaf = field.grid if make is grid else field.encoding.encoding.table
+    leaf = field.grid if make is grid else field.encoding.encoding.encoding.params
     (grad,) = torch.autograd.grad(normal[:, 0].sum(), leaf)
     spot = int(grad.abs().argmax())
     with torch.no_grad():

@@ -39,7 +39,7 @@ def test_an_sds_run_resumes_validates_tests_and_exports(launch: Callable[..., Ru
     run = launch(SDS, "--train", *keep, resume)
     second = torch.load(run.checkpoint, weights_only=True)
     assert second["global_step"] == 2 and len(pictures(run, 2)) == 2
-    table = "geometry.encoding.encoding.encoding.encoding.table"
+    table = "geometry.encoding.encoding.encoding.params"
     moved = (second["state_dict"][table] - first["state_dict"][table]).abs()
     assert 0 < float(moved.max()) < 0.1  # Adam's step at lr 0.01, from where the first run ended
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UserError
 from .config import config_path, parse_structured
+from .scene.encoders import OLD_LAYOUT, old_layout
 
 
 def get_rank() -> int:
@@ -106,7 +107,7 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
         where: config path that names the file, for errors.
 
     Raises:
-        UserError: there is no such file, or it is no checkpoint.
+        UserError: there is no such file, it is no checkpoint, or it holds a hash grid in the layout of version 0.1.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,6 +117,8 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
         raise UserError(f"`{where}`: {path} is not a checkpoint, or is damaged") from e
     if not isinstance(content, dict) or not {"state_dict", "epoch", "global_step"} <= content.keys():
         raise UserError(f"`{where}`: {path} is not a checkpoint of a run: it lacks the state and the step")
+    if old_layout(content["state_dict"]):
+        raise UserError(f"`{where}` ({path}): {OLD_LAYOUT}")
     return content
 
 

@@ -70,7 +70,10 @@ def get_activation(name: str | None, path: str = "activation") -> Activation:
 
 
 class MLP(nn.Module):
-    """Linear layers without bias, an activation between them, another after the last."""
+    """Linear layers without bias, an activation between them, another after the last.
+
+    In a checkpoint they are named as threestudio's VanillaMLP names them: `layers.0`, `layers.2`, and so on.
+    """
 
     def __init__(self, n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str) -> None:
         super().__init__()
@@ -78,15 +81,24 @@ class MLP(nn.Module):
         if depth < 0 or width < 1:
             raise UserError(f"`{path}` should have n_hidden_layers of at least 0 and n_neurons of at least 1")
         widths = [n_input_dims, *[width] * depth, n_output_dims]
-        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+        self.layers = nn.ModuleDict(
+            {f"{2 * i}": nn.Linear(a, b, bias=False) for i, (a, b) in enumerate(pairwise(widths))}
+        )
         self.activation = get_activation(config.get("activation", "ReLU"), f"{path}.activation")
         self.output_activation = get_activation(config.get("output_activation", "none"), f"{path}.output_activation")
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, n_input_dims] → [N, n_output_dims]."""
-        for layer in self.layers[:-1]:
+        *hidden, last = self.layers.values()
+        for layer in hidden:
             x = self.activation(layer(x))
-        return self.output_activation(self.layers[-1](x))
+        return self.output_activation(last(x))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if f"{prefix}layers.1.weight" in state_dict:  # version 0.1 counted the layers one by one
+            for i in reversed(range(1, len(self.layers))):
+                state_dict[f"{prefix}layers.{2 * i}.weight"] = state_dict.pop(f"{prefix}layers.{i}.weight")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str = "mlp_network_config") -> MLP:

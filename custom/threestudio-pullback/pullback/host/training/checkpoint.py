@@ -15,7 +15,7 @@ from ..base import read_checkpoint
 
 KEY = "pullback_host"  # what the host adds to a checkpoint
 
-# a run can continue although these have changed
+# a run can continue although these have changed, and although another backend computes the same
 _FREE = ("exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface")
 
 
@@ -110,7 +110,8 @@ def check_belongs(content: dict[str, Any], path: str, mine: str, training: bool)
     ours = dict(_leaves(json.loads(mine)))
     differ = [k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k)]
     if training:
-        differ = [k for k in differ if not k.startswith(tuple(f"system.{free}" for free in _FREE))]
+        free = tuple(f"system.{key}" for key in _FREE)
+        differ = [k for k in differ if not k.startswith(free) and not k.endswith(".backend")]
     else:
         differ = [k for k in differ if k.endswith(("_type", ".prompt")) and not k.startswith("system.exporter")]
     if not differ:

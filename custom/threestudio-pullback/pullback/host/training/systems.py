@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from ...errors import UserError
-from ..base import Updateable, load_module_weights
+from ..base import Updateable, load_module_weights, load_state
 from ..config import C, config_path, config_to_primitive, parse_structured
 from ..registry import find, info, warn
 from .optimisers import configured
@@ -64,7 +64,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Starts from a checkpoint's parameters; tensors it lacks keep their values."""
         where = config_path(self.cfg, "weights")
         state, epoch, step = load_module_weights(weights, ignore_modules=ignore_modules, where=where)
-        self.load_state_dict(state, strict=False)
+        load_state(self, state, f"`{where}` ({weights})", strict=False)
         self.do_update_step(epoch, step, on_load_weights=True)
 
     def set_resume_status(self, current_epoch: int, global_step: int) -> None:

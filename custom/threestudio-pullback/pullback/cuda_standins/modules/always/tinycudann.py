@@ -1,9 +1,8 @@
 """Stand-in for tiny-cuda-nn's Python module: the same constructors, in PyTorch, on any device, single precision.
 
-Encodings and networks are the host's. Each computes what tiny-cuda-nn documents, with these differences: a hash grid's
-levels have ⌊base_resolution · per_level_scale^l⌋ cells a side, with vertices on the faces of the unit cube, and its
-parameters are a table [rows, features], so checkpoints do not go from one to the other; frequencies come in another
-order. Everything is differentiable any number of times.
+Encodings and networks are the host's, which compute what tiny-cuda-nn does. An encoding's parameters are in its order,
+so that checkpoints go from one to the other; a network's are a matrix per layer here and one padded vector there.
+Everything is differentiable any number of times.
 """
 
 from __future__ import annotations
@@ -13,18 +12,9 @@ from typing import Any
 
 import torch
 from pullback.errors import UserError
-from pullback.host.scene.encoders import Frequency, HashGrid, Identity, SphericalHarmonics
+from pullback.host.scene.encoders import OLD_LAYOUT, Frequency, HashGrid, Identity, SphericalHarmonics, old_layout
 from pullback.host.scene.networks import get_mlp
 from torch import Tensor, nn
-
-
-class _Harmonics(SphericalHarmonics):
-    """The host's harmonics times (−1)^m, the Condon-Shortley phase, which tiny-cuda-nn's have."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        signs = [(-1.0) ** m for l in range(self.degree) for m in range(-l, l + 1)]
-        return super().forward(x) * x.new_tensor(signs)
-
 
 _GRID = ("n_levels", "n_features_per_level", "log2_hashmap_size", "base_resolution", "per_level_scale")
 # otype: the class, the options it takes, and the values of other options under which it is the same function
@@ -32,7 +22,7 @@ _ENCODINGS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...], dict[str,
     "HashGrid": (HashGrid, _GRID, {"type": "Hash", "interpolation": "Linear"}),
     "Grid": (HashGrid, _GRID, {"type": "Hash", "interpolation": "Linear"}),
     "Frequency": (Frequency, ("n_frequencies",), {}),
-    "SphericalHarmonics": (_Harmonics, ("degree",), {}),
+    "SphericalHarmonics": (SphericalHarmonics, ("degree",), {}),
     "Identity": (Identity, (), {"scale": 1.0, "offset": 0.0}),
 }
 
@@ -77,6 +67,20 @@ class Encoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, n_input_dims] in [0, 1] → [N, n_output_dims]."""
         return self.encoding(x)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The flat `params`, as tiny-cuda-nn has it."""
+        return self.encoding.state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if old_layout(state_dict):
+            raise UserError(OLD_LAYOUT)
+        name = f"{prefix}params"
+        if name in state_dict:
+            state_dict[f"{prefix}encoding.params"] = state_dict.pop(name)
+        elif not isinstance(self.encoding, (HashGrid, Frequency)):  # version 0.1 saved none, but had the same outputs
+            state_dict[f"{prefix}encoding.params"] = torch.empty(0)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Network(nn.Module):
