@@ -1,0 +1,1 @@
+"""What a run needs, before it is run: parameters, FLOPs, network calls, memory, time."""
