@@ -24,9 +24,19 @@ def get_rank() -> int:
     return 0
 
 
+_chosen: list[torch.device] = []
+
+
+def use_device(device: torch.device) -> None:
+    """Has `get_device` return this device from now on."""
+    _chosen[:] = [device]
+
+
 def get_device() -> torch.device:
-    """Where parts are built: this process's CUDA device, or the CPU where there is none."""
-    return torch.device(f"cuda:{get_rank()}") if torch.cuda.is_available() else torch.device("cpu")
+    """Where parts are built: the run's device; before a run, the first CUDA device, or the CPU where there is none."""
+    if _chosen:
+        return _chosen[0]
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 class Updateable:

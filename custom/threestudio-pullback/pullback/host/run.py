@@ -8,11 +8,14 @@ import os
 import tempfile
 from typing import Any, get_type_hints
 
+import torch
+
 from ..errors import UserError, first_line
 from ..version import __version__, describe
 from .arguments import command_line, parse_args
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
+from .devices import choose_device
 from .explain import need
 from .parts import load_parts
 from .quiet import quiet_threads, quieten
@@ -28,6 +31,7 @@ class Run:
         self.cfg: Any = None
         self.io: Any = None
         self.training = False
+        self.device, self.where = torch.device("cpu"), ""
 
     def __call__(self) -> None:
         """Reads and checks the config, then trains, validates, tests or exports.
@@ -44,15 +48,14 @@ class Run:
         load_parts(self.imports)
         quieten(args.verbose)
         cfg = self.cfg = load_config(args.config, cli_args=extras, n_gpus=1)
-        if cfg.trainer.get("accelerator") == "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parts are built on the GPU where one is seen
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
         blocks = check_parts(ExperimentConfig, cfg)
         if not cfg.trial_name:
             raise UserError("`tag` must be given where `use_timestamp` is false")
-        seal = self._check_resume(blocks)
         self._check_keywords()
+        self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
+        seal = self._check_resume(blocks)
         make_writable(cfg.trial_dir)
         self._execute(args, seal)
 
@@ -110,7 +113,7 @@ class Run:
         self.io = AtomicCheckpointIO()
         if cfg.resume is not None:
             self.io.newest = cfg.resume
-        info(f"{describe()}; files go to {cfg.trial_dir}")
+        info(f"{describe()}, on {self.where}; files go to {cfg.trial_dir}")
         with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
             pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
             data = find(cfg.data_type)(cfg.data)
@@ -145,8 +148,8 @@ class Run:
             need("imageio_ffmpeg")  # its turntable is written last
         callbacks: list[Any] = []
         loggers: list[Any] = []
-        settings = {"accelerator": "auto", "devices": 1, "enable_model_summary": False}
-        settings |= config_to_primitive(cfg.trainer)
+        settings = {"devices": 1, "enable_model_summary": False, **config_to_primitive(cfg.trainer)}
+        settings["accelerator"] = self.device.type
         try:
             if args.train:
                 keep = {"save_last": True, "enable_version_counter": False, **config_to_primitive(cfg.checkpoint)}
