@@ -8,6 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "custom", "threestudio-pullback"))
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported; see pullback/threads.py
+
 try:
     from pullback.cli.launch import main
 

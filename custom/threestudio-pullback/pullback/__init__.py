@@ -1,5 +1,11 @@
 """Sample the parameters of a differentiable representation by pulled-back reverse diffusion."""
 
+from .threads import is_command, wait_asleep
+
+if is_command():
+    wait_asleep()  # before torch is imported
+
+# isort: split
 from . import denoiser, diffreps, errors, noise, priors
 from .constraints import FreshBelow, Langevin, Projection, Repaint, Settle
 from .fitting import FirstOrder, GaussNewton, Outcome
