@@ -74,6 +74,14 @@ def refused(capsys: Any, *args: str) -> str:
         ("system.guidance.sigma_min=abc", ["`system.guidance.sigma_min` must be a number", "'abc'"]),
         ("system.guidance.sigma_max=[1,2]", ["`system.guidance.sigma_max` must be a number"]),
         ("system.guidance.constraint=projection", ["`system.guidance.noise` must be independent"]),
+        ("system.guidance.guidance_policy=often", ["`system.guidance.guidance_policy` must be one of", "interval"]),
+        ("system.guidance.guidance_policy={type: interval, sigma_low: 3, sigma_high: 1}", ["guidance_policy", "low 3"]),
+        ("system.guidance.guidance_policy={type: adaptive, threshold: 2}", ["guidance_policy", "threshold in (0, 1]"]),
+        ("system.guidance.order=multi", ["`system.guidance.order` must be one of 1, 2, multistep"]),
+        ("system.guidance.order=true", ["`system.guidance.order` must be one of 1, 2, multistep"]),
+        ("system.guidance.order=multistep", ["`system.guidance.order` must be 1 or 2 where constraint is repaint"]),
+        ("system.guidance.vae=3", ["`system.guidance.vae` must be the folder"]),
+        ("system.guidance.vae=nowhere/taesd", ["`system.guidance.vae` is 'nowhere/taesd', which is no folder"]),
         ("system.guidance.settle_sigma=0", ["`system.guidance.settle_sigma` must be above 0"]),
         # the optimiser, group by group
         ("system.optimizer.nam=Adam", ["`system.optimizer.nam`", "did you mean `name`?"]),
@@ -106,6 +114,11 @@ def test_projection_has_noise_of_its_own(model: Path, tmp_path: Path, capsys: An
     projection = ("system.guidance.constraint=projection", "system.guidance.noise=independent")
     sentence = refused(capsys, *arguments(model, tmp_path, *projection, "system.guidance.settle_sigma=5"))
     assert "`system.guidance.settle_sigma` must be null" in sentence
+
+
+def test_multistep_follows_noise_that_is_kept(model: Path, tmp_path: Path, capsys: Any) -> None:
+    more = ["system.guidance.order=multistep", "system.guidance.constraint=none"]  # the config's noise is fresh
+    assert "`system.guidance.noise` must be kept" in refused(capsys, *arguments(model, tmp_path, *more))
 
 
 def test_a_far_off_key_gets_the_known_ones_instead_of_a_guess(model: Path, tmp_path: Path, capsys: Any) -> None:

@@ -118,6 +118,8 @@ def test_the_constraints_of_the_sampler_decide(folder: Path):
     [
         ({"constraint": "projection", "noise": "independent"}, ["`system.guidance.constraint`", "projection"]),
         ({"order": 2}, ["`system.guidance.order` is 2"]),
+        ({"order": "multistep"}, ["`system.guidance.order` is multistep"]),
+        ({"guidance_policy": "adaptive"}, ["`system.guidance.guidance_policy` is adaptive", "interval"]),
         ({"tries": 3}, ["`system.guidance.tries` is 3"]),
         ({"preset": "faithful"}, ["`system.guidance.tries` is 16", "faithful"]),
     ],
@@ -202,6 +204,20 @@ def test_in_latent_space_the_gradient_passes_the_encoder(folder: Path):
     (weight * 0.5 * (latents - x0.detach()).square().sum() / 2).backward()
     assert rgb.grad is not None and other.grad is not None
     assert torch.allclose(rgb.grad, other.grad, atol=1e-5)
+
+
+def test_guidance_in_an_interval_is_that_of_the_step(folder: Path):
+    """Outside of the interval a step's loss is that of the conditional model alone, inside the guided one's."""
+
+    def loss(**options: Any) -> float:
+        made = guidance(folder, **options)
+        return made(picture(), Prompts(made.model), **VIEWS)["loss_pullback"].item()
+
+    sigma = guidance(folder)(picture(), Prompts(guidance(folder).model), **VIEWS)["sigma"]
+    inside = {"type": "interval", "sigma_low": sigma * 0.9, "sigma_high": sigma * 1.1}
+    below = {"type": "interval", "sigma_high": sigma * 0.9}
+    assert loss(guidance_policy=inside) == loss() != loss(guidance_scale=1.0)
+    assert loss(guidance_policy=below) == loss(guidance_scale=1.0)
 
 
 def test_latents_as_renders(folder: Path):

@@ -88,7 +88,7 @@ class Bent(diffreps.Pixels):
 
 
 @pytest.mark.parametrize("make", [diffreps.Pixels, Bent])
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, 2, "multistep"])
 def test_measured_order_against_the_exact_gaussian_flow(make, order):
     prior, errors = gaussian(4), []
     counts = (25, 50, 100)
@@ -101,7 +101,94 @@ def test_measured_order_against_the_exact_gaussian_flow(make, order):
                 exact = prior.flow(8.0 * state.noise, 8.0, 0.3)
                 errors.append((rep.render([0]) + 0.3 * state.noise - exact).norm().item())
     slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
-    assert slopes == pytest.approx([order] * 2, abs=0.12)
+    assert slopes == pytest.approx([1 if order == 1 else 2] * 2, abs=0.12)
+
+
+class Turned:
+    """Noise of a view is the source, turned as the view turns θ; so all views follow one and the same flow."""
+
+    kept = True
+
+    def draw(self, white, shape):
+        return white((1, *shape[1:]))
+
+    def at(self, source, views, shape):
+        return source @ views.mT
+
+
+@pytest.mark.parametrize("order", [1, 2, "multistep"])
+def test_measured_order_with_a_fresh_view_at_every_visit(order):
+    # views are rotations Q of the picture, and the model of a view is that of θ, rotated: y = Q (θ + σ ε) for all Q
+    prior, errors = gaussian(4), []
+
+    class Rotated(diffreps.Pixels):
+        def render(self, views):
+            return super().render([0]) @ views.mT
+
+    def view(generator):
+        square = torch.randn(4, 4, generator=generator, dtype=D)
+        return torch.linalg.qr(square).Q[None, None]
+
+    def denoise(noisy, sigma, views):
+        return prior.denoise(noisy @ views, sigma) @ views.mT
+
+    for count in (25, 50, 100):
+        sigmas, rep = pullback.karras_sigmas(count + 1, 0.3, 8.0, rho=3.0), Rotated(1, 1, 4).double()
+        run = pullback.steps(rep, view, denoise, sigmas, Turned(), solver=EXACT, order=order, generator=seeded(5))
+        for state in run:
+            if state.level == count:
+                exact = prior.flow(8.0 * state.noise, 8.0, 0.3)
+                errors.append((rep.values + 0.3 * state.noise - exact).norm().item())
+    slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    assert slopes == pytest.approx([1 if order == 1 else 2] * 2, abs=0.12)
+
+
+def test_multistep_forgets_the_error_of_a_fit():
+    # every fit leaves white noise of 0.02 in θ; the end has less of it than with Euler's steps
+    prior, sigmas = gaussian(4), pullback.karras_sigmas(41, 0.3, 8.0, rho=3.0)
+
+    class Careless(pullback.GaussNewton):
+        def solve(self, fit):
+            solution = super().solve(fit)
+            with torch.no_grad():
+                fit.diffrep.values += self.size * torch.randn(1, 1, 4, generator=self.generator, dtype=D)
+            return solution
+
+    def end(order, size, seed):
+        rep, solver = diffreps.Pixels(1, 1, 4).double(), Careless()
+        solver.size, solver.generator = size, seeded(seed)
+        run = pullback.steps(rep, [0], prior.denoise, sigmas, solver=solver, order=order, generator=seeded(5))
+        for state in run:
+            if state.level == 40:
+                return rep.render([0]).detach()
+
+    def spread(order):
+        right = end(order, 0.0, 0)
+        return math.sqrt(sum((end(order, 0.02, seed) - right).square().mean().item() for seed in range(20)) / 20)
+
+    assert spread("multistep") < 0.8 * spread(1)
+
+
+def test_multistep_takes_eulers_step_where_noise_is_new():
+    def run(order, sigma):
+        constraint = pullback.FreshBelow(sigma)
+        return resumable("shared", "gauss-newton", constraint, seeded(1)) | {"order": order}
+
+    runs = [[s.residual for s in pullback.steps(**run(order, math.inf))] for order in (1, "multistep")]
+    assert runs[0] == runs[1]
+    states = list(pullback.steps(**run("multistep", 0.5)))
+    assert [len(state.past) for state in states] == [1, 0, 0] and states[0].sigma > 0.5 > states[1].sigma
+
+
+@pytest.mark.parametrize("constraint", ["projection", "langevin", pullback.Repaint(2)])
+def test_multistep_is_refused_where_a_visit_leaves_the_path(constraint):
+    arguments = resumable("independent", "adam", constraint, seeded(1))
+    with pytest.raises(UserError, match=r"^order must be 1( or 2)? with .*, not multistep$"):
+        pullback.sample(**arguments, order="multistep")
+    assert pullback.Sampler(**{**arguments, "constraint": pullback.Repaint(1)}, order="multistep")
+    fresh = resumable("fresh", "adam", None, seeded(1))
+    with pytest.raises(UserError, match=r"^order multistep follows noise that is kept, and noise='fresh' is new"):
+        pullback.Sampler(**fresh, order="multistep")
 
 
 # ---- linear representations
@@ -343,6 +430,28 @@ def test_resume_is_bit_for_bit_at_every_visit(noise, solver, constraint):
     assert list(pullback.steps(**resumable(noise, solver, constraint, seeded(2)), resume=states[-1].state_dict())) == []
 
 
+def test_multistep_resumes_bit_for_bit_and_older_states_go_on():
+    whole = {**resumable("shared", "adam", None, seeded(1)), "sigmas": pullback.karras_sigmas(5, 0.1, 5.0)}
+    whole["order"] = "multistep"
+    saved, fields = [], []
+    for state in pullback.steps(**whole):
+        file = io.BytesIO()
+        torch.save(state.state_dict(), file)
+        saved.append(file)
+        fields.append(whole["diffrep"].density.detach().clone())
+    for file in saved[:-1]:
+        file.seek(0)
+        other = {**resumable("shared", "adam", None, seeded(99)), "sigmas": whole["sigmas"], "order": "multistep"}
+        for _ in pullback.steps(**other, resume=torch.load(file, weights_only=True)):
+            pass
+        assert torch.equal(other["diffrep"].density, fields[-1])
+    plain = resumable("shared", "adam", None, seeded(1))
+    old = next(pullback.steps(**plain)).state_dict()
+    for new in ("denoiser", "past"):
+        del old[new]
+    assert len(list(pullback.steps(**resumable("shared", "adam", None, seeded(9)), resume=old))) == 2
+
+
 def test_a_visit_is_a_function_of_state_parameters_and_the_solvers_memory():
     arguments = resumable("shared", "adam", pullback.Repaint(2), seeded(1))
     sampler, rep = pullback.Sampler(**arguments), arguments["diffrep"]
@@ -395,7 +504,8 @@ def test_one_seed_is_one_result():
 
 
 @pytest.mark.parametrize("order,cycles,guided,expected", [
-    (1, 1, 1, 5 * 3), (2, 1, 1, 9 * 3), (1, 4, 1, 20 * 3), (2, 2, 2, (2 * 8 + 2) * 3 * 2),
+    (1, 1, 1, 5 * 3), (2, 1, 1, 9 * 3), ("multistep", 1, 2, 5 * 3 * 2), (1, 4, 1, 20 * 3),
+    (2, 2, 2, (2 * 8 + 2) * 3 * 2),
 ])  # fmt: skip
 def test_denoiser_calls_are_counted_by_view(order, cycles, guided, expected):
     prior, calls = gaussian(4), []

@@ -57,11 +57,12 @@ class Autoencoder(Encoder):
         return 2 * latents
 
 
-def run(denoise: Denoiser, views: int = 2) -> Any:
+def run(denoise: Denoiser, views: int = 2, order: int | str = 1) -> Any:
     generator = torch.Generator().manual_seed(0)
     rep = diffreps.Pixels(views, 3, 4, 4).double()
     solver = GaussNewton(cg_iterations=1)
-    return sample(rep, list(range(views)), denoise, SIGMAS, "independent", solver=solver, generator=generator)
+    arguments = rep, list(range(views)), denoise, SIGMAS, "independent"
+    return sample(*arguments, solver=solver, order=order, generator=generator)
 
 
 def test_a_denoiser_is_told_apart_by_what_it_has():
@@ -78,9 +79,37 @@ def test_a_function_an_object_and_pairs_of_views_give_the_same_run():
     assert (function.nfe, counted.nfe, joint.nfe) == (3 * 2, 3 * 2 * 2, 3 * 2 * 2)
 
 
+@pytest.mark.parametrize("order", [1, 2, "multistep"])
 @pytest.mark.parametrize("fit_space", ["image", "latent"])
-def test_latents_follow_the_run_of_plain_images(fit_space: str):
-    assert torch.allclose(run(Autoencoder(fit_space)).renders, 2 * run(plain).renders, atol=1e-12)
+def test_latents_follow_the_run_of_plain_images(fit_space: str, order: int | str):
+    expected = 2 * run(plain, order=order).renders
+    assert torch.allclose(run(Autoencoder(fit_space), order=order).renders, expected, atol=1e-12)
+
+
+def test_targets_are_decoded_for_a_fit_of_images_alone():
+    class Watched(Autoencoder):
+        decoded = 0
+
+        def decode(self, latents: Tensor) -> Tensor:
+            self.decoded += 1
+            return super().decode(latents)
+
+    for order, expected in ((1, 3), ("multistep", 3), (2, 5)):
+        image, latent = Watched("image"), Watched("latent")
+        run(image, order=order)
+        run(latent, order=order)
+        assert (image.decoded, latent.decoded) == (expected, 0)
+
+
+def test_a_denoiser_that_counts_its_own_calls_is_believed():
+    class Own(Counted):
+        nfe = 7
+
+        def __call__(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+            self.nfe += 5 if sigma > 1 else 1
+            return plain(noisy, sigma, views)
+
+    assert run(Own()).nfe == sum(5 if sigma > 1 else 1 for sigma in SIGMAS[:-1].tolist())
 
 
 def test_latents_without_a_decoder_are_fitted_as_latents_only():

@@ -191,6 +191,23 @@ def test_a_run_whose_views_disagree_starts_again_and_resumes_bit_for_bit(model: 
         assert same(end[key], checkpoint(parts)[key]), key
 
 
+def test_adaptive_guidance_and_multistep_resume_bit_for_bit(model: Path, tmp_path: Path):
+    """A random model agrees with itself at once, so that guidance ends after the first visit."""
+    more = (
+        "system.guidance.order=multistep", "system.guidance.constraint=none", "system.guidance.noise=shared",
+        "system.guidance.guidance_policy={type: adaptive, threshold: 0.5}",
+    )  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert launch.main(arguments(model, whole, *more)) == 0
+    end, middle = checkpoint(whole), checkpoint(whole, "epoch=0-step=2.ckpt")
+    assert end["pullback"]["nfe"] == 2 * 2 + 2 + 2
+    assert end["pullback"]["denoiser"] == end["pullback"]["sigmas"][0] and len(middle["pullback"]["past"]) == 2
+    resume = folder(whole) / "ckpts" / "epoch=0-step=2.ckpt"
+    assert launch.main(arguments(model, parts, *more, f"resume={resume}")) == 0
+    for key in ("state_dict", "pullback", "optimizer_states", "global_step"):
+        assert same(end[key], checkpoint(parts)[key]), key
+
+
 def test_noise_and_constraint_take_options(model: Path, tmp_path: Path):
     options = [
         "system.guidance.noise={type: surface, radius: 0.3}", "system.guidance.constraint={type: repaint, cycles: 1}",

@@ -32,8 +32,10 @@ Network = Callable[[Tensor, Any], Tensor]
 class Denoiser(Protocol):
     """The posterior mean of the clean images, in variance-exploding coordinates; any function of this form is one.
 
-    It may have two attributes more. `nfe_per_view` is the number of network evaluations that one view costs; it is 1 by
-    default. `fit_space` of a `LatentDenoiser` is the space in which θ is fitted, "image" (the default) or "latent".
+    It may have attributes more. `nfe_per_view` is the number of network evaluations that one view costs; it is 1 by
+    default. A denoiser whose cost differs from call to call has `nfe`, its evaluations so far. One whose answers depend
+    on earlier calls keeps a plain value in `memory`, None at the start, which a sampler saves and restores. `fit_space`
+    of a `LatentDenoiser` is the space in which θ is fitted, "image" (the default) or "latent".
     """
 
     def __call__(self, noisy: Tensor, sigma: float, views: Any, /) -> Tensor:

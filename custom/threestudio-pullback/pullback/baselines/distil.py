@@ -106,7 +106,9 @@ def distil(
     sampler = Sampler(diffrep, views, denoise, sigmas, generator=descent.get("generator"))
     space, encode = sampler.space, denoise.encode if isinstance(denoise, LatentDenoiser) else None
     optimizer: Any = descent.get("optimizer") or torch.optim.Adam(trainable(diffrep).values(), lr=lr)
-    callback, nfe, history = descent.get("callback"), 0, list[Record]()
+    callback, learned, history = descent.get("callback"), 0, list[Record]()
+    beside = None if other is None else Space(diffrep, other)
+    space.begin()
 
     for step in range(steps):
         batch = sampler.draw_views()
@@ -114,33 +116,33 @@ def distil(
         with torch.enable_grad():
             render = diffrep.render(batch)
             clean = check_finite(render if encode is None else encode(render), "the render")
-        calls: list[tuple[float, int]] = []
+        seen: list[float] = []
         if other is not None and hasattr(other, "learn"):
-            nfe += other.learn(clean.detach(), batch, sampler.generator)
+            learned += other.learn(clean.detach(), batch, sampler.generator)
         try:
             with torch.no_grad():
-                predict = _counted(space, batch, calls)
-                second = None if other is None else _counted(Space(diffrep, other), batch, calls)
+                predict = _noting(space, batch, seen)
+                second = None if beside is None else _noting(beside, batch, seen)
                 levels = sampler.sigmas[:-1]
                 pull = gradient(Step(clean.detach(), step / steps, levels, sampler.generator, predict, second))
             torch.autograd.backward(clean, check_finite(pull, "the gradient") / len(clean))
         except NonFiniteError as error:
-            raise NonFiniteError(f"stopped in step {step}, sigma {calls[-1][0]:.4g}: {error}") from error
+            raise NonFiniteError(f"stopped in step {step}, sigma {seen[-1]:.4g}: {error}") from error
         optimizer.step()
-        nfe += sum(count for _, count in calls)
-        history.append({"step": step, "sigma": calls[-1][0], "nfe": nfe})
+        nfe = learned + space.nfe + (beside.nfe if beside else 0)
+        history.append({"step": step, "sigma": seen[-1], "nfe": nfe})
         if callback is not None:
             callback(history[-1])
     optimizer.zero_grad()
-    verdict = sampler.check()
+    nfe, verdict = history[-1]["nfe"], sampler.check()
     return Result(space.render(sampler.draw_views()), nfe, history, verdict.consistency, verdict.threshold)
 
 
-def _counted(space: Space, views: Any, calls: list[tuple[float, int]]) -> Predict:
-    """The space's denoiser, which appends σ and its number of calls to the list."""
+def _noting(space: Space, views: Any, seen: list[float]) -> Predict:
+    """The space's denoiser, which appends σ to the list."""
 
     def predict(noisy: Tensor, sigma: float) -> Tensor:
-        calls.append((sigma, space.calls(len(noisy))))
+        seen.append(sigma)
         return space.denoise(noisy, sigma, views)
 
     return predict

@@ -55,8 +55,8 @@ class Constraint:
 
     cycles: int = 1
     """Visits of each level."""
-    orders: ClassVar[tuple[int, ...]] = (1, 2)
-    """The orders of integration (1 Euler, 2 Heun) that it allows."""
+    orders: ClassVar[tuple[int | str, ...]] = (1, 2, "multistep")
+    """The orders of integration (1 Euler, 2 Heun, "multistep") that it allows."""
     per_view_noise: ClassVar[bool] = False
     """Whether `renoise` reads the renders and moves the noise of each view on its own. The noise must then have one
     image per view, kept by slot, and a seed alone cannot replay it."""

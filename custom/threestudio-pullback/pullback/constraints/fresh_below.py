@@ -43,7 +43,7 @@ class FreshBelow(Constraint):
         return self.constraint.cycles
 
     @property
-    def orders(self) -> tuple[int, ...]:  # type: ignore[override]
+    def orders(self) -> tuple[int | str, ...]:  # type: ignore[override]
         """The orders that `constraint` allows."""
         return self.constraint.orders
 

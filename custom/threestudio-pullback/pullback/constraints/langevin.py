@@ -47,7 +47,7 @@ class Langevin(Constraint):
     momentum: float = 0.9
     step: float = 1.5
     iterations: int = 20
-    orders: ClassVar[tuple[int, ...]] = (1,)
+    orders: ClassVar[tuple[int | str, ...]] = (1,)
     per_view_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class Projection(Constraint):
     """
 
     fresh: float = 0.0
-    orders: ClassVar[tuple[int, ...]] = (1,)
+    orders: ClassVar[tuple[int | str, ...]] = (1,)
     per_view_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -38,6 +38,11 @@ class Repaint(Constraint):
         if self.cycles < 1:
             raise UserError(f"Repaint needs at least 1 cycle per level, not {self.cycles}")
 
+    @property
+    def orders(self) -> tuple[int | str, ...]:  # type: ignore[override]
+        """The plain flow's for a single cycle; "multistep" cannot follow noise that changes within a level."""
+        return Constraint.orders if self.cycles == 1 else (1, 2)
+
     def renoise(self, visit: Visit) -> tuple[Tensor, Tensor | None]:
         """The refreshed noise, but for the last cycle of a level."""
         if visit.cycle == self.cycles - 1:

@@ -4,6 +4,7 @@ from .any_size import AnySize
 from .configured import load_configured
 from .families import Family, register
 from .families.stable_diffusion import DiffusionModel
+from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
 from .loading import fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
@@ -14,11 +15,13 @@ from .round_trip import RoundTrip
 from .text import TextEncoder
 
 __all__ = [
+    "POLICIES",
     "TEXT_COMPONENTS",
     "AnySize",
     "Conditioning",
     "DiffusionModel",
     "Family",
+    "GuidancePolicy",
     "GuidedDenoiser",
     "LatentModel",
     "ModelError",

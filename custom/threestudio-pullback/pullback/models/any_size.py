@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .guided import GuidedDenoiser
+from .wrapped import Wrapped
 
 
-class AnySize:
+class AnySize(Wrapped):
     """A latent denoiser for renders of any size: it resizes them to the model's size and the answers back.
 
     Args:
         denoise: The denoiser, for images of the model's size.
     """
 
-    def __init__(self, denoise: GuidedDenoiser) -> None:
-        self.denoise = denoise
-        self.fit_space, self.nfe_per_view = denoise.fit_space, denoise.nfe_per_view
+    def __init__(self, denoise: GuidedDenoiser | Wrapped) -> None:
+        super().__init__(denoise)
         self.model_size = (denoise.model.image_size, denoise.model.image_size)
         self.render_size = self.model_size
-
-    def __call__(self, noisy: torch.Tensor, sigma: float, views: Any) -> torch.Tensor:
-        """x̂0 of `denoise`."""
-        return self.denoise(noisy, sigma, views)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images [V,3,H,W] of any size → latents [V,c,h,w] of the model's size."""

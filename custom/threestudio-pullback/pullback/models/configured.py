@@ -21,7 +21,7 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     """The frozen model that cfg[key] names, in half precision on a GPU if `half_precision_weights` is set.
 
     Args:
-        cfg: The config block.
+        cfg: The config block; its `vae`, if it has one, names the folder of another autoencoder.
         key: The key of the model's name or path.
         config_path: That key's place in the whole config, for errors.
         device: The device of the networks.
@@ -31,6 +31,6 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     """
     dtype = torch.float16 if cfg["half_precision_weights"] and device.type == "cuda" else torch.float32
     with config_key(config_path):
-        model = load(cfg[key], device=device, dtype=dtype)
+        model = load(cfg[key], device=device, dtype=dtype, **{name: cfg[name] for name in ("vae",) if name in cfg})
         model.save_memory(**{name: cfg[name] for name in MEMORY if name in cfg})
     return model

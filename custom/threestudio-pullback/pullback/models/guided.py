@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..denoiser import Sigma, guide
 from ..errors import UserError
+from ..named import Choice
+from .guidance_policy import POLICIES, GuidancePolicy
 from .protocol import LatentModel, Prompts, cat, expand
 
 TextOf = Callable[[Any], tuple[Prompts, Prompts]]
@@ -29,10 +31,15 @@ class GuidedDenoiser:
         guidance_scale: s.
         fit_space: "image" (a level's target is decoded once, and the fit calls no network) or "latent" (the fit goes
             backward through the encoder).
-        chunk: Number of views that share one network call; by default all.
+        chunk: Number of views that share one call of a network; by default all.
+        policy: The calls that are guided, see `guidance_policy`; all by default.
+
+    Attributes:
+        nfe: Network evaluations so far; each view of each of them counts.
+        memory: The σ at which the two predictions agreed, for a policy that asks for it; None before they do.
 
     Raises:
-        UserError: There is no such fit_space, or `chunk` is below 1.
+        UserError: There is no such fit_space or policy, or `chunk` is below 1.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class GuidedDenoiser:
         guidance_scale: float,
         fit_space: str = "image",
         chunk: int | None = None,
+        policy: Choice[GuidancePolicy] = "always",
     ):
         if fit_space not in FIT_SPACES:
             raise UserError(f"fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}")
@@ -49,36 +57,67 @@ class GuidedDenoiser:
             raise UserError(f"the number of views per network call is {chunk}; use at least 1")
         self.model, self.text, self.chunk = model, text, chunk
         self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
+        self.policy: GuidancePolicy = POLICIES.find(policy)
+        self.nfe = 0
+        self.memory: float | None = None
 
     @property
     def nfe_per_view(self) -> int:
-        """Network evaluations that one view costs, 1 or 2."""
+        """The most network evaluations that one view costs, 1 or 2; a policy may spare some, and `nfe` counts them."""
         return 1 if self.guidance_scale == 1 else 2
 
     def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
         """Noisy latents [V,c,h,w] = u + σ ε → x̂0 [V,c,h,w] on noisy's device; σ and errors as for `predict_x0`."""
         count = len(noisy)
-        cond, uncond = (expand(part, count) for part in self.text(views))
-        size = self.chunk or count
-        parts = (noisy.split(size), cond.split(size), uncond.split(size), split_levels(sigma, count, size))
-        return torch.cat([self._guided(*batch) for batch in zip(*parts, strict=True)]).to(noisy.device)
+        size, levels = self.chunk or count, _numbers(sigma, count)
+        guided = [self.nfe_per_view > 1 and self.policy.guides(level, self.memory or 0.0) for level in levels]
+        agree: list[bool] = []
+        parts = (noisy.split(size), split_levels(sigma, count, size), torch.tensor(guided).split(size))
+        texts = (text.split(size) for text in self._texts(views, count))
+        x0 = torch.cat([self._x0(agree, *batch) for batch in zip(*parts, *texts, strict=True)])
+        if agree and all(agree):
+            self.memory = min(level for level, is_guided in zip(levels, guided, strict=True) if is_guided)
+        return x0.to(noisy.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [V,3,H,W] in [-1,1] → latents, with gradients only when the fit runs in latent space."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.fit_space == "latent"):
-            return self.model.encode(images).to(images.device)
+            parts = images.split(self.chunk or len(images))
+            return torch.cat([self.model.encode(part).to(images.device) for part in parts])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1]; no gradients."""
         return self.model.decode(latents, self.chunk).to(latents.device)
 
-    def _guided(self, noisy: Tensor, cond: Prompts, uncond: Prompts, sigma: Sigma) -> Tensor:
-        if self.guidance_scale == 1:
-            return self.model.predict_x0(noisy, sigma, cond)
+    def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
+        """The prompt of each view first, then what its guidance needs; all are split by views."""
+        cond, uncond = (expand(part, count) for part in self.text(views))
+        return cond, uncond
+
+    def _x0(self, agree: list[bool], noisy: Tensor, sigma: Sigma, guided: Tensor, *texts: Any) -> Tensor:
+        """x̂0 of views that share a call; of views with guidance and without it in turn."""
+        if bool(guided.all()):
+            x0, cond, uncond = self._guide(noisy, sigma, *texts)
+            agree.append(self.policy.agrees(cond, uncond))
+            return x0
+        if not bool(guided.any()):
+            return self._predict(noisy, sigma, texts[0])
+        parts = []
+        for rows in (guided, ~guided):
+            levels = sigma[rows.to(sigma.device)] if isinstance(sigma, Tensor) else sigma
+            parts.append(self._x0(agree, noisy[rows], levels, guided[rows], *(text[rows] for text in texts)))
+        order = torch.cat([guided.nonzero(), (~guided).nonzero()]).flatten().argsort()
+        return torch.cat(parts)[order]
+
+    def _guide(self, noisy: Tensor, sigma: Sigma, cond: Prompts, uncond: Prompts) -> tuple[Tensor, Tensor, Tensor]:
+        """The guided x̂0, and the conditional and the unconditional one that it was made of."""
         levels = torch.cat([sigma, sigma]) if isinstance(sigma, Tensor) else sigma
-        both = self.model.predict_x0(torch.cat([noisy, noisy]), levels, cat(cond, uncond))
-        x0_cond, x0_uncond = both.chunk(2)
-        return guide(x0_cond, x0_uncond, self.guidance_scale)
+        x0_cond, x0_uncond = self._predict(torch.cat([noisy, noisy]), levels, cat(cond, uncond)).chunk(2)
+        return guide(x0_cond, x0_uncond, self.guidance_scale), x0_cond, x0_uncond
+
+    def _predict(self, noisy: Tensor, sigma: Sigma, text: Prompts) -> Tensor:
+        self.nfe += len(noisy)
+        return self.model.predict_x0(noisy, sigma, text)
 
 
 def fixed_text(model: LatentModel, prompt: str, negative_prompt: str = "") -> TextOf:
@@ -90,3 +129,8 @@ def fixed_text(model: LatentModel, prompt: str, negative_prompt: str = "") -> Te
 def split_levels(sigma: Sigma, count: int, size: int) -> Sequence[Sigma]:
     """The level of each batch when `count` views are split into batches of `size`."""
     return sigma.split(size) if isinstance(sigma, Tensor) else [sigma] * -(-count // size)
+
+
+def _numbers(sigma: Sigma, count: int) -> list[float]:
+    """The level of each view."""
+    return [float(level) for level in sigma.unbind()] if isinstance(sigma, Tensor) else [float(sigma)] * count

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ def load(
     dtype: torch.dtype | None = None,
     local_files_only: bool = False,
     variant: str | None = None,
+    vae: str | Path | None = None,
     *,
     config_path: str | None = None,
 ) -> LatentModel:
@@ -41,6 +43,8 @@ def load(
         local_files_only: Whether a hub id must be in the local cache; otherwise it is downloaded where it is not.
         variant: File variant such as "fp16". By default the plain files are read, or the fp16 ones where there are no
             others.
+        vae: The folder of an autoencoder in diffusers' format, AutoencoderKL or AutoencoderTiny, that takes the place
+            of the model's own.
         config_path: Deprecated; use `with models.config_key(…)`.
 
     Raises:
@@ -49,8 +53,11 @@ def load(
     if config_path:
         warnings.warn("load(config_path=…) will go; use `with models.config_key(…)`", FutureWarning, stacklevel=2)
     with config_key(config_path) if config_path else nullcontext():
+        other = {} if vae is None else {"vae": _autoencoder(vae)}
         folder, family = _find(name_or_path, local_files_only, variant)
-        return family.load(folder, torch.device(device or "cpu"), dtype or torch.float32)
+        if not other.keys() <= family.parts.keys():
+            raise ModelError(f"has no place in a {family.name} model; leave it out", "vae")
+        return family.load(replace(folder, other=other), torch.device(device or "cpu"), dtype or torch.float32)
 
 
 def load_text_encoder(
@@ -108,6 +115,13 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
         )
     folder = ModelFolder(path, variant)
     return folder, families.of(folder, name)
+
+
+def _autoencoder(name: str | Path) -> Path:
+    path = find(str(name))
+    if not path.is_dir():
+        raise ModelError(f"is {str(name)!r}, which is no folder; give the one that save_pretrained wrote", "vae")
+    return path
 
 
 def _looks_like_id(name: str) -> bool:

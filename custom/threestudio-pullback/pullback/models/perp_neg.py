@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Sigma
-from .guided import GuidedDenoiser, split_levels
-from .protocol import LatentModel, Prompts, join
+from ..named import Choice
+from .guidance_policy import GuidancePolicy
+from .guided import GuidedDenoiser
+from .protocol import LatentModel, Prompts, expand, join
 
 PerpNegText = tuple[Prompts, Prompts, Prompts, Tensor]
 """cond, uncond [V,...], negatives [V,N,...] and their weights [V,N], below 0 to steer away."""
@@ -26,6 +28,7 @@ class PerpNegDenoiser(GuidedDenoiser):
     Args:
         text: Views -> `PerpNegText`.
         negatives: Number of negatives of a view, for `nfe_per_view`.
+        policy: As for `GuidedDenoiser`; a view without guidance has no negatives either.
     """
 
     def __init__(
@@ -36,32 +39,32 @@ class PerpNegDenoiser(GuidedDenoiser):
         fit_space: str = "image",
         chunk: int | None = None,
         negatives: int = 2,
+        policy: Choice[GuidancePolicy] = "always",
     ):
-        super().__init__(model, lambda views: text(views)[:2], guidance_scale, fit_space, chunk)
+        super().__init__(model, lambda views: text(views)[:2], guidance_scale, fit_space, chunk, policy)
         self.perp_neg_text, self.negatives = text, negatives
 
     @property
     def nfe_per_view(self) -> int:
-        """Network evaluations that one view costs."""
+        """The most network evaluations that one view costs; a view without guidance costs one."""
         return 2 + self.negatives
 
-    def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
-        """x̂0 [V,c,h,w], as in `GuidedDenoiser`."""
+    def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
         cond, uncond, negatives, weights = self.perp_neg_text(views)
-        texts = join(lambda c, u, n: torch.cat([c[:, None], u[:, None], n.to(c)], 1), cond, uncond, negatives)
-        size = self.chunk or len(noisy)
-        parts = (noisy.split(size), texts.split(size), weights.split(size), split_levels(sigma, len(noisy), size))
-        return torch.cat([self._perp_neg(*batch) for batch in zip(*parts, strict=True)]).to(noisy.device)
+        return expand(cond, count), expand(uncond, count), negatives, weights
 
-    def _perp_neg(self, noisy: Tensor, texts: Prompts, weights: Tensor, sigma: Sigma) -> Tensor:
+    def _guide(
+        self, noisy: Tensor, sigma: Sigma, cond: Prompts, uncond: Prompts, negatives: Any = None, weights: Any = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         count = 2 + weights.shape[1]
+        texts = join(lambda c, u, n: torch.cat([c[:, None], u[:, None], n.to(c)], 1), cond, uncond, negatives)
         levels = sigma.repeat_interleave(count) if isinstance(sigma, Tensor) else sigma
-        x0 = self.model.predict_x0(noisy.repeat_interleave(count, 0), levels, join(lambda t: t.flatten(0, 1), texts))
+        x0 = self._predict(noisy.repeat_interleave(count, 0), levels, join(lambda t: t.flatten(0, 1), texts))
         x0 = x0.unflatten(0, (-1, count))
         toward = x0[:, 0] - x0[:, 1]
         away = perpendicular(x0[:, 2:] - x0[:, 1:2], toward[:, None])
         steer = (weights.to(x0)[:, :, None, None, None] * away).sum(1)
-        return x0[:, 1] + self.guidance_scale * (toward + steer)
+        return x0[:, 1] + self.guidance_scale * (toward + steer), x0[:, 0], x0[:, 1]
 
 
 def perpendicular(x: Tensor, y: Tensor) -> Tensor:

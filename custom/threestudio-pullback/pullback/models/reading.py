@@ -7,9 +7,9 @@ import hashlib
 import importlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,16 @@ class ModelFolder:
     Attributes:
         path: The folder.
         variant: Of the weight files, such as "fp16"; None for the plain ones, or fp16 where there are no plain ones.
+        other: Folders of parts, by name, that take the place of the folder's own.
     """
 
     path: Path
     variant: str | None = None
+    other: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+    def place(self, part: str) -> Path:
+        """The folder of a part."""
+        return self.other.get(part, self.path / part)
 
     def json(self, file: str, otherwise: str = "") -> dict[str, Any]:
         """A JSON object of the folder.
@@ -79,7 +85,8 @@ class ModelFolder:
         Raises:
             ModelError: The file is missing, unreadable, or no object.
         """
-        path = self.path / file
+        part, _, name = file.partition("/")
+        path = self.place(part) / name if name else self.path / file
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -106,7 +113,7 @@ class ModelFolder:
             ModelError: The folder's config has another class, or files or weights are missing or do not fit.
         """
         library, _, name = kind.rpartition(".")
-        config, place = self.json(f"{part}/config.json"), self.path / part
+        config, place = self.json(f"{part}/config.json"), self.place(part)
         if config.get("_class_name", name) != name:
             raise ModelError(f"{place} holds a {config['_class_name']}, not the {name} of a model like this; {AGAIN}")
         options: dict[str, Any] = {"variant": self._variant(place, STEMS.get(library, STEMS["diffusers"]))}
@@ -114,7 +121,7 @@ class ModelFolder:
             options |= {"use_safetensors": True, **({} if dtype is None else dtype_option(dtype))}
         with self.reading(part):
             network, info = getattr(importlib.import_module(library), name).from_pretrained(
-                str(self.path), subfolder=part, local_files_only=True, output_loading_info=True, **options
+                str(place), local_files_only=True, output_loading_info=True, **options
             )
         # position_ids were saved by old versions and are computed by new ones
         missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
@@ -148,7 +155,7 @@ class ModelFolder:
             raise missing_package(error) from error
         except Exception as error:  # diffusers, transformers and safetensors each raise their own
             reason = f"{type(error).__name__}: {first_sentence(error)}"
-            raise ModelError(f"{self.path / part} cannot be loaded ({reason}); {AGAIN}") from error
+            raise ModelError(f"{self.place(part)} cannot be loaded ({reason}); {AGAIN}") from error
 
     def fingerprint(self, components: Iterable[str]) -> str:
         """SHA-256 over names and contents of the components' configs and safetensors, as 64 hex digits.
@@ -157,7 +164,7 @@ class ModelFolder:
         """
         digest = hashlib.sha256()
         for component in sorted(components):
-            for file in sorted((self.path / component).glob("*")):
+            for file in sorted(self.place(component).glob("*")):
                 if file.suffix in (".json", ".txt", ".safetensors"):
                     stat = file.stat()
                     content = _file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..denoiser import Sigma
 from ..errors import UserError
 from .guided import GuidedDenoiser
+from .wrapped import Wrapped
 
 
-class RoundTrip:
+class RoundTrip(Wrapped):
     """A latent denoiser with decode(z) = D(w): from w = z, `rounds` times w ← w + step (z − E(D(w))).
 
     An autoencoder is no projection, E(D(z)) ≠ z, least of all for the blurred means of high noise levels. A fit in
@@ -29,23 +27,14 @@ class RoundTrip:
         UserError: `rounds` or `step` is out of range.
     """
 
-    def __init__(self, denoise: GuidedDenoiser, rounds: int = 4, step: float = 0.5):
+    def __init__(self, denoise: GuidedDenoiser | Wrapped, rounds: int = 4, step: float = 0.5):
         if rounds < 0 or not 0 < step <= 1:
             raise UserError(
                 "the number of rounds through the autoencoder must be at least 0 and their step in (0, 1], not "
                 f"{rounds} and {step}"
             )
-        self.step = step
-        self.denoise, self.rounds = denoise, rounds
-        self.model, self.fit_space, self.nfe_per_view = denoise.model, denoise.fit_space, denoise.nfe_per_view
-
-    def __call__(self, noisy: Tensor, sigma: Sigma, views: Any) -> Tensor:
-        """x̂0 of `denoise`."""
-        return self.denoise(noisy, sigma, views)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Images [V,3,H,W] → latents [V,c,h,w]."""
-        return self.denoise.encode(images)
+        super().__init__(denoise)
+        self.rounds, self.step = rounds, step
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

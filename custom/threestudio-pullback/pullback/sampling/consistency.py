@@ -50,7 +50,7 @@ def check(
     """
     sigma = min(max(1.0, sigmas[-2]), sigmas[0])
     worst = floor = 0.0
-    calls = 0
+    before = space.nfe
     for _ in range(draws):
         views = draw_views()
         clean = space.clean(views)
@@ -60,5 +60,4 @@ def check(
         worst = max(worst, (answer - clean).square().flatten(1).mean(1).max().item())
         own = (again - answer).square().flatten(1).mean(1).median()  # views that are blends count high in a mean
         floor += (own.item() + 4 * sigma**2 / clean[0].numel()) / draws
-        calls += 2 * space.calls(len(clean))
-    return Verdict(math.sqrt(worst), math.sqrt(floor), calls)
+    return Verdict(math.sqrt(worst), math.sqrt(floor), space.nfe - before)

@@ -104,8 +104,9 @@ class Restart:
         assert state.anchor is not None
         level = _put_back(run, state.anchor)
         return replace(
-            state, level=level, cycle=0, sigma=run.sigmas[level], noise=None, memory=None, attempt=state.attempt + 1
-        )
+            state, level=level, cycle=0, sigma=run.sigmas[level], noise=None, memory=None, denoiser=None, past=(),
+            attempt=state.attempt + 1,
+        )  # fmt: skip
 
 
 def separate(

@@ -31,6 +31,7 @@ from ..fitting import DiffRep, FirstOrder, Solution, Solver, trainable
 from ..named import Choice
 from ..noise import Coupling
 from .consistency import Verdict, check
+from .integrators import INTEGRATORS, Past
 from .restart import Restart, separate
 from .schedule import check_sigmas
 from .space import Space
@@ -54,7 +55,8 @@ class Sampler:
             constraint; the plain flow if None.
         solver: Of a level's fit; FirstOrder() if None.
         order: 1 Euler, which for f the identity is DDIM; 2 Heun, of second order where the fits reach their targets or
-            f is linear.
+            f is linear, for two calls a visit; "multistep", of second order too, for one call, see `integrators`. It
+            extrapolates along noise that is kept, and takes Euler's step where noise is new.
         generator: Draws views and noise; its seed comes from torch's global generator if None.
         restart: Whether and where a run whose views disagree at its end begins again; never if None.
 
@@ -71,7 +73,7 @@ class Sampler:
         noise: Choice[Coupling] = "shared",
         constraint: Choice[Constraint] | None = None,
         solver: Solver | None = None,
-        order: int = 1,
+        order: int | str = 1,
         generator: torch.Generator | None = None,
         restart: Restart | None = None,
     ):
@@ -86,7 +88,9 @@ class Sampler:
         if order not in self.constraint.orders:
             allowed = " or ".join(map(str, self.constraint.orders))
             raise UserError(f"order must be {allowed} with {self.constraint}, not {order}")
-        self.order = order
+        if order == "multistep" and not any(coupling.kept for coupling in self.couplings):
+            raise UserError(f"order multistep follows noise that is kept, and noise={noise!r} is new at every visit")
+        self.order, self.integrate = order, INTEGRATORS[order]
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         self.generator = generator
@@ -103,32 +107,29 @@ class Sampler:
             project = partial(self.space.project, views)
             visit = Visit(sigma, sigma_next, state.cycle, clean, noise, x0, source, draw, memory, project)
             target = self.constraint.target(visit)  # plain: (σ'/σ) u + (1 − σ'/σ) x̂0
-            solution = self.space.fit(self.solver, views, target, self.generator)
-            if self.order == 2 and sigma_next > 0:
-                solution = self._correct(visit, views)
+            fit = partial(self.space.fit, self.solver, views, generator=self.generator)
+            solution, past = self.integrate(self.space, fit, visit, views, target, state.past)
             source, memory = self.constraint.renoise(visit)  # what the next visit's noise is made of
-            state = self._next(state, visit, solution, source, memory)
+            state = self._next(state, visit, solution, source, memory, past)
             return self._with_run(state if self.restart is None else self.restart.review(self, state))
 
     def _noise(self, state: State, views: Any, clean: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """The coupling's source, the noise [V,C,H,W] of the views, and a function that draws another source."""
-        coupling, shape = self.couplings[min(state.attempt, len(self.couplings) - 1)], tuple(clean.shape)
+        coupling, shape = self._coupling(state), tuple(clean.shape)
         draw = partial(coupling.draw, couplings.white(self.generator, clean), shape)
         source = draw() if state.noise is None or not coupling.kept else state.noise.to(clean)
         return source, coupling.at(source, views, shape), draw
 
-    def _correct(self, visit: Visit, views: Any) -> Solution:
-        """Heun's corrector, for the plain target. Its fit starts from the predictor's θ, which is near its own."""
-        ahead = self.space.clean(views)
-        x0 = self.space.denoise(ahead + visit.sigma_next * visit.noise, visit.sigma_next, views)
-        slope = ((visit.clean - visit.x0) / visit.sigma + (ahead - x0) / visit.sigma_next) / 2
-        target = visit.clean + (visit.sigma_next - visit.sigma) * slope
-        return self.space.fit(self.solver, views, target, self.generator)
+    def _coupling(self, state: State) -> Coupling:
+        """The coupling of the state's try."""
+        return self.couplings[min(state.attempt, len(self.couplings) - 1)]
 
-    def _next(self, state: State, visit: Visit, solution: Solution, source: Tensor, memory: Tensor | None) -> State:
+    def _next(
+        self, state: State, visit: Visit, solution: Solution, source: Tensor, memory: Tensor | None, past: Past
+    ) -> State:
         """The state after a visit."""
-        calls = 2 if self.order == 2 and visit.sigma_next > 0 else 1
-        nfe = state.nfe + calls * self.space.calls(len(visit.clean))
+        nfe = state.nfe + self.space.nfe
+        kept = self._coupling(state).kept and source is visit.source  # the past of other noise leads elsewhere
         record = {
             "level": state.level, "cycle": state.cycle, "sigma": visit.sigma, "sigma_next": visit.sigma_next,
             "residual": solution.residual, "residual_before": solution.start, "fit_steps": solution.steps,
@@ -139,7 +140,7 @@ class Sampler:
         level = state.level + levels_done
         return replace(
             state, level=level, cycle=cycle, sigma=self.sigmas[level], noise=source, memory=memory,
-            residual=solution.residual, nfe=nfe, record=record,
+            residual=solution.residual, nfe=nfe, record=record, denoiser=self.space.memory, past=past if kept else (),
         )  # fmt: skip
 
     def _with_run(self, state: State) -> State:
@@ -149,9 +150,10 @@ class Sampler:
 
     @contextlib.contextmanager
     def _undo_where_not_finite(self, state: State) -> Generator[None, None, None]:
-        """Sets the generator to the state's; a NonFiniteError puts θ back, and its message gets level and σ."""
+        """Sets generator and denoiser to the state's; a NonFiniteError puts θ back; its message gets level and σ."""
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
         self.generator.set_state(state.rng.cpu())
+        self.space.begin(state.denoiser)
         try:
             yield
         except NonFiniteError as error:
@@ -190,4 +192,5 @@ class Sampler:
         if "params" in saved:
             self.diffrep.load_state_dict(saved["params"])
             self.solver.load_state_dict(saved["solver"])
-        return replace(self.initial(), sigma=self.sigmas[saved["level"]], **{name: saved[name] for name in SAVED})
+        values = {name: saved[name] for name in SAVED if name in saved}  # older states have fewer
+        return replace(self.initial(), sigma=self.sigmas[saved["level"]], **values)

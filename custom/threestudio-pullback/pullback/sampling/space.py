@@ -22,6 +22,9 @@ class Space:
         diffrep: The representation.
         denoise: The denoiser.
 
+    Attributes:
+        nfe: Denoiser calls since `begin`.
+
     Raises:
         UserError: The denoiser has another `fit_space`.
     """
@@ -30,6 +33,7 @@ class Space:
         self.diffrep, self._denoise = diffrep, denoise
         self._encode = denoise.encode if isinstance(denoise, LatentDenoiser) else None
         self._group = denoise.group_size if isinstance(denoise, JointDenoiser) else 1
+        self.nfe = 0
         self.fit_space: Literal["image", "latent"] = getattr(denoise, "fit_space", "image")
         if self.fit_space not in ("image", "latent"):
             raise UserError(f"the denoiser's fit_space must be 'image' or 'latent', not {self.fit_space!r}")
@@ -48,12 +52,28 @@ class Space:
         render = self.render(views)
         return render if self._encode is None else check_finite(self._encode(render), "the encoded render")
 
+    def begin(self, memory: Any = None) -> None:
+        """Counts calls from 0, and gives the denoiser back what it kept, if it is one that keeps anything."""
+        self.nfe = 0
+        if hasattr(self._denoise, "memory"):
+            self._denoise.memory = memory  # type: ignore[attr-defined]
+
+    @property
+    def memory(self) -> Any:
+        """What the denoiser keeps between calls; None for most."""
+        return getattr(self._denoise, "memory", None)
+
     @torch.no_grad()
     def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
-        """x̂0(y, σ) [V,C,H,W]."""
+        """x̂0(y, σ) [V,C,H,W]; `nfe` grows by the calls that it cost."""
         if len(noisy) % self._group:
             raise UserError(f"the denoiser sees {self._group} views at a time; use a multiple of it, not {len(noisy)}")
+        before = getattr(self._denoise, "nfe", None)
         x0 = self._denoise(noisy, sigma, views)
+        if before is None:
+            self.nfe += len(noisy) * int(getattr(self._denoise, "nfe_per_view", 1))
+        else:
+            self.nfe += int(self._denoise.nfe) - int(before)  # type: ignore[attr-defined]
         if x0.shape != noisy.shape:
             raise UserError(f"the denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}")
         return check_finite(x0, "the denoiser's answer")
@@ -64,21 +84,26 @@ class Space:
         function = FlatRender(self.diffrep, views, self._encode)
         return check_finite(function.project(images, iterations), "the projection")
 
-    def calls(self, views: int) -> int:
-        """Denoiser calls that this number of views costs: `nfe_per_view` each, or 1 without that attribute."""
-        return views * int(getattr(self._denoise, "nfe_per_view", 1))
-
-    def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
-        """Moves θ so that u reaches the target [V,C,H,W].
+    def aim(self, target: Tensor) -> Tensor:
+        """A target [V,C,H,W] for u in the space of the fit, where it is decoded if the fit is one of images.
 
         Raises:
             UserError: The target must be decoded, and the denoiser has no `decode`.
         """
-        encode = self._encode
-        if encode is not None and self.fit_space == "image":
-            if not isinstance(self._denoise, Decoder):
-                raise UserError("the denoiser has encode but no decode; give it one, or fit_space = 'latent'")
-            with torch.no_grad():
-                target = check_finite(self._denoise.decode(target), "the decoded target")
-            encode = None
+        if self._encode is None or self.fit_space == "latent":
+            return target
+        if not isinstance(self._denoise, Decoder):
+            raise UserError("the denoiser has encode but no decode; give it one, or fit_space = 'latent'")
+        with torch.no_grad():
+            return check_finite(self._denoise.decode(target), "the decoded target")
+
+    def fitted(self, views: Any, clean: Tensor | None = None) -> Tensor:
+        """What a fit compares with its target [V,C,H,W]: renders, or latents in a fit of latents; `clean` is u."""
+        if self._encode is None or self.fit_space == "latent":
+            return self.clean(views) if clean is None else clean
+        return self.render(views)
+
+    def fit(self, solver: Solver, views: Any, target: Tensor, generator: torch.Generator) -> Solution:
+        """Moves θ so that the renders reach a target [V,C,H,W] in the space of the fit, see `aim`."""
+        encode = self._encode if self.fit_space == "latent" else None
         return solver.solve(Fit(self.diffrep, views, target, encode, generator))

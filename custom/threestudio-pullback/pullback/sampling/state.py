@@ -11,7 +11,10 @@ from torch import Tensor
 
 from .consistency import Verdict
 
-SAVED = ("level", "cycle", "noise", "memory", "residual", "nfe", "rng", "attempt", "anchor", "sigmas", "cycles")
+SAVED = (
+    "level", "cycle", "noise", "memory", "residual", "nfe", "rng", "attempt", "anchor", "sigmas", "cycles",
+    "denoiser", "past",
+)  # fmt: skip
 """The fields of a state that its `state_dict` holds unchanged."""
 
 
@@ -34,6 +37,8 @@ class State:
         verdict: Of the check at the end, if there was one.
         sigmas: The run's levels; a resumed run must have the same.
         cycles: The run's visits per level; a resumed run must have the same.
+        denoiser: What the denoiser keeps, its `memory`; None for most.
+        past: The steps before, for an integrator that needs them.
         params: θ. Its tensors are the run's own and move with it.
         solver: The solver's memory. Its tensors are the run's own and move with it.
     """
@@ -52,6 +57,8 @@ class State:
     verdict: Verdict | None = None
     sigmas: list[float] = field(default_factory=list[float], repr=False)
     cycles: int = 1
+    denoiser: Any = None
+    past: tuple[dict[str, Any], ...] = field(default=(), repr=False, compare=False)
     params: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     solver: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pullback.constraints import Constraint
 from pullback.errors import NonFiniteError, UserError, check_finite
+from pullback.models import GuidancePolicy
 from pullback.noise import Coupling
 from pullback.version import describe
 from torch import Tensor
@@ -42,6 +43,7 @@ class DropIn:
     denoiser: Callable[[Any], Any]
     constraint: Callable[[], Constraint]
     coupling: Callable[[], Coupling]
+    policy: Callable[[], GuidancePolicy]
     _epoch = _step = 0
     _annealing: Annealing | None = None
 
@@ -151,6 +153,12 @@ class DropIn:
             raise UserError(
                 f"`system.guidance.constraint` is {self.cfg.constraint}, which moves the noise by the renders of the "
                 f"fit, and a loss cannot; use none or repaint, {instead}"
+            )
+        if self.policy().remembers:
+            raise UserError(
+                f"`system.guidance.guidance_policy` is {self.cfg.guidance_policy}, which remembers the noise level at "
+                "which guidance ended, and a loss has no state of its own to resume from; use always or interval, "
+                f"{instead}"
             )
         if self.cfg.order != 1:
             raise UserError(

@@ -17,7 +17,7 @@ from pullback.noise import Coupling
 from .._framework import BaseObject, C, info, register
 from .drop_in import DropIn
 from .foreign import split
-from .options import Options, make_constraint, make_noise, make_restart
+from .options import Options, make_constraint, make_noise, make_policy, make_restart
 
 
 @register("pullback-guidance")
@@ -78,9 +78,15 @@ class PullbackGuidance(DropIn, BaseObject):
         """
         prompt = prompt_utils, self.cfg.view_dependent_prompting
         options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
+        policy = self.policy()
         if prompt_utils.use_perp_neg:
-            return models.AnySize(models.PerpNegDenoiser(self.model, models.perp_neg_text_of(*prompt), *options))
-        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*prompt), *options))
+            text = models.perp_neg_text_of(*prompt)
+            return models.AnySize(models.PerpNegDenoiser(self.model, text, *options, policy=policy))
+        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*prompt), *options, policy))
+
+    def policy(self) -> models.GuidancePolicy:
+        """The calls that the options guide."""
+        return make_policy(self.cfg)
 
     def constraint(self) -> Constraint:
         """The constraint of the options."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pullback import models
 from pullback.errors import ConfigError
@@ -36,4 +36,4 @@ class ImageGuidance(PullbackGuidance):
     def denoiser(self, prompt_utils: Any) -> models.AnySize:
         """The guided denoiser, whose decoded targets encode to their own latents."""
         denoise = super().denoiser(prompt_utils).denoise
-        return models.AnySize(cast(Any, models.RoundTrip(denoise, self.cfg.decode_rounds)))
+        return models.AnySize(models.RoundTrip(denoise, self.cfg.decode_rounds))

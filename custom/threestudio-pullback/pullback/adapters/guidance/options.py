@@ -10,9 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from pullback.constraints import CONSTRAINTS, Constraint, FreshBelow
 from pullback.errors import ConfigError, UserError
+from pullback.models.guidance_policy import POLICIES, GuidancePolicy
 from pullback.models.guided import FIT_SPACES
 from pullback.named import Named
 from pullback.noise import COUPLINGS, Coupling
+from pullback.sampling.integrators import INTEGRATORS
 from pullback.sampling.presets import PRESETS, retried
 from pullback.sampling.restart import Restart
 
@@ -33,7 +35,11 @@ class Options(BaseObject.Config):
     """The options; see the comments, and docs/ for their meaning in a run."""
 
     pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    # the folder of an autoencoder (AutoencoderKL or AutoencoderTiny) in place of the model's own
+    vae: Any = None
     guidance_scale: float = 7.5
+    # the calls that are guided (a key of POLICIES: always, interval, adaptive); also as {type: name, option: value}
+    guidance_policy: Any = "always"
     half_precision_weights: bool = True
     view_dependent_prompting: bool = True
     enable_memory_efficient_attention: bool = False
@@ -55,7 +61,8 @@ class Options(BaseObject.Config):
     cycles: int = 2
     # below this σ noise is drawn anew at every visit, see pullback.FreshBelow; null: never
     settle_sigma: Any = None
-    order: int = 1
+    # the integrator: 1 Euler, 2 Heun (two calls a visit), multistep (of second order in one call, needs kept noise)
+    order: Any = 1
     # maximum number of attempts where views disagree at the end, including the first (1: no restart); with
     # noise=surface the views' noises agree more in later ones; restart_sigma: the level at which a try begins, null:
     # the second; restart_limit: of self-consistency, null: derived from the model's own noise floor
@@ -89,19 +96,29 @@ class Options(BaseObject.Config):
         for name in ("sigma_min", "sigma_max", "settle_sigma", "restart_sigma", "restart_limit"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 0, strict=True)
-        choices = {"fit_space": FIT_SPACES, "order": (1, 2), "weighting_strategy": tuple(WEIGHTS)}
+        choices = {"fit_space": FIT_SPACES, "order": tuple(INTEGRATORS), "weighting_strategy": tuple(WEIGHTS)}
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
+            value = getattr(self, name)
+            if value not in allowed or type(value) not in (int, str):
                 listed = ", ".join(map(str, allowed))
-                raise ConfigError(name, f"must be one of {listed}, not {getattr(self, name)!r}")
+                raise ConfigError(name, f"must be one of {listed}, not {value!r}")
+        make_policy(self)
+        if not (self.vae is None or isinstance(self.vae, str)):
+            raise ConfigError("vae", f"must be the folder of an autoencoder, not {self.vae!r}")
         coupling, constraint = _part(self, "noise", COUPLINGS), _part(self, "constraint", CONSTRAINTS)
         kind = _name(self.constraint)
         if constraint.per_view_noise and coupling != COUPLINGS["independent"]:
             raise ConfigError("noise", f"must be independent where constraint is {kind}, not {_name(self.noise)!r}")
         if constraint.per_view_noise and self.settle_sigma is not None:
             raise ConfigError("settle_sigma", f"must be null where constraint is {kind}, which has noise of its own")
-        if self.order not in constraint.orders:
-            raise ConfigError("order", f"must be {constraint.orders[0]} where constraint is {kind}, not {self.order}")
+        orders = make_constraint(self).orders
+        if self.order not in orders:
+            allowed = " or ".join(map(str, orders))
+            raise ConfigError("order", f"must be {allowed} where constraint is {kind}, not {self.order}")
+        if self.order == "multistep" and not coupling.kept:
+            raise ConfigError(
+                "noise", f"must be kept along the path where order is multistep, not {_name(self.noise)!r}"
+            )
 
 
 def _name(choice: Any) -> Any:
@@ -127,6 +144,11 @@ def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
 def make_noise(cfg: Any) -> Coupling:
     """The coupling that these options describe."""
     return _part(cfg, "noise", COUPLINGS)
+
+
+def make_policy(cfg: Any) -> GuidancePolicy:
+    """The calls that these options guide."""
+    return _part(cfg, "guidance_policy", POLICIES)
 
 
 def make_constraint(cfg: Any) -> Constraint:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...denoiser import Sigma, VPSchedule, root, vp_x0
+from .. import autoencoder
 from ..reading import ModelError
 from ..text import TextEncoder
 
@@ -20,7 +21,7 @@ class DiffusionModel:
 
     Args:
         unet: Diffusers' UNet2DConditionModel.
-        vae: Diffusers' AutoencoderKL.
+        vae: Diffusers' AutoencoderKL or AutoencoderTiny.
         text: The text encoder.
         schedule: The noise levels.
         prediction_type: "epsilon", "v_prediction" or "sample".
@@ -40,7 +41,7 @@ class DiffusionModel:
         self.schedule, self.prediction_type = schedule, prediction_type
         self.fingerprint = fingerprint
         self.sample_size, self.latent_channels = int(unet.config.sample_size), int(vae.config.latent_channels)
-        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor = autoencoder.factor(vae.config)
         self.image_size = self.sample_size * self.vae_scale_factor
 
     @property
@@ -90,7 +91,7 @@ class DiffusionModel:
                 )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [V,3,H,W] in [-1,1] → latents [V,c,H/f,W/f]: the VAE's posterior mean × its scaling factor.
+        """Images [V,3,H,W] in [-1,1] → latents [V,c,H/f,W/f], see `autoencoder.encode`.
 
         Differentiable in `images`.
 
@@ -98,15 +99,12 @@ class DiffusionModel:
             ModelError: The model cannot take images of this size.
         """
         self.check_image_size(images.shape[-2], images.shape[-1])
-        mean = self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mean
-        return mean.to(_wide(images)) * self.vae.config.scaling_factor
+        return autoencoder.encode(self.vae, images)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
         """Latents [V,c,h,w] → images [V,3,H,W], about [-1,1], at most `chunk` at a time; no gradients."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
-        parts = scaled.split(chunk or len(scaled))
-        return torch.cat([self.vae.decode(part).sample for part in parts]).to(_wide(latents))
+        return autoencoder.decode(self.vae, latents, chunk)
 
     @torch.no_grad()
     def predict_x0(self, noisy: Tensor, sigma: Sigma, text: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from ...denoiser import PREDICTION_TYPES, VPSchedule
 from ...errors import UserError
+from .. import autoencoder
 from ..reading import AGAIN, ModelError, ModelFolder
 from ..text import TextEncoder
 from . import ANY, Family, register
@@ -29,7 +30,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
     """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
     schedule, prediction_type = _schedule(folder)
     unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
-    vae = folder.network("vae", "diffusers.AutoencoderKL", dtype).to(device)
+    vae = autoencoder.load(folder, dtype, unet.config.in_channels).to(device)
     _check_fit(folder, unet.config, vae.config.latent_channels)
     text = load_text(folder, device, dtype)
     return DiffusionModel(unet, vae, text, schedule, prediction_type, functools.partial(folder.fingerprint, PARTS))
