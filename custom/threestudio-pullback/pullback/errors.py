@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import torch
 from torch import Tensor
 
 
@@ -104,3 +107,16 @@ def check_finite(tensor: Tensor, what: str) -> Tensor:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its type's name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# what allocators of the CPU and of CUDA, cuBLAS, cuDNN and warp say in a RuntimeError of no special class
+_ALLOCATION = re.compile(
+    r"can't allocate memory|out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|[Ff]ailed to allocate \d+ bytes"
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the CPU or on a GPU."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and _ALLOCATION.search(str(error)) is not None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from .config import config_path, parse_structured
 from .scene.encoders import OLD_LAYOUT, old_layout
 
@@ -124,6 +124,8 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
     except OSError as e:
         raise UserError(f"`{where}`: cannot read the checkpoint {path}: {e.strerror or e}") from e
     except Exception as e:  # whatever the unpickler makes of a file that is something else
+        if is_out_of_memory(e):
+            raise
         raise UserError(f"`{where}`: {path} is not a checkpoint, or is damaged") from e
     if not isinstance(content, dict) or not {"state_dict", "epoch", "global_step"} <= content.keys():
         raise UserError(f"`{where}`: {path} is not a checkpoint of a run: it lacks the state and the step")
@@ -172,5 +174,7 @@ def load_state(module: nn.Module, state: dict[str, torch.Tensor], what: str, str
     try:
         module.load_state_dict(state, strict=strict)
     except RuntimeError as e:
+        if is_out_of_memory(e):
+            raise
         detail = re.sub(r"\s+", " ", " ".join(str(e).splitlines()[1:2])).strip(" .")
         raise UserError(f"{what} does not fit this config: {detail}; use the config it was made with") from e

@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import importlib.util
 import signal
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-
-from ..errors import NonFiniteError, UserError, first_line, missing_package
+from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, missing_package
 from .config.schema import missing_values
+from .out_of_memory import shortage
 
 
-def explain(error: BaseException) -> tuple[str, int] | None:
-    """A sentence and the exit status of `launch.main`; None for a fault of the program."""
+def explain(error: BaseException, blocks: Mapping[str, Any] | None = None) -> tuple[str, int] | None:
+    """A sentence and the exit status of `launch.main`; None for a fault of the program.
+
+    Args:
+        error: What ended the run.
+        blocks: The config's blocks with all defaults, where the run came that far.
+    """
     # `Interrupted` lies in a module that imports Lightning
     signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
     if signum is not None:
@@ -22,10 +28,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return str(error), 2
     if isinstance(error, NonFiniteError):
         return str(error), 1
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return f"out of GPU memory ({first_line(error)}); lower `data.batch_size`, `data.width`, `data.height`", 1
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return "out of memory; lower `data.batch_size`, `data.width`, `data.height` or the size of `system.geometry`", 1
+    if is_out_of_memory(error):
+        return shortage(error, blocks or {}), 1
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
         return sentence, 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

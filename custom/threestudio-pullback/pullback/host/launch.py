@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as e:  # argparse's --help
         return int(e.code or 0)
     except BaseException as e:
-        reason = explain(e)
+        reason = explain(e, run.blocks)
         if verbose or reason is None:
             traceback.print_exc()
         sentence, status = reason or (f"{type(e).__name__}: {first_line(e)}", 1)

@@ -31,6 +31,7 @@ class Run:
         self.cfg: Any = None
         self.io: Any = None
         self.training = False
+        self.blocks: dict[str, Any] = {}
         self.device, self.where = torch.device("cpu"), ""
 
     def __call__(self) -> None:
@@ -50,12 +51,12 @@ class Run:
         cfg = self.cfg = load_config(args.config, cli_args=extras, n_gpus=1)
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
-        blocks = check_parts(ExperimentConfig, cfg)
+        self.blocks = check_parts(ExperimentConfig, cfg)
         if not cfg.trial_name:
             raise UserError("`tag` must be given where `use_timestamp` is false")
         self._check_keywords()
         self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
-        seal = self._check_resume(blocks)
+        seal = self._check_resume(self.blocks)
         make_writable(cfg.trial_dir)
         self._execute(args, seal)
 

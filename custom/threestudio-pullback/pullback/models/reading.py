@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 
 INSTALL = "pip install diffusers transformers safetensors accelerate"
 AGAIN = "copy or download the model again"
@@ -149,11 +149,13 @@ class ModelFolder:
         try:
             with quiet():
                 yield
-        except (UserError, MemoryError):
+        except UserError:
             raise
         except ImportError as error:
             raise missing_package(error) from error
         except Exception as error:  # diffusers, transformers and safetensors each raise their own
+            if is_out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {first_sentence(error)}"
             raise ModelError(f"{self.place(part)} cannot be loaded ({reason}); {AGAIN}") from error
 

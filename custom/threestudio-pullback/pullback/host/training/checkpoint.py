@@ -15,8 +15,14 @@ from ..base import read_checkpoint
 
 KEY = "pullback_host"  # what the host adds to a checkpoint
 
-# a run can continue although these have changed, and although another backend computes the same
-_FREE = ("exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface")
+# a run can continue although these have changed, and although another backend computes the same; the last three lines
+# are what a run that ran out of memory has to change
+_FREE = (
+    "exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface",
+    "guidance.fit_rays", "guidance.views_per_call", "renderer.eval_chunk_size",
+    "guidance.enable_attention_slicing", "guidance.enable_sequential_cpu_offload",
+    "guidance.enable_memory_efficient_attention",
+)  # fmt: skip
 
 
 class AtomicCheckpointIO(CheckpointIO):
