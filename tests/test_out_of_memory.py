@@ -171,12 +171,6 @@ def test_a_fit_in_image_space_needs_less_with_fewer_rays(
     assert "in the fit of a level, " in sentence and "; lower `system.guidance.fit_rays`, now 64, or " in sentence
 
 
-def test_a_scene_that_is_too_large_for_the_machine(model: Path, tmp_path: Path, capsys: Any) -> None:
-    large = "system.geometry.grid_size=[20000,20000,20000]"  # 128 TB, which the allocator refuses
-    sentence = told(capsys, 1, *arguments(model, tmp_path, large))
-    assert all(word in sentence for word in ("while the scene is built", "`system.geometry.grid_size`, now [20000"))
-
-
 @pytest.mark.parametrize(
     ("action", "words"),
     [

@@ -41,7 +41,7 @@ PICTURES = Stage(
 )
 EXPORT = Stage("in the export", ("system.geometry.isosurface_chunk", "system.geometry.isosurface_resolution"))
 SCENE = Stage(
-    "while the scene is built",
+    "while `system.geometry` is built",
     (
         "system.geometry.grid_size", "system.geometry.pos_encoding_config.log2_hashmap_size",
         "system.geometry.pos_encoding_config.n_levels",
@@ -52,7 +52,7 @@ STEP = Stage(
     (_GUIDANCE + "fit_rays", "data.batch_size", "data.width", "data.height", "system.renderer.num_samples_per_ray"),
 )
 
-# A stage, and the frames of the traceback that show it: modules, or a function after a colon. The first that fits holds.
+# A stage, and the frames of a traceback that show it: modules, or a function after a colon. The first that fits holds.
 _STAGES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     (LOADING, ("pullback.models.loading",)),
     (NETWORKS, ("pullback.models",)),
