@@ -1,4 +1,4 @@
-"""The `pullback` command: `demo`, `launch`, `compare`, `report` and `evaluate`."""
+"""The `pullback` command: `demo`, `launch`, `plan`, `compare`, `report` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .compare import add_compare
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .launch import add_launch
+from .plan import add_plan
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
     parser.add_argument("--version", action="version", version=f"pullback {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_demo, add_launch, add_compare, add_evaluate):
+    for add in (add_demo, add_launch, add_plan, add_compare, add_evaluate):
         add(commands)
     return parser
 

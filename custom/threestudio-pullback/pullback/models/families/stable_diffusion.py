@@ -28,7 +28,7 @@ TEXT_CONFIG = "text_encoder/config.json"
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
     """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
-    schedule, prediction_type = _schedule(folder)
+    schedule, prediction_type = schedule_of(folder)
     unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
     vae = autoencoder.load(folder, dtype, unet.config.in_channels).to(device)
     _check_fit(folder, unet.config, vae.config.latent_channels)
@@ -68,7 +68,12 @@ def _check_fit(folder: ModelFolder, config: Any, latent: int) -> None:
         )
 
 
-def _schedule(folder: ModelFolder) -> tuple[VPSchedule, str]:
+def schedule_of(folder: ModelFolder) -> tuple[VPSchedule, str]:
+    """The noise levels of a folder's scheduler, and what the network predicts.
+
+    Raises:
+        ModelError: The scheduler is of another kind.
+    """
     name = "scheduler/scheduler_config.json"
     config, file = folder.json(name), folder.path / name
     prediction_type = config.get("prediction_type", "epsilon")

@@ -1,0 +1,35 @@
+"""`pullback plan`: what a run would cost, without running it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..host.arguments import add_import
+
+
+def add_plan(commands: Any) -> None:
+    """Adds the command to an argparse's sub-commands."""
+    plan = commands.add_parser("plan", help="say what a run would cost: FLOPs, network calls, memory, time on a card")
+    plan.add_argument("--config", type=Path, required=True, help="YAML file, as for launch")
+    plan.add_argument("--model-config", metavar="FOLDER", help="the model's configs: a folder, or sd-1.5, sd-2.1, sdxl")
+    plan.add_argument("--card", default="h100", help="whose time is told: rtx4090, a100-80, … (default h100)")
+    plan.add_argument("--tflops", type=float, help="TFLOP/s that networks reach, in place of a share of the card's")
+    add_import(plan)
+    plan.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    plan.set_defaults(run=run_plan)
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """Prints the plan."""
+    from ..evaluate.plan.cards import CARDS
+    from ..evaluate.plan.report import plan
+
+    if args.card not in CARDS:
+        raise UserError(f"--card {args.card} is not known; use one of {', '.join(CARDS)}, or --tflops")
+    if args.tflops is not None and not 0 < args.tflops < float("inf"):
+        raise UserError(f"--tflops must be a number above 0, not {args.tflops:g}")
+    print(plan(args))
+    return 0

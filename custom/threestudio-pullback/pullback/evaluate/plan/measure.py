@@ -1,0 +1,268 @@
+"""Runs the parts of a visit once on tensors without data, and adds up what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from ...adapters.guidance.guidance import PullbackGuidance
+from ...adapters.rendered_field import RenderedField
+from ...adapters.systems.sampling import PullbackSystem
+from ...errors import UserError
+from ...fitting import FirstOrder, Fit
+from ...host import base, config
+from ...host.embeddings import DIRECTIONS, PromptUtils
+from ...host.registry import find
+from ...host.training.optimisers import parse_optimizer
+from ...models.configured import MEMORY
+from .counting import count
+from .networks import Described
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one part of a run costs each time.
+
+    Attributes:
+        times: How often it comes in a run.
+        flops: Of one time, as the other numbers.
+        traffic: Bytes moved.
+        launches: Kernels.
+        synchronisations: Waits for the device.
+        activations: The most bytes alive besides what lives all the time.
+        half: Whether the networks' dtype is that of its products.
+    """
+
+    times: int
+    flops: float
+    traffic: float
+    launches: float
+    synchronisations: float
+    activations: int
+    half: bool
+
+    def scaled(self, factor: float) -> Phase:
+        """The phase with `factor` times the work, done a part at a time."""
+        parts = {k: getattr(self, k) * factor for k in ("flops", "traffic", "launches", "synchronisations")}
+        return dataclasses.replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The cost of a run.
+
+    Attributes:
+        parameters: By part: UNet, autoencoder, text encoder, field.
+        weights: Bytes of the networks.
+        field: Bytes of the field's parameters, the optimiser's memory of them, and the views.
+        visits: Of noise levels, in one attempt.
+        views: Of a visit.
+        calls: Network evaluations of an attempt, the check at its end among them; each view counts.
+        phases: By name.
+        half: Whether the networks are in half precision.
+        samples_rays: Whether the fit takes `fit_rays` of the pictures' rays.
+    """
+
+    parameters: dict[str, int]
+    weights: int
+    field: int
+    visits: int
+    views: int
+    calls: int
+    phases: dict[str, Phase]
+    half: bool
+    samples_rays: bool
+
+    @property
+    def peak(self) -> int:
+        """The most bytes alive."""
+        return self.weights + self.field + max(phase.activations for phase in self.phases.values())
+
+    @property
+    def largest(self) -> str:
+        """The phase of the peak."""
+        return max(self.phases, key=lambda name: self.phases[name].activations)
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return sum(phase.times * phase.flops for phase in self.phases.values())
+
+
+def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | None = None) -> Bill:
+    """The cost of a config's run.
+
+    Args:
+        cfg: The parsed config.
+        described: The configs of its model.
+        half: Whether the networks are in half precision, as `half_precision_weights` has it on a GPU.
+        only: The phases to measure; all by default.
+
+    Raises:
+        UserError: The config's system or guidance is not one that samples.
+    """
+    check_samples(cfg)
+    with FakeTensorMode(allow_non_fake_inputs=True), _on_cpu():
+        with count() as cost:
+            model = described.model(CPU, torch.float16 if half else torch.float32)
+            weights = cost.live
+            run = Run(cfg, model, described)
+            field = cost.live - weights
+        phases = dict(run.phases(half, only))
+    parameters = {
+        "UNet": _size(model.unet), "autoencoder": _size(model.vae), "text encoder": described.text_parameters,
+        "field": sum(p.numel() for group in run.optimizer.param_groups for p in group["params"]),
+    }  # fmt: skip
+    samples_rays = "num_samples_per_ray" in run.renderer.cfg
+    return Bill(parameters, weights, field, run.visits, run.count, run.calls, phases, half, samples_rays)
+
+
+class Run:
+    """The parts of a run, without data."""
+
+    def __init__(self, cfg: Any, model: Any, described: Described) -> None:
+        system: Any = find(cfg.system_type)(cfg.system)
+        guidance = self.guidance = _with_model(find(system.cfg.guidance_type), model)(system.cfg.guidance)
+        options = guidance.cfg
+        model.save_memory(**{name: options[name] for name in MEMORY if name in options})
+        with _disable_current_modes():  # the levels are numbers that are read
+            sigmas = guidance.sigmas()
+        self.sigma, self.levels = float(sigmas[len(sigmas) // 2]), len(sigmas) - 1
+        self.denoise = guidance.denoiser(_prompts(system.cfg.prompt_processor, described))
+        kind = find(cfg.data_type)
+        self.views = kind.training(config.parse_structured(kind.Config, cfg.data)).draw(0)
+        self.count, self.height, self.width, _ = self.views["rays_o"].shape
+        self.visits = self.levels * guidance.constraint().cycles
+        self.twice = options.order == 2
+        self.fit_steps, self.rays = int(options.fit_steps), int(options.fit_rays)
+        self.optimizer = parse_optimizer(config.config_to_primitive(cfg.system.optimizer), system, "system.optimizer")
+        for group in self.optimizer.param_groups:  # so that its memory is there, as it is after the first step
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        surroundings = [system.material, system.background]
+        self.field: Any = RenderedField(system.renderer, system.geometry, surroundings, self.rays)
+        system.train()
+        self.renderer = system.renderer
+        self.part, self.whole = self._part_of_a_picture()
+        self.latent = model.latent_channels, model.sample_size, model.sample_size
+
+    @property
+    def network_visits(self) -> int:
+        """Visits of a run by their network calls: Heun's rule makes two, but for the last level."""
+        return 2 * self.visits - self.visits // self.levels if self.twice else self.visits
+
+    @property
+    def calls(self) -> int:
+        """See `Bill`."""
+        return (self.network_visits + 2) * self.count * self.denoise.nfe_per_view
+
+    def phases(self, half: bool, only: Sequence[str] | None) -> Iterator[tuple[str, Phase]]:
+        """Each phase, measured."""
+        in_image = self.denoise.fit_space == "image"
+        images, latents = torch.zeros(self.count, 3, self.height, self.width), torch.zeros(self.count, *self.latent)
+        encode = None if in_image else self.denoise.encode
+        self.denoise.render_size = self.height, self.width  # as an encoding has left it
+
+        def phase(work: Callable[[], Any], times: int, half: bool) -> Phase:
+            with count() as cost:
+                work()
+            return Phase(times, cost.flops, cost.traffic, cost.launches, cost.synchronisations, cost.peak, half)
+
+        visits = self.network_visits
+        ways: dict[str, tuple[Callable[[], Any], int, bool]] = {
+            "render": (lambda: self.field.render(self.part), visits + 1, False),
+            "encode": (lambda: self.denoise.encode(images), visits + 1, half),
+            "denoise": (lambda: self.denoise(latents, self.sigma, self.views), visits + 2, half),
+        }
+        if in_image:
+            ways["decode"] = lambda: self.denoise.decode(latents), visits, half
+        with torch.no_grad():
+            for name, way in ways.items():
+                if only is None or name in only:
+                    yield name, phase(*way).scaled(self.whole if name == "render" else 1)
+        if only is None or "fit step" in only:
+            step = partial(self._step, images if in_image else latents, encode)
+            yield "fit step", phase(step, visits * self.fit_steps, half and not in_image)
+
+    def _step(self, target: Tensor, encode: Callable[[Tensor], Tensor] | None) -> None:
+        fit = Fit(self.field, self.views, target, encode, torch.Generator())
+        object.__setattr__(fit, "estimate", lambda: 1.0)  # a visit's, not a step's
+        solver = FirstOrder(steps=1, optimizer=self.optimizer)
+        solver.solve(fit)
+
+    def _part_of_a_picture(self) -> tuple[dict[str, Any], float]:
+        """As many rows of one view as are rendered at a time, and how many such parts there are."""
+        cfg = self.renderer.cfg
+        samples = cfg.num_samples_per_ray if "num_samples_per_ray" in cfg else None
+        at_once = 2**16 if samples is None else max(1, cfg.eval_chunk_size // samples)
+        rows = min(self.height, max(1, at_once // self.width))
+        part = {**self.views, "height": rows}
+        for key, value in self.views.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.count:
+                part[key] = value[:1, :rows] if key in ("rays_o", "rays_d") else value[:1]
+        return part, self.count * self.height / rows
+
+
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    """Parts are built on the CPU, also where there is a GPU: tensors without data take no place."""
+    before, base.get_device = base.get_device, lambda: CPU
+    try:
+        yield
+    finally:
+        base.get_device = before
+
+
+def check_samples(cfg: Any) -> None:
+    """Checks that a config's run samples.
+
+    Raises:
+        UserError: It has another system or guidance.
+    """
+    system = find(cfg.system_type, "system_type")
+    if not issubclass(system, PullbackSystem):
+        raise UserError(f"`system_type` is {cfg.system_type!r}, but a plan is of pullback-system; give such a config")
+    guidance = find(cfg.system.get("guidance_type", ""), "system.guidance_type")
+    if not issubclass(guidance, PullbackGuidance):
+        raise UserError(
+            f"`system.guidance_type` is {cfg.system.guidance_type!r}, but a plan is of pullback-guidance; give such a "
+            "config"
+        )
+
+
+def _with_model(kind: Any, model: Any) -> Any:
+    """The guidance of a model that is there."""
+
+    class WithModel(kind):
+        def configure(self) -> None:
+            self.model = model
+
+    return WithModel
+
+
+def _prompts(cfg: Any, described: Described) -> PromptUtils:
+    """Embeddings as the prompt processor's."""
+    one, sides = torch.zeros(1, *described.text), torch.zeros(len(DIRECTIONS), *described.text)
+    return PromptUtils(
+        "", [""] * len(DIRECTIONS), one, one, sides, sides,
+        cfg.get("front_threshold", 45.0), cfg.get("back_threshold", 45.0), cfg.get("overhead_threshold", 60.0),
+        bool(cfg.get("use_perp_neg", False)),
+        {name: tuple(cfg.get(f"perp_neg_f_{name}", (1.0, 1.0, 1.0))) for name in ("sb", "fsb", "fs", "sf")},
+    )  # fmt: skip
+
+
+def _size(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())

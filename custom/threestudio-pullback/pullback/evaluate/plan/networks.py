@@ -1,0 +1,153 @@
+"""A model's networks from its config files: with random weights, or without any in a `FakeTensorMode`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from ...errors import UserError
+from ...models import ModelError, ModelFolder, families, resolve
+from ...models.families.stable_diffusion import DiffusionModel, schedule_of
+from ...resources import TINY_MODEL, find
+from .facts import IDS, MODELS, Files
+
+
+@dataclass(frozen=True)
+class Described(ModelFolder):
+    """A model folder of which only the configs are read; the networks' weights are random.
+
+    Attributes:
+        name: What the user called it.
+        files: The configs, where the folder is not at hand.
+    """
+
+    name: str = ""
+    files: Files | None = None
+
+    def json(self, file: str, otherwise: str = "") -> dict[str, Any]:
+        """A JSON object of the folder; see `ModelFolder`."""
+        if self.files is None:
+            return super().json(file, otherwise)
+        return dict(self.files.get(file, {}))
+
+    def network(self, part: str, kind: str, dtype: torch.dtype | None = None) -> Any:
+        """The network of a part's config, frozen, on PyTorch's present default device."""
+        library, _, name = kind.rpartition(".")
+        config = self.json(f"{part}/config.json")
+        with self.reading(part), _default_dtype(dtype or torch.float32):
+            network = getattr(importlib.import_module(library), config.get("_class_name", name)).from_config(config)
+        if isinstance(next(network.parameters()), FakeTensor):
+            network.to = lambda *args, **kwargs: network  # it is there, and PyTorch cannot move it
+        return network.eval().requires_grad_(False)
+
+    @property
+    def title(self) -> str:
+        """What is planned with, in words."""
+        if self.files is None:
+            return f"the model of {self.path}"
+        known = "text_encoder_2" in self.json("model_index.json")
+        return f"a model of {self.name}'s size" + (", which cannot be loaded here yet" if known else "")
+
+    @property
+    def text(self) -> tuple[int, int]:
+        """Tokens of a prompt and the width of their embeddings."""
+        width = self.json("unet/config.json").get("cross_attention_dim", 1280)
+        return int(self.json("text_encoder/config.json").get("max_position_embeddings", 77)), int(width)
+
+    @property
+    def text_parameters(self) -> int:
+        """Parameters of the text encoders, by the sizes of CLIP's transformer (Radford et al. 2021)."""
+        count = 0
+        for file in ("text_encoder/config.json", "text_encoder_2/config.json"):
+            if "text_encoder_2" not in file or self.files is not None:
+                c = self.json(file)
+                if c:
+                    d, inner = c["hidden_size"], c["intermediate_size"]
+                    block = 4 * d * (d + 1) + 2 * d * inner + inner + d + 4 * d
+                    embeddings = (c["vocab_size"] + c["max_position_embeddings"]) * d
+                    count += embeddings + c["num_hidden_layers"] * block + 2 * d
+        return count
+
+    def model(self, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
+        """The model, with networks of that dtype.
+
+        Raises:
+            ModelError: The folder is of no family here.
+        """
+        with torch.device(device):
+            if self.files is not None and "text_encoder_2" in self.json("model_index.json"):
+                model = _with_sizes(self, dtype)
+            else:
+                model: Any = families.of(self, self.name).load(self, device, dtype)
+        with _disable_current_modes():  # the noise levels are numbers that are read
+            model.schedule = schedule_of(self)[0]
+        return model
+
+
+def describe(name: str, config: str | None, where: str) -> Described:
+    """The configs of a model, without a download.
+
+    Args:
+        name: The model's folder or id, as a config has it.
+        config: A folder, or a name of `MODELS`, to take in its place.
+        where: The config path of `name`, for errors.
+
+    Raises:
+        UserError: There is no such folder, and nothing is known of such a model.
+    """
+    if config is not None and config not in MODELS:
+        if not find(config).is_dir():
+            raise UserError(f"--model-config {config} is no folder; give one, or {', '.join(MODELS)}")
+        return Described(find(config), name=config)
+    known = config or IDS.get(name)
+    try:
+        return Described(resolve(name, local_files_only=True), name=name) if config is None else _known(config)
+    except ModelError as error:
+        if known is not None:
+            return _known(known)
+        raise UserError(
+            f"`{where}` is {name!r}, of which there is no folder here, and a plan downloads nothing; give "
+            f"--model-config with a folder that has the model's configs, or {', '.join(MODELS)}"
+        ) from error
+
+
+def _known(name: str) -> Described:
+    # a tokenizer must be there, and none of its words is read
+    return Described(TINY_MODEL, name=name, files=MODELS[name])
+
+
+def _with_sizes(folder: Described, dtype: torch.dtype) -> DiffusionModel:
+    """A model of Stable Diffusion XL's kind, whose network also takes pooled embeddings and the image's sizes.
+
+    Source: Podell et al. 2023, section 2.2.
+    """
+    unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype)
+    vae = folder.network("vae", "diffusers.AutoencoderKL", dtype)
+    plain, numbers = unet.forward, 6
+    pooled = unet.config.projection_class_embeddings_input_dim - numbers * unet.config.addition_time_embed_dim
+
+    def forward(z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        more = {"text_embeds": z.new_zeros(len(z), pooled), "time_ids": z.new_zeros(len(z), numbers)}
+        return plain(z, *args, added_cond_kwargs=more, **kwargs)
+
+    unet.forward = forward
+    schedule, prediction_type = schedule_of(folder)
+    return DiffusionModel(unet, vae, cast(Any, None), schedule, prediction_type, lambda: "")
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
