@@ -8,23 +8,24 @@ import sys
 from pathlib import Path
 
 import torch
+from pullback.evaluate.plan import facts
 from pullback.evaluate.plan.facts import MODELS
 from pullback.evaluate.plan.measure import Run, measure
-from pullback.evaluate.plan.networks import Described
+from pullback.evaluate.plan.networks import describe
 from pullback.evaluate.plan.report import PROMPT
 from pullback.host import parts
 from pullback.host.config import load_config
-from pullback.resources import TINY_CONFIG, TINY_MODEL
+from pullback.resources import TINY_CONFIG
 
 SMALL = {"layers_per_block": 1, "norm_num_groups": 16, "block_out_channels": [64, 64, 128, 128]}
 
 
 def main() -> None:
     """A model of 8 million parameters at 192 px, so that its activations are most of the memory."""
-    files = dict(MODELS["sd-1.5"])
-    files["unet/config.json"] = {**files["unet/config.json"], **SMALL, "sample_size": 24}
-    files["vae/config.json"] = {**files["vae/config.json"], **SMALL}
-    described = Described(TINY_MODEL, name="small", files=files)
+    known = MODELS["sd-1.5"]
+    unet, vae = ({**known[f"{part}/config.json"], **SMALL} for part in ("unet", "vae"))
+    facts.MODELS["small"] = {**known, "unet/config.json": unet | {"sample_size": 24}, "vae/config.json": vae}
+    described = describe("", "small", "x")
     parts.load_parts()
     cfg = load_config(str(TINY_CONFIG), cli_args=[PROMPT, "system.guidance.fit_steps=2", *sys.argv[1:]])
     planned = measure(cfg, described, half=False).peak

@@ -93,6 +93,21 @@ def test_fewer_views_a_call_and_half_precision_take_less_memory_and_the_same_pro
         assert less.phases[name].activations < demo.phases[name].activations / 3
 
 
+def test_a_small_autoencoder_and_guidance_in_an_interval_are_counted(demo: Bill, tmp_path: Path):
+    from diffusers import AutoencoderTiny
+
+    small: Any = AutoencoderTiny(encoder_block_out_channels=(16,) * 3, decoder_block_out_channels=(16,) * 3,
+                                 num_encoder_blocks=(1,) * 3, num_decoder_blocks=(1,) * 3)  # fmt: skip
+    small.save_config(tmp_path)  # its configs alone, no weights
+    overrides = [report.PROMPT, f"system.guidance.vae={tmp_path}"]
+    overrides.append("system.guidance.guidance_policy={type: interval, sigma_high: 1e-9}")
+    cfg = load_config(str(TINY_CONFIG), cli_args=overrides)
+    bill = measure(cfg, describe(str(TINY_MODEL), None, "x", str(tmp_path)), half=False, only=["denoise", "decode"])
+    assert bill.parameters["autoencoder"] == sum(p.numel() for p in small.parameters())
+    assert bill.calls == demo.calls / 2  # no level is guided
+    assert bill.phases["decode"].flops < demo.phases["decode"].flops
+
+
 @pytest.mark.parametrize("name", ["pullback-image", "pullback-panorama"])
 def test_pictures_and_panoramas_are_planned_too(name: str, capsys):
     assert cli.main(["plan", "--config", f"configs/{name}-tiny.yaml", "--card", "rtx3090"]) == 0

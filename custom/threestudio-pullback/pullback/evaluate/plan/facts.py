@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-Files = Mapping[str, Mapping[str, Any]]
-"""The JSON files of a model folder, by their paths in it."""
 
 _VAE = {
     "_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 4,
@@ -31,7 +27,7 @@ def _text(width: int, layers: int, inner: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-MODELS: dict[str, Files] = {
+MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "sd-1.5": {  # Rombach et al. 2022; the configs of stable-diffusion-v1-5
         "model_index.json": _INDEX,
         "unet/config.json": {
@@ -69,7 +65,7 @@ MODELS: dict[str, Files] = {
         "scheduler/scheduler_config.json": _SCHEDULE,
     },
 }  # fmt: skip
-"""Files by the name that `--model-config` takes."""
+"""The JSON files of a model folder by their paths in it, by the name that `--model-config` takes."""
 
 IDS = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd-1.5", "runwayml/stable-diffusion-v1-5": "sd-1.5",

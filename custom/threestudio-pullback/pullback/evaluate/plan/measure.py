@@ -35,7 +35,7 @@ class Phase:
     """What one part of a run costs each time.
 
     Attributes:
-        times: How often it comes in a run.
+        times: How often it comes in a run; a part of a call where guidance leaves out the other.
         flops: Of one time, as the other numbers.
         traffic: Bytes moved.
         launches: Kernels.
@@ -44,7 +44,7 @@ class Phase:
         half: Whether the networks' dtype is that of its products.
     """
 
-    times: int
+    times: float
     flops: float
     traffic: float
     launches: float
@@ -138,13 +138,14 @@ class Run:
         model.save_memory(**{name: options[name] for name in MEMORY if name in options})
         with _disable_current_modes():  # the levels are numbers that are read
             sigmas = guidance.sigmas()
-        self.sigma, self.levels = float(sigmas[len(sigmas) // 2]), len(sigmas) - 1
+            self.sigmas = [float(sigma) for sigma in sigmas[:-1]]
+        self.levels = len(self.sigmas)
         self.denoise = guidance.denoiser(_prompts(system.cfg.prompt_processor, described))
         kind = find(cfg.data_type)
         self.views = kind.training(config.parse_structured(kind.Config, cfg.data)).draw(0)
         self.count, self.height, self.width, _ = self.views["rays_o"].shape
         self.visits = self.levels * guidance.constraint().cycles
-        self.twice = options.order == 2
+        self.twice, self.multistep = options.order == 2, options.order == "multistep"
         self.fit_steps, self.rays = int(options.fit_steps), int(options.fit_rays)
         self.optimizer = parse_optimizer(config.config_to_primitive(cfg.system.optimizer), system, "system.optimizer")
         for group in self.optimizer.param_groups:  # so that its memory is there, as it is after the first step
@@ -167,7 +168,15 @@ class Run:
     @property
     def calls(self) -> int:
         """See `Bill`."""
-        return (self.network_visits + 2) * self.count * self.denoise.nfe_per_view
+        return round(self.network_calls * self.count * self.denoise.nfe_per_view)
+
+    @property
+    def network_calls(self) -> float:
+        """Calls of a run for all views, as many as if all were guided: of visits, and two of the check at the end."""
+        policy, most = self.guidance.policy(), self.denoise.nfe_per_view
+        shares = [1.0 if policy.guides(sigma, 0.0) else 1 / most for sigma in self.sigmas]
+        checked = min(self.sigmas, key=lambda sigma: abs(sigma - 1))
+        return self.network_visits * sum(shares) / len(shares) + 2 * shares[self.sigmas.index(checked)]
 
     def phases(self, half: bool, only: Sequence[str] | None) -> Iterator[tuple[str, Phase]]:
         """Each phase, measured."""
@@ -176,16 +185,18 @@ class Run:
         encode = None if in_image else self.denoise.encode
         self.denoise.render_size = self.height, self.width  # as an encoding has left it
 
-        def phase(work: Callable[[], Any], times: int, half: bool) -> Phase:
+        def phase(work: Callable[[], Any], times: float, half: bool) -> Phase:
             with count() as cost:
                 work()
             return Phase(times, cost.flops, cost.traffic, cost.launches, cost.synchronisations, cost.peak, half)
 
-        visits = self.network_visits
-        ways: dict[str, tuple[Callable[[], Any], int, bool]] = {
-            "render": (lambda: self.field.render(self.part), visits + 1, False),
+        visits, policy = self.network_visits, self.guidance.policy()
+        guided = next((sigma for sigma in self.sigmas if policy.guides(sigma, 0.0)), self.sigmas[0])
+        ways: dict[str, tuple[Callable[[], Any], float, bool]] = {
+            # the two-step rule renders its past, too
+            "render": (lambda: self.field.render(self.part), (3 if self.multistep else 1) * visits + 1, False),
             "encode": (lambda: self.denoise.encode(images), visits + 1, half),
-            "denoise": (lambda: self.denoise(latents, self.sigma, self.views), visits + 2, half),
+            "denoise": (lambda: self.denoise(latents, guided, self.views), self.network_calls, half),
         }
         if in_image:
             ways["decode"] = lambda: self.denoise.decode(latents), visits, half

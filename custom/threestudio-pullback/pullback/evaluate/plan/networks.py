@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
+import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,7 +23,7 @@ from ...errors import UserError
 from ...models import ModelError, ModelFolder, families, resolve
 from ...models.families.stable_diffusion import DiffusionModel, schedule_of
 from ...resources import TINY_MODEL, find
-from .facts import IDS, MODELS, Files
+from .facts import IDS, MODELS
 
 
 @dataclass(frozen=True)
@@ -25,18 +31,10 @@ class Described(ModelFolder):
     """A model folder of which only the configs are read; the networks' weights are random.
 
     Attributes:
-        name: What the user called it.
-        files: The configs, where the folder is not at hand.
+        title: What it is, in words.
     """
 
-    name: str = ""
-    files: Files | None = None
-
-    def json(self, file: str, otherwise: str = "") -> dict[str, Any]:
-        """A JSON object of the folder; see `ModelFolder`."""
-        if self.files is None:
-            return super().json(file, otherwise)
-        return dict(self.files.get(file, {}))
+    title: str = ""
 
     def network(self, part: str, kind: str, dtype: torch.dtype | None = None) -> Any:
         """The network of a part's config, frozen, on PyTorch's present default device."""
@@ -49,32 +47,23 @@ class Described(ModelFolder):
         return network.eval().requires_grad_(False)
 
     @property
-    def title(self) -> str:
-        """What is planned with, in words."""
-        if self.files is None:
-            return f"the model of {self.path}"
-        known = "text_encoder_2" in self.json("model_index.json")
-        return f"a model of {self.name}'s size" + (", which cannot be loaded here yet" if known else "")
-
-    @property
     def text(self) -> tuple[int, int]:
         """Tokens of a prompt and the width of their embeddings."""
-        width = self.json("unet/config.json").get("cross_attention_dim", 1280)
-        return int(self.json("text_encoder/config.json").get("max_position_embeddings", 77)), int(width)
+        tokens = self.json("text_encoder/config.json").get("max_position_embeddings", 77)
+        return int(tokens), int(self.json("unet/config.json").get("cross_attention_dim", 1280))
 
     @property
     def text_parameters(self) -> int:
         """Parameters of the text encoders, by the sizes of CLIP's transformer (Radford et al. 2021)."""
-        count = 0
-        for file in ("text_encoder/config.json", "text_encoder_2/config.json"):
-            if "text_encoder_2" not in file or self.files is not None:
-                c = self.json(file)
-                if c:
-                    d, inner = c["hidden_size"], c["intermediate_size"]
-                    block = 4 * d * (d + 1) + 2 * d * inner + inner + d + 4 * d
-                    embeddings = (c["vocab_size"] + c["max_position_embeddings"]) * d
-                    count += embeddings + c["num_hidden_layers"] * block + 2 * d
-        return count
+        total = 0
+        for part in self.json("model_index.json").keys() & {"text_encoder", "text_encoder_2"}:
+            c = self.json(f"{part}/config.json")
+            d, inner = c["hidden_size"], c["intermediate_size"]
+            attention, norms = 4 * d * (d + 1), 4 * d
+            block = attention + 2 * d * inner + inner + d + norms
+            embeddings = (c["vocab_size"] + c["max_position_embeddings"]) * d
+            total += embeddings + c["num_hidden_layers"] * block + 2 * d
+        return total
 
     def model(self, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
         """The model, with networks of that dtype.
@@ -83,45 +72,59 @@ class Described(ModelFolder):
             ModelError: The folder is of no family here.
         """
         with torch.device(device):
-            if self.files is not None and "text_encoder_2" in self.json("model_index.json"):
+            if "text_encoder_2" in self.json("model_index.json"):
                 model = _with_sizes(self, dtype)
             else:
-                model: Any = families.of(self, self.name).load(self, device, dtype)
+                model: Any = families.of(self, self.title).load(self, device, dtype)
         with _disable_current_modes():  # the noise levels are numbers that are read
             model.schedule = schedule_of(self)[0]
         return model
 
 
-def describe(name: str, config: str | None, where: str) -> Described:
+def describe(name: str, config: str | None, where: str, vae: str | None = None) -> Described:
     """The configs of a model, without a download.
 
     Args:
         name: The model's folder or id, as a config has it.
         config: A folder, or a name of `MODELS`, to take in its place.
         where: The config path of `name`, for errors.
+        vae: The folder of another autoencoder.
 
     Raises:
         UserError: There is no such folder, and nothing is known of such a model.
     """
+    other = {} if vae is None else {"vae": find(vae)}
+    if vae is not None and not other["vae"].is_dir():
+        raise UserError(f"`{where.rpartition('.')[0]}.vae` is {vae!r}, which is no folder; give one of an autoencoder")
     if config is not None and config not in MODELS:
         if not find(config).is_dir():
             raise UserError(f"--model-config {config} is no folder; give one, or {', '.join(MODELS)}")
-        return Described(find(config), name=config)
+        return Described(find(config), other=other, title=f"the configs of {config}")
     known = config or IDS.get(name)
-    try:
-        return Described(resolve(name, local_files_only=True), name=name) if config is None else _known(config)
-    except ModelError as error:
-        if known is not None:
-            return _known(known)
-        raise UserError(
-            f"`{where}` is {name!r}, of which there is no folder here, and a plan downloads nothing; give "
-            f"--model-config with a folder that has the model's configs, or {', '.join(MODELS)}"
-        ) from error
+    if config is None:
+        try:
+            return Described(resolve(name, local_files_only=True), other=other, title=f"the model {name}")
+        except ModelError as error:
+            if known is None:
+                raise UserError(
+                    f"`{where}` is {name!r}, of which there is no folder here, and a plan downloads nothing; give "
+                    f"--model-config with a folder that has the model's configs, or {', '.join(MODELS)}"
+                ) from error
+    assert known is not None
+    later = ", which cannot be loaded here yet" if known == "sdxl" else ""
+    return Described(_written(known), other=other, title=f"a model of {known}'s size{later}")
 
 
-def _known(name: str) -> Described:
-    # a tokenizer must be there, and none of its words is read
-    return Described(TINY_MODEL, name=name, files=MODELS[name])
+@functools.cache
+def _written(known: str) -> Path:
+    """A folder with a model's known configs; it is there as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="pullback-plan-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, content in MODELS[known].items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    shutil.copytree(TINY_MODEL / "tokenizer", folder / "tokenizer")  # one must be there; none of its words is read
+    return folder
 
 
 def _with_sizes(folder: Described, dtype: torch.dtype) -> DiffusionModel:

@@ -42,14 +42,15 @@ def plan(args: argparse.Namespace) -> str:
         return cfg, config.check_parts(config.ExperimentConfig, cfg)["system"]
 
     _, system = parse(())
-    described = describe(str(system["guidance"][MODEL]), args.model_config, f"system.guidance.{MODEL}")
+    options = system["guidance"]
+    described = describe(str(options[MODEL]), args.model_config, f"system.guidance.{MODEL}", options["vae"])
 
     def cost(overrides: Sequence[str], only: Sequence[str] | None) -> Bill:
         changed, system = parse(overrides)
         return measure(changed, described, bool(system["guidance"]["half_precision_weights"]), only)
 
     bill = cost((), None)
-    ways = list(cheaper(bill, system["guidance"], cost))
+    ways = list(cheaper(bill, options, cost))
     title = f"{args.config} with {described.title}, in {'half' if bill.half else 'single'} precision on a GPU"
     return "\n\n".join([title, _costs(bill), _times(bill, args.card, args.tflops), _memory(bill, ways)])
 
@@ -103,7 +104,7 @@ def cheaper(bill: Bill, options: dict[str, Any], cost: Measure) -> Iterator[tupl
 def _costs(bill: Bill) -> str:
     millions = ", ".join(f"{name} {count / 1e6:.4g} M" for name, count in bill.parameters.items())
     rows = [
-        [name, p.times, _digits(p.flops / 1e12), _digits(p.traffic / 1e9), f"{p.launches:,.0f}",
+        [name, f"{p.times:g}", _digits(p.flops / 1e12), _digits(p.traffic / 1e9), f"{p.launches:,.0f}",
          f"{p.synchronisations:,.0f}", _digits(p.activations / GIB)]
         for name, p in bill.phases.items()
     ]  # fmt: skip
