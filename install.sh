@@ -22,6 +22,9 @@ usage() {
 
 PYTHON=…  the Python to set up .venv with, or the one that runs threestudio (else that of the active environment, else
           python3)
+TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+          where pip gets PyTorch from when .venv is made; this index has the CPU's build: 0.2 GB to download, where the
+          build for CUDA, which pip takes on Linux otherwise, has 2.7 GB
 THREESTUDIO_URL=… THREESTUDIO_COMMIT=…  another repository or commit to clone
 EOF
 }
@@ -39,16 +42,18 @@ import sys
 sys.exit(sys.version_info < (3, 10))
 EOF
     # does nothing where that has been done for these requirements
-    wanted=$(cat requirements.txt pyproject.toml | sha256sum)
+    wanted=$(cat requirements.txt pyproject.toml | "$python" -c \
+        'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest(), " -")')
     if [ -x .venv/bin/pullback ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    echo "Setting up .venv (PyTorch, diffusers, Lightning; about 2 GB, some minutes)"
+    echo "Setting up .venv (PyTorch, diffusers, Lightning; 2 GB, or 6 with PyTorch for CUDA: see --help; some minutes)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     # --no-compile: Python compiles what it imports, which is a small part of what is installed
     local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
-    # torch first: another package's open-ended requirement would bring a CUDA build of several GB
-    "${pip[@]}" "$(grep '^torch==' requirements.txt)"
+    # torch first, since it may come from another index than the rest
+    "${pip[@]}" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$(grep '^torch==' requirements.txt)" ||
+        fail "cannot install PyTorch${TORCH_INDEX_URL:+ from TORCH_INDEX_URL=$TORCH_INDEX_URL}; see pip's words above"
     "${pip[@]}" -r requirements.txt
     "${pip[@]}" --no-deps -e .
     echo "$wanted" > "$stamp"

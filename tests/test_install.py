@@ -240,7 +240,7 @@ def test_wrong_arguments_get_one_sentence(args: list[str], words: str):
 def test_help():
     status, output = install("--help")
     assert status == 0
-    for word in ("--threestudio DIR", "--check", "--uninstall", "--clone DIR", "PYTHON="):
+    for word in ("--threestudio DIR", "--check", "--uninstall", "--clone DIR", "PYTHON=", "TORCH_INDEX_URL=https://"):
         assert word in output
 
 
@@ -371,10 +371,105 @@ def test_a_gpu_needs_them_and_gets_the_commands(studio: Path, bare: str, tmp_pat
     next(site.glob("tinycudann*")).rmdir()
     status, output = install("--threestudio", studio, "--check", **with_gpu)
     assert status == 1 and "git+https://github.com/NVlabs/tiny-cuda-nn" in output
+    tools, build = steps(output)
+    assert tools == ["setuptools<81", "wheel"]
+    assert build[0] == "--no-build-isolation" and build[1].endswith("#subdirectory=bindings/torch")
 
     (site / "torch" / "version.py").write_text("cuda: Optional[str] = None\n")
     assert "built without CUDA" in install("--threestudio", studio, "--check", **with_gpu)[1]
     assert "no GPU is seen" in install("--threestudio", studio, "--check", **with_gpu, CUDA_VISIBLE_DEVICES="-1")[1]
+
+
+def steps(output: str) -> list[list[str]]:
+    """What each pip command of the report for a GPU is given, read as a shell reads it."""
+    lines = output.partition("packages to install, in this order:\n")[2].splitlines()
+    words = [shlex.split(line) for line in lines if line.startswith("  /") and " -m pip install " in line]
+    return [line[line.index("install") + 1 :] for line in words]
+
+
+def test_a_gpu_gets_an_order_that_works(studio: Path, bare: str, tmp_path: Path):
+    """PyTorch 2.11 first, with which nerfacc compiles, then what builds against it."""
+    path = program(tmp_path / "driver", "nvidia-smi", "echo Some GPU")
+    install("--threestudio", studio, PYTHON=bare)
+    with_gpu: dict[str, Any] = {"PATH": path, "PYTHON": bare}
+    status, output = install("--threestudio", studio, "--check", **with_gpu)
+    first, then, tools, build = steps(output)
+    assert status == 1 and first == ["torch==2.11.0", "torchvision"] and tools[0] == "setuptools<81"
+    assert {"nerfacc>=0.5.2", "ninja"} <= set(then) and not {"torch", "torchvision", "setuptools"} & {
+        name[:10] for name in then
+    }
+    assert build[0] == "--no-build-isolation" and [name.rpartition("/")[2] for name in build[2:]] == [
+        "nvdiffrast.git", "envlight.git",
+    ]  # fmt: skip
+    assert len(first + then + build) - 1 == len(tool().PACKAGES)
+    assert "C++20" in output and "nvcc" in output and "requirements/threestudio-today.txt" in output
+
+
+@pytest.mark.parametrize(("version", "compiled"), [("2.13.0+cu130", False), ("2.13.0", True), ("2.11.0+cu130", False)])
+def test_a_pytorch_that_nerfacc_does_not_compile_with(
+    version: str, compiled: bool, studio: Path, bare: str, tmp_path: Path
+):
+    path = program(tmp_path / "driver", "nvidia-smi", "echo Some GPU")
+    site = Path(everything(tmp_path / "site", torch=version))
+    for module in ("torch", "nerfacc"):
+        (site / module).mkdir()
+        (site / module / "__init__.py").touch()
+    (site / "torch" / "version.py").write_text("cuda: Optional[str] = '13.0'\n")
+    if compiled:
+        (site / "nerfacc" / "csrc.cpython-311-x86_64-linux-gnu.so").touch()
+    install("--threestudio", studio, PYTHON=bare)
+    gpu: dict[str, Any] = {"PATH": path, "PYTHON": bare, "PYTHONPATH": str(site)}
+    status, output = install("--threestudio", studio, "--check", **gpu)
+    fine = compiled or version.startswith("2.11")
+    assert status == (0 if fine else 1)
+    told = "ok" if fine else "too new for nerfacc pip install torch==2.11.0"
+    assert " ".join(rows(output)["torch"][3:]) == told
+    assert fine or steps(output) == [["torch==2.11.0"]]
+
+
+# ---- .venv
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> tuple[Path, Path]:
+    """A clone without .venv, and a Python whose -m venv makes one that only writes down what pip is asked for."""
+    clone = clone_of_ours(tmp_path / "a clone")
+    for name in ("requirements.txt", "pyproject.toml"):
+        (clone / name).write_text((ROOT / name).read_text())
+    log = tmp_path / "log"
+    script = f"""
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin; ln -s "$0" .venv/bin/python; ln -s /bin/true .venv/bin/pullback ;;
+    "-m pip"*) echo "$*" >> {shlex.quote(str(log))}
+        case "$*" in *gone*) echo "no such host" >&2; exit 1 ;; esac ;;
+    *) exec {shlex.quote(sys.executable)} "$@" ;;
+esac"""
+    program(tmp_path / "bin", "python", script)
+    return clone, log
+
+
+@pytest.mark.parametrize("url", ["", "https://download.pytorch.org/whl/cpu"])
+def test_torch_index_url_is_where_pytorch_alone_comes_from(fresh: tuple[Path, Path], tmp_path: Path, url: str):
+    clone, log = fresh
+    env: dict[str, Any] = {"PYTHON": str(tmp_path / "bin" / "python"), "TORCH_INDEX_URL": url}
+    status, output = install(root=clone, cwd=tmp_path, **env)
+    assert status == 0 and "Done." in output
+    torch, rest, ours = log.read_text().splitlines()
+    assert torch.endswith(f" --index-url {url} torch==2.13.0" if url else "--no-compile torch==2.13.0")
+    assert rest.endswith("-r requirements.txt") and ours.endswith("--no-deps -e .")
+    assert "index" not in rest + ours
+    assert install(root=clone, cwd=tmp_path, **env) == (0, "") and len(log.read_text().splitlines()) == 3
+
+
+def test_an_index_that_is_not_there_is_one_sentence_and_tried_again(fresh: tuple[Path, Path], tmp_path: Path):
+    clone, log = fresh
+    env: dict[str, Any] = {"PYTHON": str(tmp_path / "bin" / "python")}
+    status, output = install(root=clone, cwd=tmp_path, TORCH_INDEX_URL="https://gone.example/whl", **env)
+    last = output.splitlines()[-1]
+    assert status == 2 and last.startswith(
+        "error: cannot install PyTorch from TORCH_INDEX_URL=https://gone.example/whl"
+    )
+    assert install(root=clone, cwd=tmp_path, **env)[0] == 0 and len(log.read_text().splitlines()) == 4
 
 
 def test_ranges_are_those_of_the_package_and_of_the_sets_that_are_tested():

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -26,7 +27,8 @@ OLD_SET = os.path.join(ROOT, "requirements", "threestudio-2023.txt")
 class Package(NamedTuple):
     """A package that `import threestudio` or a run of the shipped configs needs.
 
-    needed: ">=1.2" (at least) or "<1.2" (below), empty for any version. source: what pip installs.
+    needed: ">=1.2" (at least) or "<1.2" (below), empty for any version. source: what pip installs. built: pip
+    compiles it against the PyTorch that is installed.
     """
 
     module: str
@@ -34,6 +36,7 @@ class Package(NamedTuple):
     needed: str = ""
     source: str = ""
     gpu_only: bool = False  # has a stand-in on a CPU
+    built: bool = False
 
     @property
     def install(self) -> str:
@@ -66,16 +69,37 @@ PACKAGES = (
     Package("typeguard", ("typeguard",)),
     Package("wandb", ("wandb",)),
     Package("torchvision", ("torchvision",), gpu_only=True),
+    Package("ninja", ("ninja",), gpu_only=True),  # nerfacc compiles its kernels with it
     Package("controlnet_aux", ("controlnet_aux",), gpu_only=True),
     Package(
         "tinycudann",
         ("tinycudann",),
         source="git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch",
         gpu_only=True,
+        built=True,
     ),
-    Package("nvdiffrast", ("nvdiffrast",), source="git+https://github.com/NVlabs/nvdiffrast.git", gpu_only=True),
-    Package("envlight", ("envlight",), source="git+https://github.com/ashawkey/envlight.git", gpu_only=True),
+    Package(
+        "nvdiffrast",
+        ("nvdiffrast",),
+        source="git+https://github.com/NVlabs/nvdiffrast.git",
+        gpu_only=True,
+        built=True,
+    ),
+    Package(
+        "envlight", ("envlight",), source="git+https://github.com/ashawkey/envlight.git", gpu_only=True, built=True
+    ),
 )
+# The newest PyTorch whose extensions are C++17. From 2.12 on they are C++20, whose headers declare a global `lerp`, as
+# nerfacc 0.5.3 does for itself: its kernels, which it compiles at its first call, do not compile there.
+NEWEST_FOR_NERFACC = (2, 11)
+TORCH_FOR_NERFACC = "torch==2.11.0"
+# tiny-cuda-nn's setup imports pkg_resources, which setuptools 81 took away; all of them are looked for by a build
+# without isolation, which is the one that sees PyTorch
+TO_BUILD = ("setuptools<81", "wheel")
+COMPILED = """nerfacc, tiny-cuda-nn and nvdiffrast are compiled: nvcc, of the CUDA that PyTorch is built for, and g++
+are needed{}.
+From PyTorch 2.12 on extensions are C++20, with which nerfacc 0.5.3 does not compile; from 2.13 on tiny-cuda-nn needs
+-std=c++20 for its bindings.cpp and -std=c++17 for its .cu files."""
 
 
 def installed_version(package: Package) -> str | None:
@@ -131,6 +155,25 @@ def gpus() -> list[str]:
     return result.stdout.decode(errors="replace").split("\n")[:-1] if result.returncode == 0 else []
 
 
+def compiled_nerfacc() -> bool:
+    """Whether nerfacc was installed with its kernels, so that it compiles none."""
+    spec = importlib.util.find_spec("nerfacc")
+    folder = os.path.dirname(spec.origin) if spec is not None and spec.origin else ""
+    return bool(folder) and any(re.match(r"csrc\..*(so|pyd)$", name) for name in os.listdir(folder))
+
+
+def in_order(python: str, lacking: list[Package]) -> list[str]:
+    """The commands that install these packages for a GPU, in an order that works."""
+    first = [TORCH_FOR_NERFACC] if any(p.module == "torch" for p in lacking) else []
+    then = [p.install for p in lacking if p.module != "torch" and not p.built]
+    built = [p.install for p in lacking if p.built]
+    if first:  # the one that goes with it
+        first += [name for name in then if name == "torchvision"]
+        then = [name for name in then if name not in first]
+    steps = [(first, ""), (then, "")] + ([([*TO_BUILD], ""), (built, "--no-build-isolation ")] if built else [])
+    return [f"{python} -m pip install {option}{' '.join(map(shlex.quote, names))}" for names, option in steps if names]
+
+
 def device() -> tuple[bool, str]:
     """Whether threestudio would run on a GPU, and the sentence that says why."""
     names, built, torch = gpus(), cuda_of_torch(), installed_version(PACKAGES[0])
@@ -157,10 +200,13 @@ def main(argv: list[str]) -> int:
         state = verdict(package, version)
         if package.gpu_only and not on_gpu:
             state = "not needed on a CPU"
+        elif package.module == "torch" and on_gpu and state == "ok" and release(version or "")[:2] > NEWEST_FOR_NERFACC:
+            state = "ok" if compiled_nerfacc() else "too new for nerfacc"
         command = ""
         if state not in ("ok", "not needed on a CPU"):
             lacking.append(package)
-            command = f"   pip install {shlex.quote(package.install)}"
+            install = TORCH_FOR_NERFACC if package.module == "torch" and on_gpu else package.install
+            command = f"   pip install {shlex.quote(install)}"
         row = f"{package.names[0]:<24}{version or '-':<16}{package.needed or 'any':<10}{state}{command}"
         print(row)
     print()
@@ -168,12 +214,16 @@ def main(argv: list[str]) -> int:
         print(f"To do: make an environment of Python {oldest} or newer, and check again with PYTHON=its python.")
         return 1
     if lacking:
-        print(f"{len(lacking)} of {len(PACKAGES)} packages to install, with {python} -m", end=" ")
         if on_gpu:
-            print("pip install, as above. Versions that work together:")
-            print(f"  {ON_CPU}\n  {OLD_SET}")
+            print(f"{len(lacking)} of {len(PACKAGES)} packages to install, in this order:")
+            for line in in_order(python, lacking):
+                print(f"  {line}")
+            compilers = [name for name in ("nvcc", "g++") if shutil.which(name) is None]
+            print(COMPILED.format(f"; missing here: {' and '.join(compilers)}" if compilers else ", and are here"))
+            print(f"Versions of the other packages that work together:\n  {ON_CPU}\n  {OLD_SET}")
         else:
-            print(f"pip install -r {shlex.quote(ON_CPU)}")
+            print(f"{len(lacking)} of {len(PACKAGES)} packages to install, with", end=" ")
+            print(f"{python} -m pip install -r {shlex.quote(ON_CPU)}")
     else:
         print("All packages are there.")
     print("To run:")
