@@ -34,10 +34,10 @@ def test_gather_is_the_weighted_sum_with_derivatives_of_every_order():
     torch.testing.assert_close(jvp[1], by_hand.detach())
 
 
-def test_voxel_lookup_is_grid_sample_inside_and_outside_the_box():
+def test_voxel_lookup_is_grid_sample_inside_and_outside_the_box(device):
     g = torch.Generator().manual_seed(0)
-    grid = torch.randn(1, 4, 5, 6, 7, dtype=torch.float64, generator=g)
-    points = torch.rand(500, 3, dtype=torch.float64, generator=g) * 1.6 - 0.3
+    grid = torch.randn(1, 4, 5, 6, 7, dtype=torch.float64, generator=g).to(device)
+    points = (torch.rand(500, 3, dtype=torch.float64, generator=g) * 1.6 - 0.3).to(device)
     reference = F.grid_sample(grid, (points * 2 - 1)[None, None, None], align_corners=False)
     torch.testing.assert_close(lookup_voxels(grid, points), reference.view(4, -1).T)
     channels_last = grid.contiguous(memory_format=torch.channels_last_3d)

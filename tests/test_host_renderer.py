@@ -65,13 +65,20 @@ def test_rays_enter_and_leave_the_box_where_they_should():
     torch.testing.assert_close((entry[0], leave[0]), (torch.tensor(2.5), torch.tensor(3.5)))
 
 
+def on(renderer: NeRFVolumeRenderer, device: torch.device) -> NeRFVolumeRenderer:
+    """The renderer and what it draws, on a device."""
+    for part in (renderer, renderer.geometry, renderer.material, renderer.background):
+        part.to(device)
+    return renderer
+
+
 @pytest.mark.parametrize("training", [False, True])
-def test_a_box_of_constant_density_has_the_closed_form_opacity_depth_and_spread(training):
+def test_a_box_of_constant_density_has_the_closed_form_opacity_depth_and_spread(training, device):
     sigma, length = 0.7, 2.0
-    renderer = scene(num_samples_per_ray=512, background={"color": [0.2, 0.4, 0.6]}).train(training)
-    rays_o = torch.tensor([-3.0, 0.1, -0.2]).expand(1, 1, 400, 3)
-    rays_d = torch.tensor([1.0, 0.0, 0.0]).expand(1, 1, 400, 3)
-    out = renderer(rays_o, rays_d, torch.zeros(1, 3))
+    renderer = on(scene(num_samples_per_ray=512, background={"color": [0.2, 0.4, 0.6]}), device).train(training)
+    rays_o = torch.tensor([-3.0, 0.1, -0.2], device=device).expand(1, 1, 400, 3)
+    rays_d = torch.tensor([1.0, 0.0, 0.0], device=device).expand(1, 1, 400, 3)
+    out = {key: value.cpu() for key, value in renderer(rays_o, rays_d, torch.zeros(1, 3, device=device)).items()}
     opacity = 1 - math.exp(-sigma * length)
     torch.testing.assert_close(out["opacity"], torch.full((1, 1, 400, 1), opacity))
     # entering at t = 2: ∫ (2 + s) σ e^{−σs} ds
@@ -253,11 +260,12 @@ def test_perturbed_normals_come_when_asked_for():
     assert out["normal_perturb"].shape == out["normal"].shape
 
 
-def test_a_hash_grid_renders_and_trains():
+def test_a_hash_grid_renders_and_trains(device):
     encoding = {"otype": "HashGrid", "n_levels": 2, "n_features_per_level": 2, "log2_hashmap_size": 8}
     encoding |= {"base_resolution": 4, "per_level_scale": 2.0}
     renderer = scene({"pos_encoding_config": encoding, "density_activation": "softplus"}, kind="implicit-volume")
-    out = renderer.train()(**batch(1, 4))
+    views = {key: v.to(device) if isinstance(v, torch.Tensor) else v for key, v in batch(1, 4).items()}
+    out = on(renderer, device).train()(**views)
     (out["comp_rgb"] ** 2).sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in renderer.geometry.parameters())
 

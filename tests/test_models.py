@@ -140,14 +140,14 @@ def test_sizes_come_from_the_model(model: models.DiffusionModel):
     assert wide.shape == (1, 4, 9, 7)
 
 
-def test_half_precision_networks_keep_wide_arithmetic(folder: Path, model: models.DiffusionModel):
-    half = models.load(folder, dtype=torch.bfloat16)
+def test_half_precision_networks_keep_wide_arithmetic(folder: Path, model: models.DiffusionModel, device: torch.device):
+    half = models.load(folder, device=device, dtype=torch.bfloat16)
     text, noisy = model.encode_prompt(["a cube"]), 14 * _noise(1, 4, 8, 8)
     assert half.encode_prompt(["a cube"]).dtype == torch.bfloat16
-    found = half.predict_x0(noisy.float(), 14.0, text)
-    assert found.dtype == torch.float32
+    found = half.predict_x0(noisy.float().to(device), 14.0, text)
+    assert found.dtype == torch.float32 and found.device.type == device.type
     # the network errs by bfloat16's 2^-8 or so; had y − σ net been rounded too, x̂0 would err by 14 times that
-    net_error = (found - model.predict_x0(noisy, 14.0, text)).abs().max() / 14
+    net_error = (found.cpu() - model.predict_x0(noisy, 14.0, text)).abs().max() / 14
     assert net_error < 0.05
 
 
@@ -161,10 +161,11 @@ def test_zero_terminal_snr_keeps_the_finite_levels(tmp_path: Path):
 # guidance
 
 
-def test_guidance_is_the_manual_mix_whatever_the_chunk(model: models.DiffusionModel):
+def test_guidance_is_the_manual_mix_whatever_the_chunk(folder: Path, device: torch.device):
+    model = models.load(folder, device=device, dtype=torch.float64)
     cond = model.encode_prompt(["a red cube", "a blue cube", "a ball"])
     uncond = model.encode_prompt(["", "of", "a"])
-    noisy, sigma = 3 * _noise(3, 4, 8, 8), 2.5
+    noisy, sigma = 3 * _noise(3, 4, 8, 8).to(device), 2.5
     with_text, without = model.predict_x0(noisy, sigma, cond), model.predict_x0(noisy, sigma, uncond)
     for chunk in (None, 1, 2):
         denoise = models.GuidedDenoiser(model, lambda views: (cond, uncond), 7.5, chunk=chunk)

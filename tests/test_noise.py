@@ -15,8 +15,8 @@ SHAPE = (3, 4, 100, 100)  # 120 000 numbers: a mean or correlation strays by 1/â
 FIVE_SIGMA = 5 / math.sqrt(40_000)  # missed once in 2 million draws
 
 
-def white(seed: int = 0):
-    return noise.white(torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.float64))
+def white(seed: int = 0, device: torch.device | str = "cpu"):
+    return noise.white(torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.float64, device=device))
 
 
 def correlations(eps: torch.Tensor) -> torch.Tensor:
@@ -24,10 +24,10 @@ def correlations(eps: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", noise.COUPLINGS)
-def test_every_view_is_unit_white(name):
+def test_every_view_is_unit_white(name, device):
     coupling = noise.find(name)
-    eps = coupling.at(coupling.draw(white(), SHAPE), CAMERAS, SHAPE)
-    assert eps.shape == SHAPE
+    eps = coupling.at(coupling.draw(white(device=device), SHAPE), CAMERAS.to(device), SHAPE)
+    assert eps.shape == SHAPE and eps.device.type == device.type
     assert eps.mean((1, 2, 3)).abs().max() < FIVE_SIGMA
     assert (eps.square().mean((1, 2, 3)) - 1).abs().max() < math.sqrt(2) * FIVE_SIGMA
     for shift in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
@@ -35,10 +35,10 @@ def test_every_view_is_unit_white(name):
 
 
 @pytest.mark.parametrize("name,between", [("shared", 1.0), ("independent", 0.0), ("fresh", 0.0)])
-def test_correlation_between_views(name, between):
+def test_correlation_between_views(name, between, device):
     coupling = noise.find(name)
-    found = correlations(coupling.at(coupling.draw(white(), SHAPE), CAMERAS, SHAPE))
-    expected = between + (1 - between) * torch.eye(3, dtype=torch.float64)
+    found = correlations(coupling.at(coupling.draw(white(device=device), SHAPE), CAMERAS.to(device), SHAPE))
+    expected = between + (1 - between) * torch.eye(3, dtype=torch.float64, device=device)
     assert (found - expected).abs().max() < FIVE_SIGMA
 
 
@@ -67,8 +67,8 @@ def test_smooth_noise_needs_cameras():
 
 @pytest.mark.parametrize("name", ["shared", "independent"])
 @pytest.mark.parametrize("sigma,sigma_next", [(2.0, 1.9), (2.0, 0.5), (2.0, 0.0)])
-def test_repaint_refresh_keeps_the_marginal_and_correlates_as_the_ratio(name, sigma, sigma_next):
-    coupling, draw = noise.find(name), white()
+def test_repaint_refresh_keeps_the_marginal_and_correlates_as_the_ratio(name, sigma, sigma_next, device):
+    coupling, draw = noise.find(name), white(device=device)
     old = coupling.draw(draw, SHAPE)
     new = noise.refresh(old, coupling.draw(draw, SHAPE), sigma, sigma_next)
     before, after = coupling.at(old, None, SHAPE), coupling.at(new, None, SHAPE)

@@ -111,6 +111,13 @@ def built(name: str, seed: int = 0, dtype: torch.dtype = D) -> nn.Module:
     return made
 
 
+def there(views: Any, device: torch.device) -> Any:
+    """The views on a device; numbers of views stay."""
+    if isinstance(views, Mapping):
+        return {key: value.to(device) for key, value in views.items()}
+    return views.to(device) if isinstance(views, Tensor) else views
+
+
 def count(views: Any) -> int:
     return len(next(iter(views.values()))) if isinstance(views, Mapping) else len(views)
 
@@ -146,12 +153,13 @@ def dot(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 def run(name: str, noise: str = "shared", seed: int = 0, **named: Any) -> tuple[nn.Module, dict[str, Any]]:
     """A representation and the arguments of a short run that it can be sampled with."""
-    diffrep, views = named.pop("diffrep", None) or built(name), CASES[name].views
+    diffrep = named.pop("diffrep", None) or built(name)
+    one = next(diffrep.parameters()).detach()
+    views = there(CASES[name].views, one.device)
     with torch.no_grad():
         shape = diffrep.render(views).shape[1:]  # type: ignore[operator]
-    kind = next(diffrep.parameters()).dtype
     size = shape.numel()
-    prior = priors.GaussianPrior(0.5 * torch.ones(shape, dtype=kind), 0.1 * torch.eye(size, dtype=kind))
+    prior = priors.GaussianPrior(0.5 * one.new_ones(shape), 0.1 * torch.eye(size, dtype=one.dtype, device=one.device))
     arguments = {
         "diffrep": diffrep, "views": views, "denoise": prior.denoise, "sigmas": pullback.karras_sigmas(3, 0.1, 5.0),
         "noise": noise, "constraint": pullback.Repaint(2), "solver": pullback.FirstOrder(lr=0.01, steps=3),
@@ -196,8 +204,8 @@ def test_the_gradient_is_the_slope(name: str) -> None:
 
 
 @every
-def test_a_batch_of_views_is_its_views_one_by_one(name: str) -> None:
-    diffrep, views = built(name), CASES[name].views
+def test_a_batch_of_views_is_its_views_one_by_one(name: str, device: torch.device) -> None:
+    diffrep, views = built(name).to(device), there(CASES[name].views, device)
     whole = diffrep.render(views)  # type: ignore[operator]
     assert whole.ndim == 4 and len(whole) == count(views) and whole.dtype == D
     single = [diffrep.render(only(views, i)) for i in range(count(views))]  # type: ignore[operator]
@@ -233,11 +241,11 @@ def test_a_run_goes_on_bit_for_bit_from_any_visit(name: str, noise: str) -> None
 
 
 @every
-def test_both_solvers_fit_it_on_a_cpu_in_single_precision(name: str) -> None:
+def test_both_solvers_fit_it_in_single_precision(name: str, device: torch.device) -> None:
     for solver in (pullback.FirstOrder(lr=0.003, steps=20), pullback.GaussNewton(iterations=1, cg_iterations=10)):
-        _, arguments = run(name, diffrep=built(name, dtype=torch.float32), constraint=None, solver=solver)
+        _, arguments = run(name, diffrep=built(name, dtype=torch.float32).to(device), constraint=None, solver=solver)
         result = pullback.sample(**arguments)
-        assert result.renders.dtype == torch.float32 and result.renders.device.type == "cpu"
+        assert result.renders.dtype == torch.float32 and result.renders.device.type == device.type
         assert bool(result.renders.isfinite().all())
         assert result.history[0]["residual"] < result.history[0]["residual_before"]
 

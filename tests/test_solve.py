@@ -17,10 +17,12 @@ from torch import nn
 D = torch.float64
 
 
-def problem(rows: int, columns: int, seed: int = 0) -> tuple[Fit, torch.Tensor, torch.Tensor]:
+def problem(
+    rows: int, columns: int, seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[Fit, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    matrix = torch.randn(rows, columns, generator=generator, dtype=D)
-    target = torch.randn(1, 1, 1, rows, generator=generator, dtype=D)
+    matrix = torch.randn(rows, columns, generator=generator, dtype=D).to(device)
+    target = torch.randn(1, 1, 1, rows, generator=generator, dtype=D).to(device)
     return Fit(diffreps.Linear(matrix), [0], target, None, generator), matrix, target.flatten()
 
 
@@ -29,8 +31,8 @@ def rms(x: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("rows,columns", [(6, 6), (12, 5), (5, 12)])
-def test_gauss_newton_is_the_pseudo_inverse(rows, columns):
-    fit, matrix, target = problem(rows, columns)
+def test_gauss_newton_is_the_pseudo_inverse(rows, columns, device):
+    fit, matrix, target = problem(rows, columns, device=device)
     solution = GaussNewton(iterations=3, cg_iterations=20, tolerance=1e-12).solve(fit)
     expected = torch.linalg.pinv(matrix) @ target
     assert torch.allclose(fit.diffrep.theta, expected, atol=1e-9)
@@ -39,12 +41,12 @@ def test_gauss_newton_is_the_pseudo_inverse(rows, columns):
     assert solution.outcome is Outcome.CONVERGED
 
 
-def test_damping_is_ridge_regression_towards_the_start():
-    fit, matrix, target = problem(8, 8)
-    begin = torch.linspace(-1, 1, 8, dtype=D)
+def test_damping_is_ridge_regression_towards_the_start(device):
+    fit, matrix, target = problem(8, 8, device=device)
+    begin = torch.linspace(-1, 1, 8, dtype=D, device=device)
     fit.diffrep.theta.data.copy_(begin)
     GaussNewton(iterations=1, cg_iterations=20, damping=0.7, tolerance=1e-14).solve(fit)
-    normal = matrix.T @ matrix + 0.7 * torch.eye(8, dtype=D)
+    normal = matrix.T @ matrix + 0.7 * torch.eye(8, dtype=D, device=device)
     expected = begin + torch.linalg.solve(normal, matrix.T @ (target - matrix @ begin))
     assert torch.allclose(fit.diffrep.theta, expected, atol=1e-9)
 
@@ -71,8 +73,8 @@ def test_gauss_newton_solves_a_curved_problem_quadratically():
     assert len(falling) >= 2
 
 
-def test_first_order_reaches_the_target_and_reports_what_it_achieved():
-    fit, matrix, target = problem(6, 6)
+def test_first_order_reaches_the_target_and_reports_what_it_achieved(device):
+    fit, matrix, target = problem(6, 6, device=device)
     solution = FirstOrder(lr=0.05, steps=3000).solve(fit)
     assert solution.residual == pytest.approx(rms(matrix @ fit.diffrep.theta - target), rel=1e-9)
     assert solution.residual < 1e-3 * solution.start

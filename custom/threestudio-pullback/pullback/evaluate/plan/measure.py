@@ -129,10 +129,18 @@ def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | No
 
 
 class Run:
-    """The parts of a run, without data."""
+    """The parts of a run, with data or without.
 
-    def __init__(self, cfg: Any, model: Any, described: Described) -> None:
+    Args:
+        cfg: The parsed config.
+        model: Its model.
+        described: The model's configs.
+        device: Of the model and of all parts; tensors without data are on the CPU.
+    """
+
+    def __init__(self, cfg: Any, model: Any, described: Described, device: torch.device = CPU) -> None:
         system: Any = find(cfg.system_type)(cfg.system)
+        system = system if device == CPU else system.to(device)  # PyTorch cannot move what has no data
         guidance = self.guidance = _with_model(find(system.cfg.guidance_type), model)(system.cfg.guidance)
         options = guidance.cfg
         model.save_memory(**{name: options[name] for name in MEMORY if name in options})
@@ -140,9 +148,10 @@ class Run:
             sigmas = guidance.sigmas()
             self.sigmas = [float(sigma) for sigma in sigmas[:-1]]
         self.levels = len(self.sigmas)
-        self.denoise = guidance.denoiser(_prompts(system.cfg.prompt_processor, described))
+        self.denoise = guidance.denoiser(_prompts(system.cfg.prompt_processor, described, device))
         kind = find(cfg.data_type)
-        self.views = kind.training(config.parse_structured(kind.Config, cfg.data)).draw(0)
+        views = kind.training(config.parse_structured(kind.Config, cfg.data)).draw(0)
+        self.views = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in views.items()}
         self.count, self.height, self.width, _ = self.views["rays_o"].shape
         self.visits = self.levels * guidance.constraint().cycles
         self.twice, self.multistep = options.order == 2, options.order == "multistep"
@@ -264,9 +273,9 @@ def _with_model(kind: Any, model: Any) -> Any:
     return WithModel
 
 
-def _prompts(cfg: Any, described: Described) -> PromptUtils:
+def _prompts(cfg: Any, described: Described, device: torch.device) -> PromptUtils:
     """Embeddings as the prompt processor's."""
-    one, sides = torch.zeros(1, *described.text), torch.zeros(len(DIRECTIONS), *described.text)
+    one, sides = (torch.zeros(n, *described.text, device=device) for n in (1, len(DIRECTIONS)))
     return PromptUtils(
         "", [""] * len(DIRECTIONS), one, one, sides, sides,
         cfg.get("front_threshold", 45.0), cfg.get("back_threshold", 45.0), cfg.get("overhead_threshold", 60.0),
