@@ -1,0 +1,1 @@
+"""Volume rendering: samples along rays in plain PyTorch, and fused kernels for a CPU and for CUDA (`render.fused`)."""

@@ -1,0 +1,216 @@
+"""The fused kernels as operators of PyTorch: `march` renders rays, and its gradient calls the backward kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from .activations import CHANNELS
+from .marching import Rays, kernels
+
+SUMS = 6
+"""Numbers of a ray: colour, opacity, depth, spread of the depth."""
+
+
+class Medium(NamedTuple):
+    """What a march is through, besides the field: plain numbers, see `Rays`."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    near: float
+    far: float
+    count: int
+    stop: float
+    bias: float
+    blob: int
+    scale: float
+    std: float
+    kind: int
+    colour: int
+
+    def pack(self) -> list[float]:
+        """All numbers in one list, which an operator can take."""
+        return [*self.low, *self.high, *(float(x) for x in self[2:])]
+
+    @classmethod
+    def unpack(cls, numbers: Sequence[float]) -> Medium:
+        """The inverse of `pack`."""
+        near, far, count, stop, bias, blob, scale, std, kind, colour = numbers[6:]
+        low, high = tuple(numbers[:3]), tuple(numbers[3:6])
+        return cls(low, high, near, far, int(count), stop, bias, int(blob), scale, std, int(kind), int(colour))  # type: ignore[arg-type]
+
+
+@cache
+def _kernels(field: str) -> tuple[Any, Any, Any]:
+    module = import_module(f"{__package__}.{field}")
+    return module, *kernels(module)
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, "march")
+
+
+def load(field: str, device: torch.device) -> None:
+    """Compiles a field's kernels for a device, or loads them from the cache of an earlier run."""
+    wp.config.quiet = True
+    wp.init()
+    wp.get_module(_kernels(field)[1].module.name).load(wp.device_from_torch(device))
+
+
+def _parts(device: torch.device) -> int:
+    """Buffers of the gradient: one per thread on a CPU, so that sums have one order; on CUDA threads add atomically."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _launch(kernel: Any, rays: int, device: torch.device, inputs: Callable[[int, int], list[Any]]) -> None:
+    """Runs a kernel with `inputs(first ray, part)`: at once on CUDA, in one thread per part on a CPU."""
+    if device.type != "cpu":
+        stream = wp.stream_from_torch(torch.cuda.current_stream(device))
+        wp.launch(kernel, rays, inputs(0, 0), device=wp.device_from_torch(device), stream=stream)
+        return
+    parts = min(_parts(device), rays)
+    size = -(-rays // parts)
+    starts = range(0, rays, size)
+    launches = [
+        wp.launch(kernel, min(size, rays - s), inputs(s, p), device="cpu", record_cmd=True)
+        for p, s in enumerate(starts)
+    ]
+    others = [_pool(parts).submit(launch.launch) for launch in launches[1:]]
+    launches[0].launch()
+    for other in others:
+        other.result()
+
+
+def _rays(origins: Tensor, directions: Tensor, offset: Tensor, occupied: Tensor, least: Tensor, medium: Medium) -> Any:
+    rays = Rays()
+    rays.origins, rays.directions = wp.from_torch(origins, dtype=wp.vec3), wp.from_torch(directions, dtype=wp.vec3)
+    rays.offset, rays.least = wp.from_torch(offset), wp.from_torch(least)
+    rays.occupied, rays.cells = wp.from_torch(occupied), len(occupied)
+    rays.low, rays.high = wp.vec3d(*medium.low), wp.vec3d(*medium.high)
+    for name in ("near", "far", "count", "stop", "bias", "blob", "scale", "std", "kind", "colour"):
+        setattr(rays, name, getattr(medium, name))
+    return rays
+
+
+@torch.library.custom_op("pullback::march", mutates_args=())
+def march(
+    field: str,
+    tensors: Sequence[Tensor],
+    settings: Sequence[float],
+    origins: Tensor,
+    directions: Tensor,
+    offset: Tensor,
+    occupied: Tensor,
+    least: Tensor,
+    medium: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Renders rays.
+
+    Args:
+        field: A module beside this one.
+        tensors: Its parameters, float32; differentiable.
+        settings: Its numbers.
+        origins: [R, 3], float32.
+        directions: [R, 3], unit vectors.
+        offset: [R], in [0, 1): where samples lie in their intervals.
+        occupied: [n, n, n], bool; n is 0 where no cell is known to be empty.
+        least: [1], the least opacity of a sample.
+        medium: `Medium.pack`.
+
+    Returns:
+        Sums [R, 6]; then what the gradient needs: numbers of the samples, their intervals, and how many they are.
+    """
+    module, forward, _ = _kernels(field)
+    numbers, count, device = Medium.unpack(medium), len(origins), origins.device
+    saved = origins.new_empty(count, CHANNELS, numbers.count)
+    index = torch.empty(count, numbers.count, dtype=torch.int16, device=device)
+    used = torch.empty(count, dtype=torch.int32, device=device)
+    sums = origins.new_empty(count, SUMS)
+    own = device.type != "cpu"
+    workspace = origins.new_empty(count if own else _parts(device), module.WORKSPACE)
+    rays = _rays(origins, directions, offset, occupied, least, numbers)
+    arguments = [rays, module.fill(tensors, settings)]
+    outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, sums)]
+    _launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, *outputs[1:]])
+    return sums, saved, index, used
+
+
+@march.register_fake
+def _(
+    field: str,
+    tensors: Sequence[Tensor],
+    settings: Sequence[float],
+    origins: Tensor,
+    directions: Tensor,
+    offset: Tensor,
+    occupied: Tensor,
+    least: Tensor,
+    medium: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count, samples = len(origins), Medium.unpack(medium).count
+    saved = origins.new_empty(count, CHANNELS, samples)
+    index = origins.new_empty(count, samples, dtype=torch.int16)
+    return origins.new_empty(count, SUMS), saved, index, origins.new_empty(count, dtype=torch.int32)
+
+
+@torch.library.custom_op("pullback::march_backward", mutates_args=())
+def march_backward(
+    field: str,
+    tensors: Sequence[Tensor],
+    settings: Sequence[float],
+    origins: Tensor,
+    directions: Tensor,
+    offset: Tensor,
+    medium: Sequence[float],
+    saved: Tensor,
+    index: Tensor,
+    used: Tensor,
+    sums: Tensor,
+    gradient: Tensor,
+) -> list[Tensor]:
+    """The gradients of the tensors, from that of the sums [R, 6]; the other arguments are those of `march`."""
+    module, _, backward = _kernels(field)
+    count, device = len(origins), origins.device
+    parts, own = _parts(device), device.type != "cpu"
+    into, gradients = module.zeros(tensors, parts)
+    workspace = origins.new_empty(count if own else parts, module.WORKSPACE)
+    nothing = origins.new_empty(0, 0, 0, dtype=torch.bool)
+    rays = _rays(origins, directions, offset, nothing, offset[:1], Medium.unpack(medium))
+    arguments = [rays, module.fill(tensors, settings), into]
+    inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, sums, gradient)]
+    _launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
+    return [(g[0] if parts == 1 else g.sum(0)).to(x) for g, x in zip(gradients, tensors, strict=True)]
+
+
+@march_backward.register_fake
+def _(field: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
+    return [torch.empty_like(x) for x in tensors]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    field, tensors, settings, origins, directions, offset, _, _, medium = inputs
+    ctx.plain = field, settings, medium
+    ctx.save_for_backward(origins, directions, offset, *output, *tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _gradient(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    field, settings, medium = ctx.plain
+    origins, directions, offset, sums, saved, index, used, *tensors = ctx.saved_tensors
+    if gradient is None:
+        return (None,) * 9
+    gradients = march_backward(
+        field, tensors, settings, origins, directions, offset, medium, saved, index, used, sums, gradient.contiguous()
+    )
+    return None, gradients, None, None, None, None, None, None, None
+
+
+march.register_autograd(_gradient, setup_context=_setup)
