@@ -14,7 +14,7 @@ from pullback.host.config import load_config, parse_structured
 from pullback.host.data.cameras import RandomCameras
 from pullback.host.registry import find
 from pullback.host.scene.renderer import NeRFVolumeRenderer
-from pullback.host.scene.samples import DenseSamples, ray_box
+from pullback.render.samples import ray_box
 
 FACT = {"grid_prune": False, "num_samples_per_ray": 64}
 
@@ -94,13 +94,15 @@ def test_a_box_of_constant_density_has_the_closed_form_opacity_depth_and_spread(
 
 def test_samples_stay_in_their_intervals_and_are_spread_uniformly_when_randomized():
     origins, directions = torch.tensor([[-3.0, 0, 0]]).expand(500, 3), torch.tensor([[1.0, 0, 0]]).expand(500, 3)
-    box = torch.tensor([[-1.0] * 3, [1.0] * 3])
-    samples = DenseSamples.march(origins, directions, box, 0.0, 1e10, 4, True)
-    within = (samples.t.view(500, 4) - 2) / 0.5 - torch.arange(4)
+    rays = {"rays_o": origins.view(1, 1, 500, 3), "rays_d": directions.view(1, 1, 500, 3)}
+    light = torch.zeros(1, 3)
+    samples = scene(num_samples_per_ray=4).train()(**rays, light_positions=light)
+    within = (samples["t_points"].view(500, 4) - 2) / 0.5 - torch.arange(4)
     assert within.min() >= 0 and within.max() <= 1
-    assert abs(within.mean().item() - 0.5) < 0.03 and abs(within.var().item() - 1 / 12) < 0.01
-    still = DenseSamples.march(origins, directions, box, 0.0, 1e10, 4, False)
-    torch.testing.assert_close(still.t.view(500, 4)[7], torch.tensor([2.25, 2.75, 3.25, 3.75]))
+    assert abs(within.mean().item() - 0.5) < 0.05 and abs(within[:, 0].var().item() - 1 / 12) < 0.01
+    torch.testing.assert_close(within, within[:, :1].expand(-1, 4))  # a ray's samples lie alike in their intervals
+    still = scene(num_samples_per_ray=4, randomized=False).train()(**rays, light_positions=light)
+    torch.testing.assert_close(still["t_points"].view(500, 4)[7], torch.tensor([2.25, 2.75, 3.25, 3.75]))
 
 
 def test_two_slabs_composite_front_to_back():

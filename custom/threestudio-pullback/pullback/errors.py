@@ -67,6 +67,7 @@ _EXTRAS = frozenset(
         "tensorboard",
         "transformers",
         "trimesh",
+        "warp",
         "yaml",
     ]
 )

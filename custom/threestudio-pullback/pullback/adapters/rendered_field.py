@@ -33,6 +33,8 @@ class RenderedField(nn.Module):
         self.renderer, self.geometry, self.rays = renderer, geometry, rays
         self.surroundings = nn.ModuleList(surroundings)
         self.epoch, self.fit_step = epoch, 0
+        # a renderer of the bundled host need not return what no loss here reads
+        self._only: dict[str, Any] = {"per_sample": False} if getattr(renderer, "optional_samples", False) else {}
 
     def render(self, views: dict[str, Any]) -> Tensor:
         """Whole pictures [V,3,H,W] in [-1,1], as in validation: without jitter and augmentation."""
@@ -65,7 +67,7 @@ class RenderedField(nn.Module):
             # schedules and the renderer's occupancy grid count steps of the optimiser, of which a level has many
             self.fit_step += step
             self.renderer.do_update_step(self.epoch, self.fit_step)
-            out = self.renderer(**{**views, **rays, "height": n, "width": 1})
+            out = self.renderer(**{**views, **rays, "height": n, "width": 1}, **self._only)
             self.renderer.do_update_step_end(self.epoch, self.fit_step)
         return out["comp_rgb"] * 2 - 1 - pixels(target.movedim(1, -1))
 

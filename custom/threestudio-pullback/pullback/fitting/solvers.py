@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError, UserError, check_finite
+from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
 from .problem import Fit, Outcome, Solution
@@ -47,7 +47,7 @@ class FirstOrder(Solver):
     """`steps` steps of a first-order optimiser on the mean square residual; needs only backward passes.
 
     A rank-deficient fit has many minima, and the optimiser decides in which one it ends; use GaussNewton where that
-    matters. A NaN or infinity stops the fit before a step would write it into the parameters.
+    matters. The steps are taken without waiting for the device; what they say is read once, at the end.
 
     Args:
         lr: Learning rate of Adam, above 0. Adam's moments live as long as the run: with new ones at every visit it
@@ -74,24 +74,33 @@ class FirstOrder(Solver):
         self._kept = self.optimizer or torch.optim.Adam(trainable(diffrep).values(), lr=self.lr)
 
     def solve(self, fit: Fit) -> Solution:
-        """Takes the steps."""
+        """Takes the steps. A NaN or infinity is found after them, and all parameters and moments are put back."""
         if self._kept is None:
             self.start(fit.diffrep)
         parameters, optimizer = list(trainable(fit.diffrep).values()), cast(torch.optim.Optimizer, self._kept)
-        start = 0.0
-        for step in range(self.steps):
+        before = [p.detach().clone() for p in parameters], copy.deepcopy(optimizer.state_dict())
+        losses: list[Tensor] = []
+        slopes: list[Tensor] = []
+        for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
-                residual = check_finite(fit.residual(), "the fit")
-                loss = residual.square().mean()
-                torch.autograd.backward(loss)
-            if step == 0:
-                start = math.sqrt(loss.item())
-            if not all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
-                raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
+                squares = fit.residual().square()
+                loss = squares.flatten(1).mean(1) if squares.ndim > 1 else squares
+                torch.autograd.backward(loss.mean())
+            losses.append(loss.detach())
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            slopes.append(torch.stack(torch._foreach_norm(gradients)))  # one launch for all, as in clip_grad_norm_
             optimizer.step()
         optimizer.zero_grad()
-        achieved = fit.estimate()
+        try:
+            start = math.sqrt(_check_steps(losses, slopes))
+            achieved = fit.estimate()
+        except NonFiniteError:
+            with torch.no_grad():
+                for parameter, value in zip(parameters, before[0], strict=True):
+                    parameter.copy_(value)
+            optimizer.load_state_dict(before[1])
+            raise
         outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
@@ -103,6 +112,21 @@ class FirstOrder(Solver):
         """Sets the optimiser's memory to a copy of `saved`."""
         if self._kept and saved:
             self._kept.load_state_dict(copy.deepcopy(saved))
+
+
+def _check_steps(losses: list[Tensor], slopes: list[Tensor]) -> float:
+    """The mean square residual of the first step.
+
+    Raises:
+        NonFiniteError: A step's loss [V] or the norm of a gradient is not finite; the message names the first one.
+    """
+    for step, (loss, slope) in enumerate(zip(torch.stack(losses).tolist(), torch.stack(slopes).tolist(), strict=True)):
+        bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} in optimiser step {step}")
+        if not all(map(math.isfinite, slope)):
+            raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
+    return float(losses[0].mean())
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError, UserError, check_at_least
+from ...render.field import DENSITIES, Field
 from ..base import BaseModule
 from ..config import config_path
 from ..registry import warn
@@ -22,6 +23,10 @@ BLOBS = ("blob", "blob_magic3d", "blob_dreamfusion")
 
 class BaseGeometry(BaseModule):
     """Anything that a renderer can draw."""
+
+    def fused(self) -> Field | str:
+        """What the fused kernels need to know of this geometry, or why they cannot render it."""
+        return "the fused kernels have no such geometry"
 
     def export(self, points: Tensor, **kwargs: Any) -> dict[str, Tensor]:
         """Features at surface points [..., 3], for the material's `export`."""
@@ -162,6 +167,25 @@ class DensityField(BaseGeometry):
         if kind == "blob_dreamfusion":
             return scale * torch.exp(-0.5 * points.square().sum(-1, keepdim=True) / std**2)
         return scale * (1 - points.norm(dim=-1, keepdim=True) / std)
+
+    def fused(self) -> Field | str:
+        """See `BaseGeometry.fused`; a subclass gives `_kernel`."""
+        cfg, kernel = self.cfg, self._kernel()
+        activation = str(cfg.density_activation).lower()
+        if isinstance(kernel, str):
+            return kernel
+        if cfg.n_feature_dims != 3:
+            return f"the fused kernels have 3 features, not {cfg.n_feature_dims}"
+        if activation not in DENSITIES:
+            return f"the fused kernels have no density activation {activation}"
+        if _is_number(cfg.density_bias):
+            return Field(*kernel, activation, float(cfg.density_bias))
+        blob = 2 if cfg.density_bias == "blob_dreamfusion" else 1
+        return Field(*kernel, activation, 0.0, blob, cfg.density_blob_scale, self.density_blob_std)
+
+    def _kernel(self) -> tuple[str, list[Tensor], list[float]] | str:
+        """Override: name, tensors and settings of the fused kernels, or why there are none."""
+        return "the fused kernels have no such geometry"
 
     def _finite_difference(self, points: Tensor, density: Tensor) -> Tensor:
         eps, r = self.cfg.finite_difference_normal_eps, self.cfg.radius

@@ -54,6 +54,13 @@ class NoMaterial(BaseMaterial):
             path = config_path(cfg, "mlp_network_config")
             self.network = get_mlp(cfg.input_feature_dims, cfg.n_output_dims, cfg.mlp_network_config, path)
 
+    @property
+    def plain_activation(self) -> str | None:
+        """The name of the activation where the colours are three features after it; None where they are not."""
+        cfg = self.cfg
+        name = "none" if cfg.color_activation in (None, "linear") else str(cfg.color_activation).lower()
+        return name if self.network is None and cfg.n_output_dims == 3 else None
+
     def forward(self, features: Tensor, **kwargs: Any) -> Tensor:
         """Colours [N, n_output_dims] of features [N, F]; raises UserError where the numbers do not fit."""
         color = features if self.network is None else self.network(features)

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError, UserError
-from ..base import BaseModule
+from ...render.backends import choose
+from ...render.field import COLOURS, EARLY_STOP, Field
+from ...render.samples import HIDDEN, OPAQUE, DenseSamples, PackedSamples
+from ..base import BaseModule, get_device
 from ..config import config_path
-from ..registry import register
-from .samples import HIDDEN, OPAQUE, DenseSamples, PackedSamples
+from ..registry import info, register
 
 
 class Renderer(BaseModule):
@@ -33,17 +35,24 @@ class Renderer(BaseModule):
         vars(self).update(geometry=geometry, material=material, background=background)  # not as nn.Module sets them
         r = self.cfg.radius
         self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
+        self.bbox_corners = (-r,) * 3, (r,) * 3  # as plain numbers
 
 
 @register("nerf-volume-renderer")
 class NeRFVolumeRenderer(Renderer):
     """Emission and absorption along rays (Max 1995; Mildenhall et al. 2020).
 
-    On a CPU, num_samples_per_ray samples lie between a ray's entry into the box and its exit; on CUDA, nerfacc
-    marches with steps of the box's diagonal / num_samples_per_ray. grid_prune leaves out samples in empty cells of a
-    32³ occupancy grid, which training updates; prune_alpha_threshold also leaves out samples that are nearly
-    transparent (α < 0.01) or hidden (transmittance < 1e-4).
+    num_samples_per_ray samples lie between a ray's entry into the box and its exit; nerfacc marches with steps of the
+    box's diagonal / num_samples_per_ray instead. grid_prune leaves out samples in empty cells of a 32³ occupancy grid,
+    which training updates; prune_alpha_threshold also leaves out samples that are nearly transparent (α < 0.01) or
+    hidden (transmittance < 1e-4). `backend` is the way to render, see `render.backends`; the fused kernels leave out
+    hidden samples always, and what they cannot do is done in PyTorch.
+
+    Attributes:
+        optional_samples: `forward` can do without what it returns per sample.
     """
+
+    optional_samples = True
 
     @dataclass
     class Config(Renderer.Config):
@@ -57,6 +66,7 @@ class NeRFVolumeRenderer(Renderer):
         estimator: str = "occgrid"
         grid_prune: bool = True
         prune_alpha_threshold: bool = True
+        backend: str = "auto"  # auto, fused, torch or nerfacc
 
         def __post_init__(self) -> None:
             if self.estimator != "occgrid":
@@ -77,9 +87,37 @@ class NeRFVolumeRenderer(Renderer):
             self.estimator.occs.fill_(True)
             self.estimator.binaries.fill_(True)
         self.render_step_size = 3**0.5 * 2 * self.cfg.radius / self.cfg.num_samples_per_ray
+        self._choose_backend()
+
+    def _choose_backend(self) -> None:
+        """Finds what the fused kernels need, and says where they are asked for and cannot be used."""
+        key, lacking = config_path(self.cfg, "backend"), self._lacking()
+        kind = None if lacking else self.geometry.fused().kind
+        self.backend, trouble = choose(self.cfg.backend, get_device(), kind, key)
+        if trouble is not None:
+            info(f"Rendering in PyTorch, which is slower: {trouble}")
+        elif self.backend == "fused" and lacking:
+            info(f"`{key}` is fused, but {lacking}; rendering in PyTorch")
+            self.backend = "torch"
+
+    def _lacking(self) -> str | None:
+        """What this scene has that the fused kernels do not."""
+        if self.material.requires_normal or self.cfg.return_comp_normal:
+            return "the fused kernels have no normals"
+        colour = getattr(self.material, "plain_activation", None)
+        if colour not in COLOURS:
+            return "the fused kernels have no such material"
+        field = self.geometry.fused()
+        return field if isinstance(field, str) else None
 
     def forward(
-        self, rays_o: Tensor, rays_d: Tensor, light_positions: Tensor, bg_color: Tensor | None = None, **kwargs: Any
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        light_positions: Tensor,
+        bg_color: Tensor | None = None,
+        per_sample: bool = True,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         """Renders rays.
 
@@ -88,12 +126,13 @@ class NeRFVolumeRenderer(Renderer):
             rays_d: unit directions, of the same shape.
             light_positions: [B, 3] or [1, 3], one per image, or anything that broadcasts to [B, H, W, 3].
             bg_color: colours behind instead of the background's, [B, C] or [B, H, W, C].
+            per_sample: whether training needs the values per sample.
             kwargs: passed on to the material.
 
         Returns:
             comp_rgb, comp_rgb_fg, comp_rgb_bg [B, H, W, C]; opacity, depth, z_variance [B, H, W, 1];
             comp_normal [B, H, W, 3], (n + 1)/2 · opacity, where there are normals (in training, with
-            return_comp_normal). In training also, per sample, first axis N: weights, t_points, t_intervals,
+            return_comp_normal). In training also, with per_sample, first axis N: weights, t_points, t_intervals,
             t_dirs, ray_indices, points and what the geometry returns.
         """
         shape = rays_o.shape[:3]
@@ -102,7 +141,10 @@ class NeRFVolumeRenderer(Renderer):
         flat = [x.expand(*shape, 3).reshape(-1, 3) for x in (rays_o, rays_d, light_positions)]
         at_once = max(1, self.cfg.eval_chunk_size // self.cfg.num_samples_per_ray)
         size = len(flat[0]) if torch.is_grad_enabled() else at_once
-        parts = [self._render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
+        render = self._render
+        if self.backend == "fused" and flat[0].dtype == torch.float32 and not (self.training and per_sample):
+            render, size = self._render_fused, len(flat[0])
+        parts = [render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
         for i, (_, samples) in enumerate(parts):
             if "ray_indices" in samples:
                 samples["ray_indices"] = samples["ray_indices"] + i * size
@@ -113,6 +155,30 @@ class NeRFVolumeRenderer(Renderer):
             behind = bg_color[:, None, None] if bg_color.ndim == 2 else bg_color
         images["comp_rgb"] = images["comp_rgb_fg"] + behind * (1 - images["opacity"])
         return {**images, **samples}
+
+    def _render_fused(
+        self, origins: Tensor, directions: Tensor, lights: Tensor, **kwargs: Any
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values per ray [R, C] of rays [R, 3], by the fused kernels."""
+        from ...render.fused.render import render
+
+        cfg = self.cfg
+        field: Field = self.geometry.fused()
+        pruned = cfg.grid_prune and cfg.prune_alpha_threshold
+        sums = render(
+            field, self.material.plain_activation, origins, directions, self._offset(origins), self.bbox_corners,
+            near=cfg.near_plane, far=cfg.far_plane, count=cfg.num_samples_per_ray, stop=EARLY_STOP,
+            occupied=self.estimator.binaries[0] if cfg.grid_prune else None,
+            least=self.estimator.occs.mean().clamp(max=OPAQUE) if pruned else None,
+        )  # fmt: skip
+        rgb, opacity, depth, spread = sums.split((3, 1, 1, 1), -1)
+        return {"comp_rgb_fg": rgb, "opacity": opacity, "depth": depth, "z_variance": spread}, {}
+
+    def _offset(self, origins: Tensor) -> Tensor:
+        """Where the samples of each ray lie in their intervals, [R] in [0, 1)."""
+        if self.training and self.cfg.randomized:
+            return torch.rand_like(origins[:, 0])
+        return torch.full_like(origins[:, 0], 0.5)
 
     def _render(
         self, origins: Tensor, directions: Tensor, lights: Tensor, **kwargs: Any
@@ -159,16 +225,16 @@ class NeRFVolumeRenderer(Renderer):
     @torch.no_grad()
     def _sample(self, origins: Tensor, directions: Tensor) -> DenseSamples | PackedSamples:
         cfg = self.cfg
-        randomized = self.training and cfg.randomized
         density = self.geometry.forward_density if cfg.grid_prune and cfg.prune_alpha_threshold else None
-        if origins.is_cuda:
+        if self.backend == "nerfacc":
             return PackedSamples.march(
                 origins, directions, self.estimator, density, near_plane=cfg.near_plane, far_plane=cfg.far_plane,
-                render_step_size=self.render_step_size, stratified=randomized,
+                render_step_size=self.render_step_size, stratified=self.training and cfg.randomized,
             )  # fmt: skip
         samples = DenseSamples.march(
-            origins, directions, self.bbox, cfg.near_plane, cfg.far_plane, cfg.num_samples_per_ray, randomized
-        )
+            origins, directions, self.bbox, cfg.near_plane, cfg.far_plane, cfg.num_samples_per_ray,
+            self._offset(origins),
+        )  # fmt: skip
         if not cfg.grid_prune:
             return samples
 
@@ -177,8 +243,10 @@ class NeRFVolumeRenderer(Renderer):
 
         samples.keep(self._occupied(points()))
         if density is not None:
-            reaching, alpha = samples.transmittance(density(points())[:, 0])
-            samples.keep((alpha >= min(OPAQUE, float(self.estimator.occs.mean()))) & (reaching >= HIDDEN))
+            values = density(points())[:, 0]
+            opaque = samples.transmittance(values)[1] >= min(OPAQUE, float(self.estimator.occs.mean()))
+            samples.keep(opaque)
+            samples.keep(samples.transmittance(values[opaque])[0] >= HIDDEN)
         return samples
 
     def _occupied(self, points: Tensor) -> Tensor:

@@ -59,3 +59,8 @@ class VolumeGrid(DensityField):
             voxels[:, 1:] if features else None,
             lookup_voxels(self.normal_grid, points) if normal else None,
         )
+
+    def _kernel(self) -> tuple[str, list[Tensor], list[float]] | str:
+        """See `DensityField._kernel`."""
+        rows = self.grid.permute(0, 2, 3, 4, 1).reshape(-1, self.grid.shape[1])
+        return "voxels", [rows, self.density_scale.exp().view(1)], [float(n) for n in self.grid.shape[:1:-1]]

@@ -53,6 +53,9 @@ def parse_optimizer(config: dict[str, Any], model: nn.Module, where: str) -> tor
             | _keywords(make, args or {}, f"{where}.params.{path}", common)
             for path, args in config["params"].items()
         ]
+    chosen = {key for args in (common, *(config.get("params") or {}).values()) for key in args or {}}
+    if "fused" in inspect.signature(make).parameters and not {"fused", "foreach", "differentiable"} & chosen:
+        common = {**common, "fused": True}  # one pass over parameters and moments
     try:
         return make(groups, **common)
     except (TypeError, ValueError) as e:

@@ -10,21 +10,18 @@ import warp as wp
 TILE = 16
 """Samples of a ray that are evaluated together."""
 
-DENSITIES = ("softplus", "exp", "trunc_exp", "relu")
-"""Activations of the density, by their place in `activate`'s `density`."""
-COLOURS = ("sigmoid", "none")
-"""Activations of the colours, by their place in `activate`'s `colour`."""
-CHANNELS = 6
-"""Numbers kept of a sample: opacity α, three colours, dσ/d(raw density) · δ, and the raw density before gain and bias."""
+CHANNELS = 7
+"""Numbers kept of a sample: opacity α, three colours, dσ/d(raw density) · δ, the raw density before gain and bias, and
+1 − α, which where α is near 1 has more digits than α."""
 
 
 @wp.func_native(
     """
     const int lanes = 16;
     const float* in = workspace.data + (size_t)slot * workspace.shape[1];
-    float* out = saved.data + (size_t)ray * 6 * saved.shape[2] + first;
+    float* out = saved.data + (size_t)ray * 7 * saved.shape[2] + first;
     const int row = saved.shape[2];
-    auto exp_less_one = [](float x) {  // e^x - 1
+    auto exp_less = [](float x, float less) {  // e^x - less, exact also where less is 1 and x is small
         x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
         float n = rintf(x * 1.44269504088896f);
         float r = fmaf(n, -0.693359375f, x);
@@ -38,7 +35,7 @@ CHANNELS = 6
         p = fmaf(p, r * r, r);
         union { int i; float f; } power;
         power.i = ((int)n + 127) << 23;
-        return fmaf(p, power.f, power.f - 1.0f);
+        return fmaf(p, power.f, power.f - less);
     };
     auto log_one_plus = [](float e) {  // of e in [0, 1]
         float s = e / (2.0f + e), q = s * s;
@@ -50,31 +47,32 @@ CHANNELS = 6
         p = fmaf(p, q * s, 2.0f * s);
         return p;
     };
-    float alpha[lanes], slope[lanes];
+    float alpha[lanes], slope[lanes], clear[lanes];
     for (int l = 0; l < count; ++l) slope[l] = out[4 * row + l];
     for (int l = count; l < lanes; ++l) slope[l] = 0.0f;
     for (int l = 0; l < lanes; ++l) {
         float x = in[l] + slope[l], density, rate;
         if (kind == 0) {
-            float e = exp_less_one(x < 0.0f ? x : -x) + 1.0f;
+            float e = exp_less(x < 0.0f ? x : -x, 0.0f);
             density = (x > 0.0f ? x : 0.0f) + log_one_plus(e);
             rate = x > 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
         } else if (kind == 3) {
             density = x > 0.0f ? x : 0.0f;
             rate = x > 0.0f ? 1.0f : 0.0f;
         } else {
-            density = exp_less_one(x) + 1.0f;
+            density = exp_less(x, 0.0f);
             rate = kind == 2 && x > 15.0f ? 3269017.4f : density;
         }
-        alpha[l] = -exp_less_one(-density * step);
+        alpha[l] = -exp_less(-density * step, 1.0f);
+        clear[l] = exp_less(-density * step, 0.0f);
         slope[l] = rate * step;
     }
-    for (int l = 0; l < count; ++l) { out[l] = alpha[l]; out[4 * row + l] = slope[l]; }
+    for (int l = 0; l < count; ++l) { out[l] = alpha[l]; out[4 * row + l] = slope[l]; out[6 * row + l] = clear[l]; }
     for (int c = 1; c < 4; ++c) {
         float value[lanes];
         for (int l = 0; l < lanes; ++l) {
             float x = in[c * lanes + l];
-            value[l] = colour == 0 ? 1.0f / (2.0f + exp_less_one(-x)) : x;
+            value[l] = colour == 0 ? 1.0f / (1.0f + exp_less(-x, 0.0f)) : x;
         }
         for (int l = 0; l < count; ++l) out[c * row + l] = value[l];
     }

@@ -67,7 +67,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
 
     Returns:
         The forward kernel takes rays, field, first ray, part of the gradients, workspace [slots, …] and whether every ray
-        has a slot of its own, then saved [R, CHANNELS, S], index [R, S], used [R] and sums [R, 6]: colour, opacity,
+        has a slot of its own and whether the samples of all rays are kept, then saved [R, CHANNELS, S], index [R, S], used [R] and sums [R, 6]: colour, opacity,
         depth and the spread of the depth. The backward kernel takes, in addition, where the gradients go, after the
         field, and the gradient of the sums at the end.
     """
@@ -81,24 +81,25 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         part: int,
         workspace: wp.array2d(dtype=float),
         own_slot: bool,
+        keep: bool,
         saved: wp.array3d(dtype=float),
         index: wp.array2d(dtype=wp.int16),
         used: wp.array(dtype=int),
         sums: wp.array2d(dtype=float),
     ):
-        r = first + wp.tid()
-        slot = wp.where(own_slot, r, part)
+        ray = first + wp.tid()
+        slot = wp.where(own_slot, ray, part)
+        r = wp.where(keep, ray, slot)  # the row of `saved`
         low, high, n = rays.low, rays.high, rays.count
-        span = enter(rays.origins[r], rays.directions[r], low, high, rays.near, rays.far, n, rays.offset[r])
+        span = enter(rays.origins[ray], rays.directions[ray], low, high, rays.near, rays.far, n, rays.offset[ray])
         stop, least = rays.stop, rays.least[0]
-        one = wp.float64(1.0)
         through = wp.float64(1.0)
         opacity, depth = wp.float64(0.0), wp.float64(0.0)
         colour = wp.vec3d()
-        m, done = int(0), int(0)
+        m, done = 0, 0
         if span.length > wp.float64(0.0):
             while m < n and through > stop:
-                lanes = int(0)
+                lanes = 0
                 if rays.cells == 0:
                     lanes = wp.min(TILE, n - m)
                     for lane in range(lanes):
@@ -123,13 +124,14 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                     if alpha < least:
                         saved[r, 0, done] = 0.0
                         saved[r, 4, done] = 0.0
-                        alpha = float(0.0)
+                        saved[r, 6, done] = 1.0
+                        alpha = 0.0
                     weight = through * wp.float64(alpha)
                     for c in range(3):
                         colour[c] += weight * wp.float64(saved[r, 1 + c, done])
                     opacity += weight
                     depth += weight * distance(span, int(index[r, done]))
-                    through *= one - wp.float64(alpha)
+                    through *= wp.float64(saved[r, 6, done])
                     done += 1
         used[r] = done
         spread = wp.float64(0.0)
@@ -140,13 +142,13 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                 share = wp.float64(saved[r, 0, k])
                 off = distance(span, int(index[r, k])) - mean
                 spread += through * share * off * off
-                through *= one - share
+                through *= wp.float64(saved[r, 6, k])
             spread /= opacity
         for c in range(3):
-            sums[r, c] = float(colour[c])
-        sums[r, 3] = float(opacity)
-        sums[r, 4] = float(depth)
-        sums[r, 5] = float(spread)
+            sums[ray, c] = float(colour[c])
+        sums[ray, 3] = float(opacity)
+        sums[ray, 4] = float(depth)
+        sums[ray, 5] = float(spread)
 
     def backward(
         rays: Rays,
@@ -179,7 +181,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
             by_spread = wp.float64(gradient[r, 5]) / opacity
             mean = depth / opacity
         through = wp.float64(1.0)
-        done, last = int(0), used[r]
+        done, last = 0, used[r]
         while done < last:
             lanes = wp.min(TILE, last - done)
             for lane in range(lanes):
@@ -194,7 +196,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                     slope = wp.where(rays.colour == 0, value * (1.0 - value), 1.0)
                     workspace[slot, (1 + c) * TILE + lane] = float(weight) * g[c] * slope
                 rest -= weight * by_weight
-                through *= wp.float64(1.0) - alpha
+                through *= wp.float64(saved[r, 6, k])
                 workspace[slot, lane] = float(through * by_weight - rest) * saved[r, 4, k]
             differentiate(field, into, part, span, r, done, lanes, index, workspace, slot, saved)
             done += lanes
@@ -202,4 +204,6 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
     name = field_module.__name__.rpartition(".")[2]
     module = wp.get_module(f"pullback.{name}")
     options = {"enable_backward": False}
-    return wp.Kernel(forward, f"{name}_forward", module, options), wp.Kernel(backward, f"{name}_backward", module, options)
+    return wp.Kernel(forward, f"{name}_forward", module, options), wp.Kernel(
+        backward, f"{name}_backward", module, options
+    )

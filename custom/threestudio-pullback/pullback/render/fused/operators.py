@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -58,11 +61,30 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, "march")
 
 
-def load(field: str, device: torch.device) -> None:
-    """Compiles a field's kernels for a device, or loads them from the cache of an earlier run."""
-    wp.config.quiet = True
-    wp.init()
-    wp.get_module(_kernels(field)[1].module.name).load(wp.device_from_torch(device))
+@cache
+def load(field: str, device: torch.device) -> tuple[Any, Any, Any]:
+    """A field's module, forward and backward kernel, compiled for a device or loaded from an earlier run's cache."""
+    wp.config.log_level = wp.LOG_WARNING
+    with _without_driver_warning() if device.type == "cpu" else nullcontext():
+        wp.init()
+    threads_of_a_block = 1 if device.type == "cpu" else 256  # those of a launch
+    module, forward, backward = _kernels(field)
+    wp.get_module(forward.module.name).load(wp.device_from_torch(device), threads_of_a_block)
+    return module, forward, backward
+
+
+@contextmanager
+def _without_driver_warning() -> Iterator[None]:
+    """Keeps Warp from writing to stderr, past Python, that there is no CUDA driver."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _parts(device: torch.device) -> int:
@@ -111,6 +133,7 @@ def march(
     occupied: Tensor,
     least: Tensor,
     medium: Sequence[float],
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Renders rays.
 
@@ -124,22 +147,24 @@ def march(
         occupied: [n, n, n], bool; n is 0 where no cell is known to be empty.
         least: [1], the least opacity of a sample.
         medium: `Medium.pack`.
+        keep: Whether a gradient is needed.
 
     Returns:
         Sums [R, 6]; then what the gradient needs: numbers of the samples, their intervals, and how many they are.
     """
-    module, forward, _ = _kernels(field)
     numbers, count, device = Medium.unpack(medium), len(origins), origins.device
-    saved = origins.new_empty(count, CHANNELS, numbers.count)
-    index = torch.empty(count, numbers.count, dtype=torch.int16, device=device)
-    used = torch.empty(count, dtype=torch.int32, device=device)
-    sums = origins.new_empty(count, SUMS)
+    module, forward, _ = load(field, device)
     own = device.type != "cpu"
+    rows = count if keep or own else _parts(device)
+    saved = origins.new_empty(rows, CHANNELS, numbers.count)
+    index = torch.empty(rows, numbers.count, dtype=torch.int16, device=device)
+    used = torch.empty(rows, dtype=torch.int32, device=device)
+    sums = origins.new_empty(count, SUMS)
     workspace = origins.new_empty(count if own else _parts(device), module.WORKSPACE)
     rays = _rays(origins, directions, offset, occupied, least, numbers)
     arguments = [rays, module.fill(tensors, settings)]
     outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, sums)]
-    _launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, *outputs[1:]])
+    _launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, keep, *outputs[1:]])
     return sums, saved, index, used
 
 
@@ -154,11 +179,13 @@ def _(
     occupied: Tensor,
     least: Tensor,
     medium: Sequence[float],
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    count, samples = len(origins), Medium.unpack(medium).count
-    saved = origins.new_empty(count, CHANNELS, samples)
-    index = origins.new_empty(count, samples, dtype=torch.int16)
-    return origins.new_empty(count, SUMS), saved, index, origins.new_empty(count, dtype=torch.int32)
+    count, samples, device = len(origins), Medium.unpack(medium).count, origins.device
+    rows = count if keep or device.type != "cpu" else _parts(device)
+    index = origins.new_empty(rows, samples, dtype=torch.int16)
+    used = origins.new_empty(rows, dtype=torch.int32)
+    return origins.new_empty(count, SUMS), origins.new_empty(rows, CHANNELS, samples), index, used
 
 
 @torch.library.custom_op("pullback::march_backward", mutates_args=())
@@ -177,8 +204,8 @@ def march_backward(
     gradient: Tensor,
 ) -> list[Tensor]:
     """The gradients of the tensors, from that of the sums [R, 6]; the other arguments are those of `march`."""
-    module, _, backward = _kernels(field)
     count, device = len(origins), origins.device
+    module, _, backward = load(field, device)
     parts, own = _parts(device), device.type != "cpu"
     into, gradients = module.zeros(tensors, parts)
     workspace = origins.new_empty(count if own else parts, module.WORKSPACE)
@@ -196,7 +223,7 @@ def _(field: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    field, tensors, settings, origins, directions, offset, _, _, medium = inputs
+    field, tensors, settings, origins, directions, offset, _, _, medium, _ = inputs
     ctx.plain = field, settings, medium
     ctx.save_for_backward(origins, directions, offset, *output, *tensors)
     ctx.set_materialize_grads(False)
@@ -206,11 +233,11 @@ def _gradient(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...]:
     field, settings, medium = ctx.plain
     origins, directions, offset, sums, saved, index, used, *tensors = ctx.saved_tensors
     if gradient is None:
-        return (None,) * 9
+        return (None,) * 10
     gradients = march_backward(
         field, tensors, settings, origins, directions, offset, medium, saved, index, used, sums, gradient.contiguous()
     )
-    return None, gradients, None, None, None, None, None, None, None
+    return None, gradients, *(None,) * 8
 
 
 march.register_autograd(_gradient, setup_context=_setup)

@@ -1,4 +1,7 @@
-"""Samples along rays, their weights and sums: dense in PyTorch on any device, packed by nerfacc on CUDA."""
+"""Samples along rays, their weights and sums: dense in PyTorch on any device, packed by nerfacc on CUDA.
+
+`DenseSamples` is the reference of the fused kernels.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class DenseSamples:
 
     @classmethod
     def march(
-        cls, origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float, n: int, randomized: bool
+        cls, origins: Tensor, directions: Tensor, bbox: Tensor, near: float, far: float, n: int, offset: Tensor
     ) -> DenseSamples:
         """The samples between the rays' entries and exits.
 
@@ -60,7 +63,7 @@ class DenseSamples:
             near: least distance.
             far: largest distance.
             n: samples of a ray.
-            randomized: samples lie anywhere in their intervals, not in the middle.
+            offset: [R], in [0, 1): where the samples of a ray lie in their intervals.
         """
         entry, leave = ray_box(origins, directions, bbox, near, far)
         rays = (leave > entry).nonzero()[:, 0]
@@ -68,8 +71,7 @@ class DenseSamples:
             rays, leave = rays.new_zeros(1), entry
         entry, step = entry[rays], (leave - entry)[rays] / n
         at = torch.arange(n, dtype=entry.dtype, device=entry.device).expand(len(rays), n)
-        within = torch.rand_like(entry[:, None].expand(-1, n)) if randomized else 0.5
-        return cls(len(origins), rays, entry[:, None] + (at + within) * step[:, None], step)
+        return cls(len(origins), rays, entry[:, None] + (at + offset[rays, None]) * step[:, None], step)
 
     def keep(self, mask: Tensor) -> None:
         """Drops the samples where mask [N] is False; they count as empty."""

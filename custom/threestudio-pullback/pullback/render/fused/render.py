@@ -1,0 +1,62 @@
+"""Pictures of a field by the fused kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..field import COLOURS, DENSITIES, Field
+from .operators import Medium, march
+
+Corner = tuple[float, ...]
+
+
+def render(
+    field: Field,
+    colours: str,
+    origins: Tensor,
+    directions: Tensor,
+    offset: Tensor,
+    box: tuple[Corner, Corner],
+    near: float,
+    far: float,
+    count: int,
+    stop: float,
+    occupied: Tensor | None = None,
+    least: Tensor | None = None,
+) -> Tensor:
+    """Colour, opacity, depth and the spread of the depth of rays; differentiable once, in the field's tensors.
+
+    Args:
+        field: What is rendered.
+        colours: Activation of the colours, one of COLOURS.
+        origins: [R, 3], float32, world units.
+        directions: [R, 3], unit vectors.
+        offset: [R], in [0, 1): where the samples of a ray lie in their intervals.
+        box: Lower and upper corner, world units; outside there is nothing.
+        near: Where the part of a ray that counts begins.
+        far: Where it ends.
+        count: Samples of a ray.
+        stop: Samples that less light reaches are left out; 0 for none.
+        occupied: [n, n, n] bool, the cells of the box that are not empty; all if None.
+        least: Scalar; samples of a lower opacity are left out.
+
+    Returns:
+        [R, 6].
+    """
+    (low, high), limits = box, (near, far, count, stop)
+    numbers = field.bias, field.blob, field.scale, field.std
+    medium = Medium(
+        low,
+        high,
+        *limits,
+        *numbers,
+        DENSITIES.index(field.activation),
+        COLOURS.index(colours),  # type: ignore[arg-type]
+    )
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in field.tensors)
+    if occupied is None:
+        occupied = torch.empty(0, 0, 0, dtype=torch.bool, device=origins.device)
+    least = offset.new_zeros(1) if least is None else least.to(offset).view(1)
+    rays = origins.contiguous(), directions.contiguous(), offset
+    return march(field.kind, field.tensors, field.settings, *rays, occupied, least, medium.pack(), keep)[0]
