@@ -89,7 +89,9 @@ class FirstOrder(Solver):
                 torch.autograd.backward(loss.mean())
             losses.append(loss.detach())
             gradients = [p.grad for p in parameters if p.grad is not None]
-            slopes.append(torch.stack(torch._foreach_norm(gradients)))  # one launch for all, as in clip_grad_norm_
+            # one launch for all, as in clip_grad_norm_
+            norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+            slopes.append(torch.stack(norms))
             optimizer.step()
         optimizer.zero_grad()
         try:
@@ -120,13 +122,15 @@ def _check_steps(losses: list[Tensor], slopes: list[Tensor]) -> float:
     Raises:
         NonFiniteError: A step's loss [V] or the norm of a gradient is not finite; the message names the first one.
     """
-    for step, (loss, slope) in enumerate(zip(torch.stack(losses).tolist(), torch.stack(slopes).tolist(), strict=True)):
+    values = cast(list[list[float]], torch.stack(losses).tolist())  # pyright: ignore[reportUnknownMemberType]
+    norms = cast(list[list[float]], torch.stack(slopes).tolist())  # pyright: ignore[reportUnknownMemberType]
+    for step, (loss, slope) in enumerate(zip(values, norms, strict=True)):
         bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} in optimiser step {step}")
         if not all(map(math.isfinite, slope)):
             raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
-    return float(losses[0].mean())
+    return sum(values[0]) / len(values[0])
 
 
 @dataclass

@@ -11,7 +11,7 @@ class Field(NamedTuple):
     """A field of raw density and three features, for the kernels of `render.fused`.
 
     Attributes:
-        kind: The module in `render.fused` that has its kernels.
+        kind: The module in `render.fused.kernels` that has its kernels.
         tensors: Its parameters, float32.
         settings: Its numbers.
         activation: Of the density, one of DENSITIES.

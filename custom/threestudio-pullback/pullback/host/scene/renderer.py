@@ -35,7 +35,7 @@ class Renderer(BaseModule):
         vars(self).update(geometry=geometry, material=material, background=background)  # not as nn.Module sets them
         r = self.cfg.radius
         self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
-        self.bbox_corners = (-r,) * 3, (r,) * 3  # as plain numbers
+        self.bbox_corners = (-r, -r, -r), (r, r, r)  # as plain numbers
 
 
 @register("nerf-volume-renderer")

@@ -1,5 +1,5 @@
-"""Emission and absorption in one kernel, forward and backward, for a CPU and for CUDA; compiled by Warp, without a compiler.
+"""Emission and absorption in one kernel, forward and backward, for a CPU and for CUDA, compiled by Warp.
 
 The same source, in Python and a little C++, becomes machine code by the LLVM that Warp brings along for a CPU, and by
-its NVRTC for CUDA. The reference is `render.samples` in PyTorch, which also has second derivatives.
+its NVRTC for CUDA; no compiler has to be there. The reference, which also has second derivatives, is `render.samples`.
 """

@@ -15,8 +15,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .activations import CHANNELS
-from .marching import Rays, kernels
+from .kernels.activations import CHANNELS
+from .kernels.marching import Rays, kernels
 
 SUMS = 6
 """Numbers of a ray: colour, opacity, depth, spread of the depth."""
@@ -52,7 +52,7 @@ class Medium(NamedTuple):
 
 @cache
 def _kernels(field: str) -> tuple[Any, Any, Any]:
-    module = import_module(f"{__package__}.{field}")
+    module = import_module(f"{__package__}.kernels.{field}")
     return module, *kernels(module)
 
 
@@ -101,7 +101,7 @@ def _launch(kernel: Any, rays: int, device: torch.device, inputs: Callable[[int,
     parts = min(_parts(device), rays)
     size = -(-rays // parts)
     starts = range(0, rays, size)
-    launches = [
+    launches: list[Any] = [
         wp.launch(kernel, min(size, rays - s), inputs(s, p), device="cpu", record_cmd=True)
         for p, s in enumerate(starts)
     ]
@@ -138,7 +138,7 @@ def march(
     """Renders rays.
 
     Args:
-        field: A module beside this one.
+        field: A module in `kernels`.
         tensors: Its parameters, float32; differentiable.
         settings: Its numbers.
         origins: [R, 3], float32.

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..field import COLOURS, DENSITIES, Field
 from .operators import Medium, march
 
-Corner = tuple[float, ...]
+Corner = tuple[float, float, float]
 
 
 def render(

@@ -1,4 +1,4 @@
-"""A voxel grid as a field of the fused kernels: trilinear interpolation, zero outside, see `lookup_voxels` of the host."""
+"""A voxel grid for the fused kernels: trilinear interpolation, zero outside, as `lookup_voxels` of the host."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -144,7 +144,7 @@ def differentiate(
     index: wp.array2d(dtype=wp.int16), workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float),
 ):  # fmt: skip
     """Adds the gradients of a tile, which are in the workspace by raw number, to the voxels and the gain."""
-    gain, total = field.gain[0], 0.0
+    gain, total = field.gain[0], float(0.0)
     for lane in range(count):
         density = workspace[slot, lane]
         total += density * saved[ray, 5, first + lane]

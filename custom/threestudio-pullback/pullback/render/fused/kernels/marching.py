@@ -66,10 +66,10 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         field_module: Its structs `Field` and `Gradient` and functions `evaluate` and `differentiate`.
 
     Returns:
-        The forward kernel takes rays, field, first ray, part of the gradients, workspace [slots, …] and whether every ray
-        has a slot of its own and whether the samples of all rays are kept, then saved [R, CHANNELS, S], index [R, S], used [R] and sums [R, 6]: colour, opacity,
-        depth and the spread of the depth. The backward kernel takes, in addition, where the gradients go, after the
-        field, and the gradient of the sums at the end.
+        Kernels with these arguments: rays and field; only backward: where the gradients go; the first ray, the part of
+        the gradients, a workspace [slots, …], whether every ray has a slot of its own; only forward: whether the
+        samples of all rays are kept; saved [R, CHANNELS, S], index [R, S] and used [R], the samples; sums [R, 6], which
+        are colour, opacity, depth and the spread of the depth; only backward: the gradient of the sums.
     """
     Field, Gradient = field_module.Field, field_module.Gradient
     evaluate, differentiate = field_module.evaluate, field_module.differentiate
@@ -96,10 +96,10 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         through = wp.float64(1.0)
         opacity, depth = wp.float64(0.0), wp.float64(0.0)
         colour = wp.vec3d()
-        m, done = 0, 0
+        m, done = int(0), int(0)
         if span.length > wp.float64(0.0):
             while m < n and through > stop:
-                lanes = 0
+                lanes = int(0)
                 if rays.cells == 0:
                     lanes = wp.min(TILE, n - m)
                     for lane in range(lanes):
@@ -125,7 +125,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                         saved[r, 0, done] = 0.0
                         saved[r, 4, done] = 0.0
                         saved[r, 6, done] = 1.0
-                        alpha = 0.0
+                        alpha = float(0.0)
                     weight = through * wp.float64(alpha)
                     for c in range(3):
                         colour[c] += weight * wp.float64(saved[r, 1 + c, done])
@@ -181,7 +181,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
             by_spread = wp.float64(gradient[r, 5]) / opacity
             mean = depth / opacity
         through = wp.float64(1.0)
-        done, last = 0, used[r]
+        done, last = int(0), used[r]
         while done < last:
             lanes = wp.min(TILE, last - done)
             for lane in range(lanes):

@@ -1,7 +1,7 @@
 """Activations of a tile of samples, in C++ loops that a compiler turns into vector instructions.
 
-The C library's exp and log take one number at a time and half of a sample's time on a CPU. Here exp is Cephes' rational
-range reduction with a polynomial of degree 7, and log1p(e) = 2 artanh(e / (2 + e)) for e in [0, 1]; both are exact to two
+The C library's exp and log take one number at a time, which is half of a sample's time on a CPU. Here exp is Cephes'
+range reduction with a polynomial, and log1p(e) = 2 artanh(e / (2 + e)) for e in [0, 1]; both are exact to about two
 units in the last place. Numbers of a tile lie side by side: `workspace[slot, channel * TILE + lane]`.
 """
 
@@ -89,5 +89,5 @@ def activate(
     ray: int,
     first: int,
 ):
-    """Channels 0 to 4 of `saved[ray, :, first:first + count]`, from the raw numbers of a tile and the bias in channel 4."""
+    """Fills `saved[ray, :, first:first + count]`, from the raw numbers of a tile and the bias in channel 4."""
     ...

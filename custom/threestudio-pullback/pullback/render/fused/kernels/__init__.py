@@ -1,0 +1,1 @@
+"""The kernels' source for Warp, which reads annotations as types of its own."""
