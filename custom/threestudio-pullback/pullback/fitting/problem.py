@@ -6,12 +6,12 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..errors import check_finite
+from ..errors import NonFiniteError, check_finite
 from .diffrep import DiffRep, SubsampledDiffRep
 
 
@@ -80,3 +80,20 @@ class Fit:
         """Root mean square of the whole difference."""
         with torch.no_grad():
             return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())
+
+
+def check_steps(losses: list[Tensor], slopes: list[Tensor]) -> float:
+    """The mean square residual of the first step.
+
+    Raises:
+        NonFiniteError: A step's loss [V] or the norm of a gradient is not finite; the message names the first one.
+    """
+    values = cast(list[list[float]], torch.stack(losses).tolist())  # pyright: ignore[reportUnknownMemberType]
+    norms = cast(list[list[float]], torch.stack(slopes).tolist())  # pyright: ignore[reportUnknownMemberType]
+    for step, (loss, slope) in enumerate(zip(values, norms, strict=True)):
+        bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} in optimiser step {step}")
+        if not all(map(math.isfinite, slope)):
+            raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
+    return sum(values[0]) / len(values[0])

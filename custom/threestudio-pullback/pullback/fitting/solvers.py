@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
-from .problem import Fit, Outcome, Solution
+from .problem import Fit, Outcome, Solution, check_steps
 
 
 class Solver:
@@ -95,7 +95,7 @@ class FirstOrder(Solver):
             optimizer.step()
         optimizer.zero_grad()
         try:
-            start = math.sqrt(_check_steps(losses, slopes))
+            start = math.sqrt(check_steps(losses, slopes))
             achieved = fit.estimate()
         except NonFiniteError:
             with torch.no_grad():
@@ -114,23 +114,6 @@ class FirstOrder(Solver):
         """Sets the optimiser's memory to a copy of `saved`."""
         if self._kept and saved:
             self._kept.load_state_dict(copy.deepcopy(saved))
-
-
-def _check_steps(losses: list[Tensor], slopes: list[Tensor]) -> float:
-    """The mean square residual of the first step.
-
-    Raises:
-        NonFiniteError: A step's loss [V] or the norm of a gradient is not finite; the message names the first one.
-    """
-    values = cast(list[list[float]], torch.stack(losses).tolist())  # pyright: ignore[reportUnknownMemberType]
-    norms = cast(list[list[float]], torch.stack(slopes).tolist())  # pyright: ignore[reportUnknownMemberType]
-    for step, (loss, slope) in enumerate(zip(values, norms, strict=True)):
-        bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
-        if bad:
-            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} in optimiser step {step}")
-        if not all(map(math.isfinite, slope)):
-            raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
-    return sum(values[0]) / len(values[0])
 
 
 @dataclass
