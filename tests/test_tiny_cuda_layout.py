@@ -16,6 +16,7 @@ import pytest
 import torch
 from pullback import cuda_standins
 from pullback.errors import UserError
+from pullback.host import launch
 from pullback.host.base import load_module_weights, load_state
 from pullback.host.parts import load_parts
 from pullback.host.registry import find
@@ -405,3 +406,17 @@ def test_harmonics_have_the_condon_shortley_phase() -> None:
         -math.sqrt(5 / 32) * n * x * (x**2 - 3 * y**2),
     ]  # fmt: skip
     torch.testing.assert_close(out[:, 9:], torch.stack(expected, -1))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tinycudann") is not None, reason="tiny-cuda-nn is installed")
+def test_a_run_that_asks_for_a_backend_by_name_ends_before_a_model_is_looked_for(tmp_path: Path, capsys: Any) -> None:
+    overrides = [
+        f"exp_root_dir={tmp_path}", "system.prompt_processor.prompt=x",
+        "system.guidance.pretrained_model_name_or_path=/no/model",
+        "system.prompt_processor.pretrained_model_name_or_path=/no/model",
+        "system.geometry.pos_encoding_config.backend=tinycudann",
+    ]  # fmt: skip
+    assert launch.main(["--config", "configs/pullback-nerf.yaml", "--train", *overrides]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    words = ("`system.geometry.pos_encoding_config.backend`", "tinycudann", "is not installed", "set it to auto")
+    assert all(word in line for word in words) and "/no/model" not in line
