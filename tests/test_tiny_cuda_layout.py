@@ -378,11 +378,16 @@ def test_auto_falls_back_where_the_package_does_not_work(
     # the only lie: that the device is a GPU; the trial then fails as it does on a machine without one
     monkeypatch.setattr(encoding, "get_device", lambda: torch.device("cuda:0"))
     monkeypatch.setattr(encoding, "_has", lambda package: True)
+    monkeypatch.setattr(encoding, "fused_trouble", lambda *_: "too old a driver")
     for _ in range(2):
         made = encoding.get_encoding(3, {"otype": "HashGrid", **SMALL})
         assert isinstance(made.encoding.encoding, HashGrid)
     (line,) = said
     assert "tiny-cuda-nn" in line and "PyTorch" in line
+    # where the fused kernels work, the package is not even tried
+    monkeypatch.setattr(encoding, "fused_trouble", lambda *_: None)
+    monkeypatch.setattr(encoding, "trouble", lambda *_: pytest.fail("tried"))
+    assert isinstance(encoding.get_encoding(3, {"otype": "HashGrid", **SMALL}).encoding.encoding, HashGrid)
 
 
 def test_another_backend_is_named() -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...render.backends import fused_trouble
 from ..base import Updateable, get_device
 from ..config import config_to_primitive
 from ..registry import info
@@ -148,7 +149,9 @@ def _grid(n_input_dims: int, backend: str, options: dict[str, Any], path: str) -
         raise UserError(f"`{path}.backend` is '{backend}', but should be one of {', '.join(BACKENDS)}")
     inspect.signature(HashGrid).bind(n_input_dims, **options)  # tiny-cuda-nn ignores an option that it does not know
     device = get_device()
-    if backend == "tinycudann" or (backend == "auto" and device.type == "cuda" and _has("tinycudann")):
+    # the fused renderer reads a HashGrid; where it works there is no use for another's
+    second_best = backend == "auto" and device.type == "cuda" and _has("tinycudann") and fused_trouble(device, None)
+    if backend == "tinycudann" or second_best:
         reason = trouble(device)
         if reason is None:
             return tiny_cuda_grid(n_input_dims, **options)
