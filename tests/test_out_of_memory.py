@@ -13,6 +13,8 @@ from pullback.fitting import solvers
 from pullback.host import launch, out_of_memory
 from pullback.host.explain import explain
 from pullback.host.scene.geometry import DensityField
+from pullback.render.backends import fused_trouble
+from pullback.render.fused import render as fused
 from test_system import arguments, checkpoint, folder
 from tiny_pipeline import build
 
@@ -130,12 +132,18 @@ def in_loading(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None
     breaks(monkeypatch, AutoencoderKL, "from_pretrained", how)
 
 
+def in_field(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None], when: Any = None) -> None:
+    """By either way to render."""
+    breaks(monkeypatch, DensityField, "forward", how, when)
+    breaks(monkeypatch, fused, "render", how, when)
+
+
 def in_fit(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None:
-    breaks(monkeypatch, DensityField, "forward", how, when=torch.is_grad_enabled)
+    in_field(monkeypatch, how, when=torch.is_grad_enabled)
 
 
 def in_renders(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None:
-    breaks(monkeypatch, DensityField, "forward", how, when=lambda: not torch.is_grad_enabled())
+    in_field(monkeypatch, how, when=lambda: not torch.is_grad_enabled())
 
 
 @pytest.mark.parametrize("how", [gpu, cpu, numpy])
@@ -159,16 +167,30 @@ def test_the_stage_and_its_keys(
     where: Any, how: Any, words: list[str], model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where(monkeypatch, how)
-    sentence = told(capsys, 1, *arguments(model, tmp_path, "system.guidance.fit_space=latent"))
+    options = ["system.guidance.fit_space=latent", "system.renderer.backend=torch"]
+    sentence = told(capsys, 1, *arguments(model, tmp_path, *options))
     assert all(word in sentence for word in words), sentence
 
 
+@pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_a_fit_in_image_space_needs_less_with_fewer_rays(
-    model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    backend: str, model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_fit(monkeypatch, cpu)
+    sentence = told(capsys, 1, *arguments(model, tmp_path, f"system.renderer.backend={backend}"))
+    assert "in the fit of a level, " in sentence and "; lower `system.guidance.fit_rays`, now 64" in sentence
+
+
+def test_the_fused_renderer_has_no_use_for_fewer_samples(
+    model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fused_trouble(torch.device("cpu"), "voxels"):
+        pytest.skip("the fused kernels cannot be had")
+    in_renders(monkeypatch, cpu)
     sentence = told(capsys, 1, *arguments(model, tmp_path))
-    assert "in the fit of a level, " in sentence and "; lower `system.guidance.fit_rays`, now 64, or " in sentence
+    assert (
+        "a visit's views" in sentence and "`data.batch_size`, now 2" in sentence and "system.renderer" not in sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,9 +205,10 @@ def test_pictures_and_meshes(
     action: str, words: list[str], trained: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaks(monkeypatch, DensityField, "forward_density" if action == "--export" else "forward", gpu)
+    torch_alone = "system.renderer.backend=torch"
     trial = folder(trained)
     resume = f"resume={trial / 'ckpts' / 'last.ckpt'}"
-    sentence = told(capsys, 1, "--config", str(trial / "configs" / "parsed.yaml"), action, resume)
+    sentence = told(capsys, 1, "--config", str(trial / "configs" / "parsed.yaml"), action, resume, torch_alone)
     assert all(word in sentence for word in words), sentence
 
 

@@ -34,7 +34,10 @@ WHOLE_FIT = Stage(  # fit_space latent: the encoder needs all pixels
     "in the fit of a level to whole pictures",
     ("data.batch_size", "data.width", "data.height", "system.renderer.num_samples_per_ray"),
 )
-RENDERS = Stage("in the renders of a visit's views", ("system.renderer.eval_chunk_size", "data.batch_size"))
+RENDERS = Stage(
+    "in the renders of a visit's views",
+    ("system.renderer.eval_chunk_size", "data.batch_size", "data.width", "data.height"),
+)
 PICTURES = Stage(
     "in the pictures of validation or test",
     ("system.renderer.eval_chunk_size", "data.eval_width", "data.eval_height"),
@@ -51,6 +54,10 @@ STEP = Stage(
     "in a training step",
     (_GUIDANCE + "fit_rays", "data.batch_size", "data.width", "data.height", "system.renderer.num_samples_per_ray"),
 )
+
+# the fused renderer keeps nothing per sample, so what bounds the number of samples does not help there
+_FUSED = "pullback.host.scene.renderer:_render_fused"
+_OF_SAMPLES = ("system.renderer.eval_chunk_size", "system.renderer.num_samples_per_ray")
 
 # A stage, and the frames of a traceback that show it: modules, or a function after a colon. The first that fits holds.
 _STAGES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
@@ -76,13 +83,17 @@ def shortage(error: BaseException, blocks: Mapping[str, Any]) -> str:
         error: One for which `errors.is_out_of_memory` holds.
         blocks: The config's blocks with all defaults; of the keys of a stage, those that are not in them are not named.
     """
-    stage = _stage(error.__traceback__)
+    frames = _frames(error.__traceback__)
+    stage = next((stage for stage, needed in _STAGES if frames.issuperset(needed)), None)
     on_gpu = isinstance(error, torch.cuda.OutOfMemoryError) or re.search(r"CUDA|cuda|CU(BLAS|DNN)", str(error))
     asked = re.search(r"allocate ([\d.]+ ?(?:[KMGT]i?B|bytes))", str(error))
     words = f"out of {'GPU ' if on_gpu else ''}memory"
     words += f" {stage.words}" if stage else ""
     words += f", at {_readable(asked[1])} more" if asked else ""
-    changes = list(_changes(stage.keys if stage else STEP.keys, blocks))
+    keys = stage.keys if stage else STEP.keys
+    if _FUSED in frames:
+        keys = tuple(key for key in keys if key not in _OF_SAMPLES)
+    changes = list(_changes(keys, blocks))
     return words + (f"; {', or '.join(changes)}" if changes else "; use a smaller config")
 
 
@@ -92,14 +103,15 @@ def _readable(size: str) -> str:
     return f"{int(size.split()[0]) / 2**30:.3g} GiB"
 
 
-def _stage(trace: TracebackType | None) -> Stage | None:
+def _frames(trace: TracebackType | None) -> set[str]:
+    """The modules of a traceback, those above them, and its functions as module:function."""
     frames = set()
     while trace is not None:
         module, function = str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame.f_code.co_name
         parts = module.split(".")
         frames |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)} | {f"{module}:{function}"}
         trace = trace.tb_next
-    return next((stage for stage, needed in _STAGES if frames.issuperset(needed)), None)
+    return frames
 
 
 def _changes(keys: tuple[str, ...], blocks: Mapping[str, Any]) -> Iterator[str]:
