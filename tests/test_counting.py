@@ -75,6 +75,11 @@ def test_what_depends_on_data_is_a_synchronisation(fake):
             torch.where(mask, x, -x)
     assert values == (1.0 if fake else 6.0, True, 1)
     assert shapes == ((6, 1), (6,), (6,))
+    with tensors(fake), count() as lists:
+        numbers = x[:, None].tolist(), mask.tolist()
+    assert numbers == ([[1.0 if fake else 2.0]] * 6, [True] * 6)
+    assert lists.synchronisations == (2 if fake else 0)  # a CPU's numbers are read in place
+    assert cost.places == {"elsewhere": 8}
     assert cost.synchronisations == 8 and none.synchronisations == 0
     assert cost.causes["aten::index_put_"] == 1 and cost.causes["aten::index"] == 2
 

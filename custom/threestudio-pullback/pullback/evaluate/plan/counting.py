@@ -14,10 +14,12 @@ kernel of an `autograd.Function` is invisible here; its author calls `cost.launc
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop
+
+from ...resources import PACKAGE
 
 LAUNCHES: dict[str, int] = {}
 """Kernels of one call, by the operator's name ("namespace::name"), where they are not one."""
@@ -61,6 +65,7 @@ class Cost(TorchDispatchMode):
         operators: Launches by operator.
         synchronisations: Times that the host waits for the device: for a number, a shape, or a copy to the CPU.
         causes: Synchronisations by operator.
+        places: Synchronisations by the line of this package that asked, as "sampling/space.py:57 render".
         uploads: Copies from the CPU to an accelerator.
         traffic: Bytes that the operators read and write, each operator by itself.
         live: Bytes alive of what was made inside.
@@ -72,12 +77,18 @@ class Cost(TorchDispatchMode):
         super().__init__()
         self.answer, self.device = answer, device
         self.launches = self.synchronisations = self.uploads = self.flops = self.traffic = self.live = self.peak = 0
-        self.operators, self.causes = Counter[str](), Counter[str]()
+        self.operators, self.causes, self.places = Counter[str](), Counter[str](), Counter[str]()
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def launch(self, kernels: int = 1) -> None:
         """Counts kernels that PyTorch does not see."""
         self.launches += kernels
+
+    def wait(self, cause: str) -> None:
+        """Counts a synchronisation."""
+        self.synchronisations += 1
+        self.causes[cause] += 1
+        self.places[_caller()] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator and counts it."""
@@ -90,9 +101,8 @@ class Cost(TorchDispatchMode):
             waits = waits or (source != "cpu" and to == "cpu")
             self.uploads += source == "cpu" and to != "cpu"
         if waits:
-            self.synchronisations += 1
-            self.causes[name] += 1
-        if not (name in _FREE or name in _READS or _is_view(func)):
+            self.wait(name)
+        if not (name in _FREE or name in _READS or name.startswith("profiler::") or _is_view(func)):
             kernels = LAUNCHES.get(name, 1)
             self.launches += kernels
             self.operators[name] += kernels
@@ -163,9 +173,41 @@ def _is_view(func: Any) -> bool:
     return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
 
+def _caller() -> str:
+    """The innermost line of this package, outside of this file, that is being run."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(PACKAGE) and file != Path(__file__):
+            return f"{file.relative_to(PACKAGE).as_posix()}:{frame.f_lineno} {frame.f_code.co_name}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+@contextmanager
+def _lists_at_once(cost: Cost) -> Iterator[None]:
+    """Has `tolist` of a tensor without data wait once, as it does with data, and not once for each number."""
+
+    def tolist(self: FakeTensor) -> Any:
+        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None:  # type: ignore[attr-defined]
+            return before(self)
+        cost.wait("tolist")
+        kind = float if self.dtype.is_floating_point else bool if self.dtype == torch.bool else int
+        values: Any = kind(cost.answer)
+        for size in reversed(self.shape):
+            values = [values] * size
+        return values
+
+    before, FakeTensor.tolist = FakeTensor.tolist, tolist  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        FakeTensor.tolist = before  # type: ignore[method-assign]
+
+
 @contextmanager
 def count(answer: float = 1.0, device: str = "cpu") -> Iterator[Cost]:
     """Counts what runs inside the block, backward passes too; see `Cost` for the arguments."""
     cost = Cost(answer, device)
-    with cost:
+    with _lists_at_once(cost), cost:
         yield cost
