@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from pullback.evaluate.plan import counting
@@ -82,6 +84,14 @@ def test_what_depends_on_data_is_a_synchronisation(fake):
     assert cost.places == {"elsewhere": 8}
     assert cost.synchronisations == 8 and none.synchronisations == 0
     assert cost.causes["aten::index_put_"] == 1 and cost.causes["aten::index"] == 2
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_a_deep_copy_has_memory_of_its_own(fake):
+    with tensors(fake), count() as cost:
+        x = torch.zeros(100)
+        memory = copy.deepcopy({"step": x})
+    assert cost.live == 800 and memory["step"] is not x
 
 
 def test_a_custom_kernel_counts_as_one_launch_or_as_many_as_it_says(monkeypatch):

@@ -141,7 +141,7 @@ class Cost(TorchDispatchMode):
 
     def _is_real(self, args: Any, kwargs: Any) -> bool:
         """Whether an operator in a `FakeTensorMode` is of tensors with data, and gives such."""
-        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None:  # type: ignore[attr-defined]
+        if not _is_without_data():
             return False
         inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         to = kwargs.get("device") or (inputs[0].device if inputs else torch.get_default_device())
@@ -159,6 +159,12 @@ class Cost(TorchDispatchMode):
 
     def _release(self, size: int) -> None:
         self.live -= size
+
+
+def _is_without_data() -> bool:
+    """Whether a `FakeTensorMode` is active."""
+    mode = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)  # type: ignore[attr-defined]
+    return mode is not None
 
 
 def _everywhere(index: Tensor | None) -> list[Tensor | None]:
@@ -185,11 +191,11 @@ def _caller() -> str:
 
 
 @contextmanager
-def _lists_at_once(cost: Cost) -> Iterator[None]:
-    """Has `tolist` of a tensor without data wait once, as it does with data, and not once for each number."""
+def _as_with_data(cost: Cost) -> Iterator[None]:
+    """Has tensors without data copied by `deepcopy`, and `tolist` wait once, not once for each number."""
 
     def tolist(self: FakeTensor) -> Any:
-        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None:  # type: ignore[attr-defined]
+        if not _is_without_data():
             return before(self)
         cost.wait("tolist")
         kind = float if self.dtype.is_floating_point else bool if self.dtype == torch.bool else int
@@ -198,16 +204,25 @@ def _lists_at_once(cost: Cost) -> Iterator[None]:
             values = [values] * size
         return values
 
-    before, FakeTensor.tolist = FakeTensor.tolist, tolist  # type: ignore[method-assign]
+    def deepcopy(self: Tensor, memo: Any) -> Tensor:
+        if not _is_without_data():
+            return whole(self, memo)
+        memo[id(self)] = self.detach().clone()
+        return memo[id(self)]
+
+    before, whole, kinds = FakeTensor.tolist, Tensor.__deepcopy__, (FakeTensor, Tensor)
+    setattr(kinds[0], "tolist", tolist)  # noqa: B010
+    setattr(kinds[1], "__deepcopy__", deepcopy)  # noqa: B010
     try:
         yield
     finally:
-        FakeTensor.tolist = before  # type: ignore[method-assign]
+        setattr(kinds[0], "tolist", before)  # noqa: B010
+        setattr(kinds[1], "__deepcopy__", whole)  # noqa: B010
 
 
 @contextmanager
 def count(answer: float = 1.0, device: str = "cpu") -> Iterator[Cost]:
     """Counts what runs inside the block, backward passes too; see `Cost` for the arguments."""
     cost = Cost(answer, device)
-    with _lists_at_once(cost), cost:
+    with _as_with_data(cost), cost:
         yield cost
