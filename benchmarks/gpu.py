@@ -164,7 +164,7 @@ def scene(geometry: str, backend: str, device: torch.device, rays: int, size: in
 
     Args:
         geometry: The registered name.
-        backend: Of the renderer and of the encoding.
+        backend: Of the renderer.
         device: Of all tensors.
         rays: Of a step.
         size: Height and width of the fitted views.
@@ -186,9 +186,11 @@ def scene(geometry: str, backend: str, device: torch.device, rays: int, size: in
     blocks |= {key: config.config_to_primitive(other.system)[key] for key in ("geometry_type", "geometry")}
     blocks["renderer"] |= {"num_samples_per_ray": 64, "backend": backend}
     blocks["renderer"]["radius"] = blocks["geometry"]["radius"]
-    if geometry == "implicit-volume":
+    if geometry == "implicit-volume" and backend == "torch":
         blocks["geometry"]["pos_encoding_config"]["backend"] = backend
     system: Any = registry.find(tiny.system_type)(blocks)
+    if system.renderer.backend != backend:
+        raise RuntimeError(f"there are no fused kernels for {geometry}; it is rendered by {system.renderer.backend}")
     system = system.to(device).train()
     optimizer = parse_optimizer(blocks["optimizer"], system, "system.optimizer")
     field: Any = RenderedField(system.renderer, system.geometry, [system.material, system.background], rays)

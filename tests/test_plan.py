@@ -112,7 +112,7 @@ def test_a_small_autoencoder_and_guidance_in_an_interval_are_counted(demo: Bill,
 def test_pictures_and_panoramas_are_planned_too(name: str, capsys):
     assert cli.main(["plan", "--config", f"configs/{name}-tiny.yaml", "--card", "rtx3090"]) == 0
     told = capsys.readouterr().out
-    assert "time on rtx3090" in told and "8 GB: fits" in told
+    assert "time on rtx3090 at least" in told and "8 GB: fits" in told
 
 
 def phase(flops: float = 0.0, activations: float = 0.0) -> Phase:
@@ -177,13 +177,13 @@ def test_bad_input_is_one_sentence(arguments: list[str], words: str, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
-@pytest.mark.parametrize("override", ["system.guidance.views_per_call=8", "system.guidance.fit_rays=32768"])
-def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(override: str):
-    """Of a visit on a CPU. The first peak is the decoder's; 32,768 rays of 64 samples make it the fit's.
+@pytest.mark.parametrize("overrides", [[], ["system.renderer.backend=torch", "system.guidance.fit_rays=32768"]])
+def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(overrides: list[str]):
+    """Of a visit on a CPU. The first peak is the decoder's; 32,768 rays in plain PyTorch make it the fit's.
 
-    The C library gives freed blocks back, as it does not by default: what it keeps is a quarter more here.
+    The C library gives freed blocks back, as it does not by default: what it keeps is a sixth to a third more here.
     """
-    command = [sys.executable, str(Path(__file__).with_name("peak_of_a_visit.py")), override]
+    command = [sys.executable, str(Path(__file__).with_name("peak_of_a_visit.py")), *overrides]
     settings = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=settings)
     peaks = json.loads(done.stdout.splitlines()[-1])

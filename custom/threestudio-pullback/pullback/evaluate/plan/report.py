@@ -120,7 +120,7 @@ def _times(bill: Bill, card: str, tflops: float | None) -> str:
     each = {name: phase.times * seconds(phase, card, tflops) for name, phase in bill.phases.items()}
     shares = ", ".join(f"{name} {_duration(value)}" for name, value in each.items())
     assumed = f"{tflops:g} TFLOP/s" if tflops else f"{100 * SHARE:.0f} % of its rate"
-    return f"time on {card}, where products reach {assumed}: {_duration(sum(each.values()))} ({shares})"
+    return f"time on {card} at least, where products reach {assumed}: {_duration(sum(each.values()))} ({shares})"
 
 
 def _memory(bill: Bill, ways: list[tuple[list[str], Bill]]) -> str:
