@@ -173,7 +173,7 @@ def test_the_operator_keeps_pytorchs_rules():
     field = voxels()
     from pullback.render.fused.operators import march
 
-    medium = [*BOX[0], *BOX[1], 0.0, 1e10, 8.0, 0.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0]
+    medium = [*BOX[0], *BOX[1], *BOX[0], *BOX[1], 0.0, 1e10, 8.0, 0.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0]
     none = torch.empty(0, 0, 0, dtype=torch.bool)
     arguments = ("voxels", field.tensors, field.settings, *rays(8), none, torch.zeros(1), medium, True)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+Corner = tuple[float, float, float]
+
+
 class Field(NamedTuple):
     """A field of raw density and three features, for the kernels of `render.fused`.
 
@@ -19,6 +22,7 @@ class Field(NamedTuple):
         blob: 0 for none; a further bias of scale·(1 − |x|/std) (1) or scale·exp(−|x|²/2std²) (2).
         scale: Of the blob.
         std: Of the blob.
+        box: Lower and upper corner of what the field fills, world units; that of the rays if None.
     """
 
     kind: str
@@ -29,6 +33,7 @@ class Field(NamedTuple):
     blob: int = 0
     scale: float = 0.0
     std: float = 1.0
+    box: tuple[Corner, Corner] | None = None
 
 
 DENSITIES = ("softplus", "exp", "trunc_exp", "relu")
@@ -37,3 +42,5 @@ COLOURS = ("sigmoid", "none")
 """Activations of the colours that they have."""
 EARLY_STOP = 1e-4
 """Transmittance below which a ray is opaque."""
+MOST_INPUTS = 64
+"""Largest number of inputs of the networks behind a hash grid."""

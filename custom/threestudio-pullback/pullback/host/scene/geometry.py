@@ -170,18 +170,19 @@ class DensityField(BaseGeometry):
 
     def fused(self) -> Field | str:
         """See `BaseGeometry.fused`; a subclass gives `_kernel`."""
-        cfg, kernel = self.cfg, self._kernel()
+        cfg, r = self.cfg, self.cfg.radius
         activation = str(cfg.density_activation).lower()
-        if isinstance(kernel, str):
-            return kernel
         if cfg.n_feature_dims != 3:
             return f"the fused kernels have 3 features, not {cfg.n_feature_dims}"
         if activation not in DENSITIES:
             return f"the fused kernels have no density activation {activation}"
+        kernel, box = self._kernel(), ((-r, -r, -r), (r, r, r))
+        if isinstance(kernel, str):
+            return kernel
         if _is_number(cfg.density_bias):
-            return Field(*kernel, activation, float(cfg.density_bias))
+            return Field(*kernel, activation, float(cfg.density_bias), box=box)
         blob = 2 if cfg.density_bias == "blob_dreamfusion" else 1
-        return Field(*kernel, activation, 0.0, blob, cfg.density_blob_scale, self.density_blob_std)
+        return Field(*kernel, activation, 0.0, blob, cfg.density_blob_scale, self.density_blob_std, box)
 
     def _kernel(self) -> tuple[str, list[Tensor], list[float]] | str:
         """Override: name, tensors and settings of the fused kernels, or why there are none."""

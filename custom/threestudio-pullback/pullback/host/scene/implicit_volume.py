@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...render.field import MOST_INPUTS
 from ..config import config_path
 from ..registry import register
+from .encoders import HashGrid
 from .encoding import get_encoding
 from .geometry import DensityField
 from .networks import get_mlp
@@ -72,6 +74,23 @@ class ImplicitVolume(DensityField):
             self.feature_network(encoded) if features else None,
             self.normal_network(encoded) if normal else None,
         )
+
+    def _kernel(self) -> tuple[str, list[Tensor], list[float]] | str:
+        """See `DensityField._kernel`."""
+        grids = [m for m in self.encoding.modules() if isinstance(m, HashGrid)]
+        if len(grids) != 1 or self.encoding.include_xyz or grids[0].n_features != 2:
+            return "the fused kernels have no other encoding than a hash grid in PyTorch with two features a level"
+        grid, networks = grids[0], (self.density_network, self.feature_network)
+        if grid.n_output_dims > MOST_INPUTS:
+            return f"the fused kernels have at most {MOST_INPUTS} numbers of a hash grid, not {grid.n_output_dims}"
+        options = self.cfg.mlp_network_config
+        plain = (str(options.get(key)).lower() for key in ("activation", "output_activation"))
+        width = next(iter(networks[0].layers.values())).weight.shape[0]
+        if len(networks[0].layers) != 2 or tuple(plain) != ("relu", "none") or width % 4:
+            return "the fused kernels have networks of one hidden layer of ReLUs, a multiple of 4 wide, and no others"
+        weights = [layer.weight for network in networks for layer in network.layers.values()]
+        levels = [float(n) for level in grid.levels for n in level]
+        return "hashgrid", [grid.params.view(-1, 2), *weights], [float(grid.active_levels), *levels]
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
         """Sets the width of the blob for this step, with `anneal_density_blob_std_config`."""

@@ -15,6 +15,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from ..field import Corner
 from .kernels.activations import CHANNELS
 from .kernels.marching import Rays, kernels
 
@@ -25,8 +26,10 @@ SUMS = 6
 class Medium(NamedTuple):
     """What a march is through, besides the field: plain numbers, see `Rays`."""
 
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
+    low: Corner
+    high: Corner
+    field_low: Corner
+    field_high: Corner
     near: float
     far: float
     count: int
@@ -40,14 +43,14 @@ class Medium(NamedTuple):
 
     def pack(self) -> list[float]:
         """All numbers in one list, which an operator can take."""
-        return [*self.low, *self.high, *(float(x) for x in self[2:])]
+        return [x for corner in self[:4] for x in corner] + [float(x) for x in self[4:]]
 
     @classmethod
     def unpack(cls, numbers: Sequence[float]) -> Medium:
         """The inverse of `pack`."""
-        near, far, count, stop, bias, blob, scale, std, kind, colour = numbers[6:]
-        low, high = tuple(numbers[:3]), tuple(numbers[3:6])
-        return cls(low, high, near, far, int(count), stop, bias, int(blob), scale, std, int(kind), int(colour))  # type: ignore[arg-type]
+        near, far, count, stop, bias, blob, scale, std, kind, colour = numbers[12:]
+        corners: list[Any] = [tuple(numbers[i : i + 3]) for i in (0, 3, 6, 9)]
+        return cls(*corners, near, far, int(count), stop, bias, int(blob), scale, std, int(kind), int(colour))
 
 
 @cache
@@ -116,7 +119,8 @@ def _rays(origins: Tensor, directions: Tensor, offset: Tensor, occupied: Tensor,
     rays.origins, rays.directions = wp.from_torch(origins, dtype=wp.vec3), wp.from_torch(directions, dtype=wp.vec3)
     rays.offset, rays.least = wp.from_torch(offset), wp.from_torch(least)
     rays.occupied, rays.cells = wp.from_torch(occupied), len(occupied)
-    rays.low, rays.high = wp.vec3d(*medium.low), wp.vec3d(*medium.high)
+    for name in ("low", "high", "field_low", "field_high"):
+        setattr(rays, name, wp.vec3d(*getattr(medium, name)))
     for name in ("near", "far", "count", "stop", "bias", "blob", "scale", "std", "kind", "colour"):
         setattr(rays, name, getattr(medium, name))
     return rays
@@ -214,7 +218,7 @@ def march_backward(
     arguments = [rays, module.fill(tensors, settings), into]
     inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, sums, gradient)]
     _launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
-    return [(g[0] if parts == 1 else g.sum(0)).to(x) for g, x in zip(gradients, tensors, strict=True)]
+    return [(g[0] if len(g) == 1 else g.sum(0)).to(x) for g, x in zip(gradients, tensors, strict=True)]
 
 
 @march_backward.register_fake

@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..field import COLOURS, DENSITIES, Field
+from ..field import COLOURS, DENSITIES, Corner, Field
 from .operators import Medium, march
-
-Corner = tuple[float, float, float]
-
 
 def render(
     field: Field,
@@ -33,7 +30,7 @@ def render(
         origins: [R, 3], float32, world units.
         directions: [R, 3], unit vectors.
         offset: [R], in [0, 1): where the samples of a ray lie in their intervals.
-        box: Lower and upper corner, world units; outside there is nothing.
+        box: Lower and upper corner, world units; outside nothing is seen.
         near: Where the part of a ray that counts begins.
         far: Where it ends.
         count: Samples of a ray.
@@ -44,11 +41,11 @@ def render(
     Returns:
         [R, 6].
     """
-    (low, high), limits = box, (near, far, count, stop)
+    limits = near, far, count, stop
     numbers = field.bias, field.blob, field.scale, field.std
     medium = Medium(
-        low,
-        high,
+        *box,
+        *(field.box or box),
         *limits,
         *numbers,
         DENSITIES.index(field.activation),

@@ -24,6 +24,8 @@ class Rays:
         offset: [R], in [0, 1): where the samples lie in their intervals.
         low: Lower corner of the box.
         high: Upper corner.
+        field_low: Lower corner of what the field fills.
+        field_high: Upper corner.
         near: Where the part of a ray that counts begins.
         far: Where it ends.
         count: Intervals of a ray.
@@ -44,6 +46,8 @@ class Rays:
     offset: wp.array(dtype=float)
     low: wp.vec3d
     high: wp.vec3d
+    field_low: wp.vec3d
+    field_high: wp.vec3d
     near: wp.float64
     far: wp.float64
     count: int
@@ -90,8 +94,11 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         ray = first + wp.tid()
         slot = wp.where(own_slot, ray, part)
         r = wp.where(keep, ray, slot)  # the row of `saved`
-        low, high, n = rays.low, rays.high, rays.count
-        span = enter(rays.origins[ray], rays.directions[ray], low, high, rays.near, rays.far, n, rays.offset[ray])
+        low, high, n = rays.field_low, rays.field_high, rays.count
+        span = enter(
+            rays.origins[ray], rays.directions[ray], rays.low, rays.high, low, high, rays.near, rays.far, n,
+            rays.offset[ray],
+        )  # fmt: skip
         stop, least = rays.stop, rays.least[0]
         through = wp.float64(1.0)
         opacity, depth = wp.float64(0.0), wp.float64(0.0)
@@ -167,8 +174,9 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         r = first + wp.tid()
         slot = wp.where(own_slot, r, part)
         span = enter(
-            rays.origins[r], rays.directions[r], rays.low, rays.high, rays.near, rays.far, rays.count, rays.offset[r]
-        )
+            rays.origins[r], rays.directions[r], rays.low, rays.high, rays.field_low, rays.field_high, rays.near,
+            rays.far, rays.count, rays.offset[r],
+        )  # fmt: skip
         g = wp.vec3(gradient[r, 0], gradient[r, 1], gradient[r, 2])
         by_opacity, by_depth = wp.float64(gradient[r, 3]), wp.float64(gradient[r, 4])
         opacity, depth, spread = wp.float64(sums[r, 3]), wp.float64(sums[r, 4]), wp.float64(sums[r, 5])

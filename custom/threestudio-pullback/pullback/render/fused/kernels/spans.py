@@ -5,11 +5,13 @@ import warp as wp
 
 @wp.struct
 class Span:
-    """A ray in the coordinates of the box, [0, 1]³: the sample of interval m lies at start + (m + offset) · step.
+    """A ray in the coordinates of the field, [0, 1]³: the sample of interval m lies at start + (m + offset) · step.
 
     Attributes:
         start: Where the ray enters the box.
         step: Of an interval.
+        cell_start: As `start`, in the coordinates of the box.
+        cell_step: As `step`, in the coordinates of the box.
         entry: The distance of `start` from the ray's origin.
         length: Of an interval; 0 or less where the ray misses the box.
         offset: Of a sample in its interval, in [0, 1).
@@ -17,6 +19,8 @@ class Span:
 
     start: wp.vec3d
     step: wp.vec3d
+    cell_start: wp.vec3d
+    cell_step: wp.vec3d
     entry: wp.float64
     length: wp.float64
     offset: wp.float64
@@ -24,10 +28,13 @@ class Span:
 
 @wp.func
 def enter(
-    origin: wp.vec3, direction: wp.vec3, low: wp.vec3d, high: wp.vec3d, near: wp.float64, far: wp.float64, count: int,
-    offset: float,
+    origin: wp.vec3, direction: wp.vec3, low: wp.vec3d, high: wp.vec3d, field_low: wp.vec3d, field_high: wp.vec3d,
+    near: wp.float64, far: wp.float64, count: int, offset: float,
 ):  # fmt: skip
-    """The part of a ray in the box from low to high, between the distances near and far, in `count` intervals."""
+    """The part of a ray in the box from low to high, between the distances near and far, in `count` intervals.
+
+    The field fills the box from field_low to field_high.
+    """
     span = Span()
     entry, leave = wp.float64(near), wp.float64(far)
     for axis in range(3):
@@ -41,10 +48,13 @@ def enter(
     span.length = (leave - entry) / wp.float64(count)
     span.offset = wp.float64(offset)
     for axis in range(3):
-        extent = high[axis] - low[axis]
         d = wp.float64(direction[axis])
-        span.start[axis] = (wp.float64(origin[axis]) + entry * d - low[axis]) / extent
-        span.step[axis] = span.length * d / extent
+        place = wp.float64(origin[axis]) + entry * d
+        extent, field_extent = high[axis] - low[axis], field_high[axis] - field_low[axis]
+        span.start[axis] = (place - field_low[axis]) / field_extent
+        span.step[axis] = span.length * d / field_extent
+        span.cell_start[axis] = (place - low[axis]) / extent
+        span.cell_step[axis] = span.length * d / extent
     return span
 
 
@@ -56,8 +66,8 @@ def distance(span: Span, m: int):
 
 @wp.func
 def is_occupied(span: Span, m: int, occupied: wp.array3d(dtype=wp.bool), cells: int):
-    """Whether the sample of interval m lies in an occupied cell of a grid with `cells` cells a side."""
-    point = span.start + (wp.float64(m) + span.offset) * span.step
+    """Whether the sample of interval m lies in an occupied cell of the box's grid with `cells` cells a side."""
+    point = span.cell_start + (wp.float64(m) + span.offset) * span.cell_step
     last, scale = cells - 1, wp.float64(cells)
     x = wp.clamp(int(point[0] * scale), 0, last)
     y = wp.clamp(int(point[1] * scale), 0, last)

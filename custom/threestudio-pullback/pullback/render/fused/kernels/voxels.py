@@ -69,7 +69,7 @@ _LOCATE = """
 #if defined(__CUDA_ARCH__)
     typedef wp::vec_t<4, float> four;
 #else
-    typedef float four __attribute__((ext_vector_type(4)));
+    typedef float four __attribute__((ext_vector_type(4), aligned(4)));
 #endif
 """
 
