@@ -8,6 +8,7 @@ import pullback.host.scene.volume_grid  # noqa: F401
 import pytest
 import torch
 from pullback.host.registry import find
+from pullback.host.scene.encoders import HashGrid
 from pullback.host.scene.renderer import NeRFVolumeRenderer
 from pullback.render.field import COLOURS, DENSITIES, Field
 from pullback.render.samples import DenseSamples
@@ -31,7 +32,7 @@ def rays(n: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def voxels(activation: str = "softplus", **bias) -> Field:
-    """A grid of random voxels, smooth enough that no tolerance hides a wrong neighbour."""
+    """A grid of random voxels."""
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(7 * 6 * 5, 4, generator=generator)
     if activation != "softplus":  # single precision knows exp(x) to |x| units in the last place
@@ -39,6 +40,40 @@ def voxels(activation: str = "softplus", **bias) -> Field:
     rows.requires_grad_()
     gain = torch.tensor([1.4], requires_grad=True)
     return Field("voxels", [rows, gain], [5.0, 6.0, 7.0], activation, **{"bias": 0.3, **bias})
+
+
+def hash_grid(activation: str = "softplus", levels: int = 6, active: int = 6, **bias) -> Field:
+    """A hash grid, some of whose levels are hashed, and two networks; random, with gradients that cancel little."""
+    generator = torch.Generator().manual_seed(2)
+    grid = HashGrid(3, levels, 2, 9, 4, 1.5)
+    grid.params.data.normal_(generator=generator)
+    shapes = [(16, 2 * levels), (1, 16), (16, 2 * levels), (3, 16)]
+    weights = [(torch.randn(shape, generator=generator) / 3).requires_grad_() for shape in shapes]
+    settings = [float(active), *(float(n) for level in grid.levels for n in level)]
+    tensors = [grid.params.detach().view(-1, 2).requires_grad_(), *weights]
+    return Field("hashgrid", tensors, settings, activation, **{"bias": 0.3, **bias})
+
+
+def raw_of_hash_grid(field: Field, tensors: list[torch.Tensor], unit: torch.Tensor) -> torch.Tensor:
+    """Raw density and features [N, 4] at points in [0, 1]³, by the host's hash grid."""
+    count = (len(field.settings) - 1) // 5
+    grid = HashGrid(3, count, 2, 9, 4, 1.5).double()
+    grid.active_levels = int(field.settings[0])
+    encoded = torch.func.functional_call(grid, {"params": tensors[0].flatten()}, unit)
+    nets = (tensors[1:3], tensors[3:5])
+    return torch.cat([torch.relu(encoded @ hidden.T) @ out.T for hidden, out in nets], -1)
+
+
+def raw_of_voxels(field: Field, tensors: list[torch.Tensor], unit: torch.Tensor) -> torch.Tensor:
+    """Raw density and features [N, 4] at points in [0, 1]³, by PyTorch's own interpolation."""
+    x, y, z = map(int, field.settings)
+    grid = tensors[0].view(1, z, y, x, 4).movedim(-1, 1)
+    places = (unit * 2 - 1).view(1, 1, 1, -1, 3)
+    values = torch.nn.functional.grid_sample(grid, places, align_corners=False)[0, :, 0, 0].T
+    return torch.cat([values[:, :1] * tensors[1], values[:, 1:]], -1)
+
+
+RAW = {"voxels": raw_of_voxels, "hashgrid": raw_of_hash_grid}
 
 
 def in_double(field: Field, colours: str, occupied=None, least: float = 0.0, stop: float = 0.0):
@@ -53,14 +88,11 @@ def in_double(field: Field, colours: str, occupied=None, least: float = 0.0, sto
 
     def raw(at):
         unit = (at - box[0]) / (box[1] - box[0])
-        x, y, z = map(int, field.settings)
-        grid = tensors[0].view(1, z, y, x, 4).movedim(-1, 1)
-        places = (unit * 2 - 1).view(1, 1, 1, -1, 3)
-        values = torch.nn.functional.grid_sample(grid, places, align_corners=False)[0, :, 0, 0].T
+        values = RAW[field.kind](field, tensors, unit)
         far = at.norm(dim=-1)
         blob = field.scale * (1 - far / field.std) if field.blob == 1 else 0
         blob = field.scale * torch.exp(-0.5 * far**2 / field.std**2) if field.blob == 2 else blob
-        return values[:, 0] * tensors[1] + field.bias + blob, values[:, 1:]
+        return values[:, 0] + field.bias + blob, values[:, 1:]
 
     density = {
         "softplus": torch.nn.functional.softplus, "exp": torch.exp, "trunc_exp": torch.exp, "relu": torch.relu
@@ -108,6 +140,19 @@ def test_values_and_gradients_are_those_of_double_precision(activation, colours)
     compare(voxels(activation), colours, 1e-6)
 
 
+@pytest.mark.parametrize("levels", [1, 6, 9])
+def test_a_hash_grid_with_its_networks_is_that_of_double_precision(levels):
+    compare(hash_grid(levels=levels, active=levels), "sigmoid", 1e-6)
+    compare(hash_grid(levels=levels, active=max(1, levels // 2)), "sigmoid", 1e-6)
+
+
+def test_a_hash_grid_in_empty_cells_with_a_blob_that_gets_opaque():
+    occupied = torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.6
+    field = hash_grid(bias=0.0, blob=1, scale=30.0, std=0.6)
+    compare(field, "sigmoid", 1e-6, occupied=occupied, least=torch.tensor(0.01))
+    compare(field, "sigmoid", 1e-6, stop=1e-4)
+
+
 @pytest.mark.parametrize("blob", [1, 2])
 def test_a_blob_is_added_to_the_raw_density(blob):
     compare(voxels(bias=0.0, blob=blob, scale=4.0, std=0.5), "sigmoid", 1e-6)
@@ -141,8 +186,9 @@ def test_the_gradient_is_the_slope():
     assert abs(float((gradient * direction).sum()) - slope) < 2e-3 * abs(slope)
 
 
-def test_it_is_repeatable_bit_for_bit_and_does_not_depend_on_how_rays_are_split():
-    field, limits = voxels(), {"near": 0.0, "far": 1e10, "count": SAMPLES, "stop": 1e-4}
+@pytest.mark.parametrize("build", [voxels, hash_grid])
+def test_it_is_repeatable_bit_for_bit_and_does_not_depend_on_how_rays_are_split(build):
+    field, limits = build(), {"near": 0.0, "far": 1e10, "count": SAMPLES, "stop": 1e-4}
 
     def run() -> tuple[torch.Tensor, ...]:
         sums = render(field, "sigmoid", *rays(), BOX, **limits)

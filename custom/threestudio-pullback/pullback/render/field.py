@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-
 Corner = tuple[float, float, float]
 
 

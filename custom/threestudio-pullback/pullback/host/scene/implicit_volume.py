@@ -80,7 +80,8 @@ class ImplicitVolume(DensityField):
         grids = [m for m in self.encoding.modules() if isinstance(m, HashGrid)]
         if len(grids) != 1 or self.encoding.include_xyz or grids[0].n_features != 2:
             return "the fused kernels have no other encoding than a hash grid in PyTorch with two features a level"
-        grid, networks = grids[0], (self.density_network, self.feature_network)
+        grid: Any = grids[0]
+        networks: list[Any] = [self.density_network, self.feature_network]
         if grid.n_output_dims > MOST_INPUTS:
             return f"the fused kernels have at most {MOST_INPUTS} numbers of a hash grid, not {grid.n_output_dims}"
         options = self.cfg.mlp_network_config

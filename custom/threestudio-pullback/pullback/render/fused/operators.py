@@ -50,7 +50,9 @@ class Medium(NamedTuple):
         """The inverse of `pack`."""
         near, far, count, stop, bias, blob, scale, std, kind, colour = numbers[12:]
         corners: list[Any] = [tuple(numbers[i : i + 3]) for i in (0, 3, 6, 9)]
-        return cls(*corners, near, far, int(count), stop, bias, int(blob), scale, std, int(kind), int(colour))
+        low, high, field_low, field_high = corners
+        rest = near, far, int(count), stop, bias, int(blob), scale, std, int(kind), int(colour)
+        return cls(low, high, field_low, field_high, *rest)
 
 
 @cache
@@ -138,7 +140,7 @@ def march(
     least: Tensor,
     medium: Sequence[float],
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Renders rays.
 
     Args:
@@ -154,7 +156,8 @@ def march(
         keep: Whether a gradient is needed.
 
     Returns:
-        Sums [R, 6]; then what the gradient needs: numbers of the samples, their intervals, and how many they are.
+        Sums [R, 6]; then what the gradient needs: numbers of the samples, their intervals, how many they are, and what
+        the field keeps of them.
     """
     numbers, count, device = Medium.unpack(medium), len(origins), origins.device
     module, forward, _ = load(field, device)
@@ -163,13 +166,14 @@ def march(
     saved = origins.new_empty(rows, CHANNELS, numbers.count)
     index = torch.empty(rows, numbers.count, dtype=torch.int16, device=device)
     used = torch.empty(rows, dtype=torch.int32, device=device)
+    kept = origins.new_empty(rows, numbers.count, module.kept(tensors))
     sums = origins.new_empty(count, SUMS)
     workspace = origins.new_empty(count if own else _parts(device), module.WORKSPACE)
     rays = _rays(origins, directions, offset, occupied, least, numbers)
     arguments = [rays, module.fill(tensors, settings)]
-    outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, sums)]
+    outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, kept, sums)]
     _launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, keep, *outputs[1:]])
-    return sums, saved, index, used
+    return sums, saved, index, used, kept
 
 
 @march.register_fake
@@ -184,12 +188,13 @@ def _(
     least: Tensor,
     medium: Sequence[float],
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count, samples, device = len(origins), Medium.unpack(medium).count, origins.device
     rows = count if keep or device.type != "cpu" else _parts(device)
     index = origins.new_empty(rows, samples, dtype=torch.int16)
     used = origins.new_empty(rows, dtype=torch.int32)
-    return origins.new_empty(count, SUMS), origins.new_empty(rows, CHANNELS, samples), index, used
+    kept = origins.new_empty(rows, samples, tensors[1].shape[1] if field == "hashgrid" else 0)
+    return origins.new_empty(count, SUMS), origins.new_empty(rows, CHANNELS, samples), index, used, kept
 
 
 @torch.library.custom_op("pullback::march_backward", mutates_args=())
@@ -204,6 +209,7 @@ def march_backward(
     saved: Tensor,
     index: Tensor,
     used: Tensor,
+    kept: Tensor,
     sums: Tensor,
     gradient: Tensor,
 ) -> list[Tensor]:
@@ -211,14 +217,14 @@ def march_backward(
     count, device = len(origins), origins.device
     module, _, backward = load(field, device)
     parts, own = _parts(device), device.type != "cpu"
-    into, gradients = module.zeros(tensors, parts)
+    into, gradients = module.zeros(tensors, parts, *index.shape)
     workspace = origins.new_empty(count if own else parts, module.WORKSPACE)
     nothing = origins.new_empty(0, 0, 0, dtype=torch.bool)
     rays = _rays(origins, directions, offset, nothing, offset[:1], Medium.unpack(medium))
     arguments = [rays, module.fill(tensors, settings), into]
-    inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, sums, gradient)]
+    inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, kept, sums, gradient)]
     _launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
-    return [(g[0] if len(g) == 1 else g.sum(0)).to(x) for g, x in zip(gradients, tensors, strict=True)]
+    return module.collect(tensors, gradients, _launch, rays, arguments[1], (index.detach(), used.detach()))
 
 
 @march_backward.register_fake
@@ -235,11 +241,23 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 def _gradient(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...]:
     field, settings, medium = ctx.plain
-    origins, directions, offset, sums, saved, index, used, *tensors = ctx.saved_tensors
+    origins, directions, offset, sums, saved, index, used, kept, *tensors = ctx.saved_tensors
     if gradient is None:
         return (None,) * 10
     gradients = march_backward(
-        field, tensors, settings, origins, directions, offset, medium, saved, index, used, sums, gradient.contiguous()
+        field,
+        tensors,
+        settings,
+        origins,
+        directions,
+        offset,
+        medium,
+        saved,
+        index,
+        used,
+        kept,
+        sums,
+        gradient.contiguous(),
     )
     return None, gradients, *(None,) * 8
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..field import COLOURS, DENSITIES, Corner, Field
 from .operators import Medium, march
 
+
 def render(
     field: Field,
     colours: str,

@@ -5,7 +5,7 @@ the density and one for three features. The samples of a tile go through the net
 not kept: the backward pass computes them again. Source: Müller, Evans, Schied, Keller 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,12 +15,17 @@ from torch import Tensor
 
 from ...field import MOST_INPUTS
 from .activations import TILE
-from .spans import Span
+from .marching import Rays
+from .spans import Span, enter
 
-WORKSPACE = (4 + 3 * MOST_INPUTS) * TILE
-"""Numbers of a tile's workspace: raw numbers or their gradients, inputs, the same by sample, and their gradients."""
+WORKSPACE = (4 + 2 * MOST_INPUTS) * TILE
+"""Numbers of a tile's workspace: raw numbers or their gradients, the networks' inputs, and their gradients."""
 _REPLICAS = 256
 """Sums of the networks' gradients on CUDA, so that not all threads add to the same numbers."""
+
+
+Launch = Callable[..., None]
+"""(kernel, tasks, device, inputs(first task, part)); see `operators`."""
 
 
 @wp.struct
@@ -50,29 +55,39 @@ class Field:
 
 @wp.struct
 class Gradient:
-    """Where the gradients of the field's arrays are summed: entries by part, networks by slot modulo the first axis."""
+    """Where gradients are summed.
 
-    entries: wp.array2d(dtype=wp.vec2)
+    Attributes:
+        inputs: [R, S, 2 · levels], those of the networks' inputs, which `spread` adds to the entries.
+        density: [replicas, H, 2 · levels], as all the networks' by slot modulo the first axis.
+        density_out: [replicas, 1, H].
+        feature: [replicas, H, 2 · levels].
+        feature_out: [replicas, 3, H].
+    """
+
+    inputs: wp.array3d(dtype=float)
     density: wp.array3d(dtype=float)
     density_out: wp.array3d(dtype=float)
     feature: wp.array3d(dtype=float)
     feature_out: wp.array3d(dtype=float)
 
 
-# For each level, the entries round each sample of a tile, `at`, and their weights. They are found one level ahead, so that
-# they are on their way from memory while the level before is worked on: a hash grid is larger than any cache.
-_FOR_EACH_LEVEL = """
-    const short* interval = index.data + (size_t)ray * index.shape[1] + first;
-    double place[3][16];
-    for (int axis = 0; axis < 3; ++axis) {
-        for (int l = 0; l < 16; ++l) {
-            double x = span.start[axis] + ((l < count ? interval[l] : 0) + span.offset) * span.step[axis];
-            place[axis][l] = x < 0.0 ? 0.0 : (x > 1.0 ? 1.0 : x);
-        }
-    }
+# `find` puts the entries round each sample of a tile and their weights into a buffer, and has them fetched from memory.
+# A hash grid is larger than any cache, so entries are found one level or tile before they are needed.
+_FIND = """
     unsigned rows[2][8][16];
     float weights[2][8][16];
-    auto find = [&](int level) {
+    double places[2][3][16];
+    auto locate = [&](int buffer, int ray, int first, int count, const Span_& span) {
+        const short* interval = index.data + (size_t)ray * index.shape[1] + first;
+        for (int axis = 0; axis < 3; ++axis) {
+            for (int l = 0; l < 16; ++l) {
+                double x = span.start[axis] + ((l < count ? interval[l] : 0) + span.offset) * span.step[axis];
+                places[buffer][axis][l] = x < 0.0 ? 0.0 : (x > 1.0 ? 1.0 : x);
+            }
+        }
+    };
+    auto find = [&](int buffer, int level, const double (*place)[16], int count) {
         const int* about = shape.data + 4 * level;
         const unsigned size = about[1], hashed = about[2], begin = about[3];
         const unsigned y = hashed ? 2654435761u : about[0], z = hashed ? 805459861u : about[0] * about[0];
@@ -90,8 +105,8 @@ _FOR_EACH_LEVEL = """
         }
         for (int corner = 0; corner < 8; ++corner) {
             const unsigned dx = corner & 1 ? 1 : 0, dy = corner & 2 ? y : 0, dz = corner & 4 ? z : 0;
-            unsigned* row = rows[level & 1][corner];
-            float* weight = weights[level & 1][corner];
+            unsigned* row = rows[buffer][corner];
+            float* weight = weights[buffer][corner];
             for (int l = 0; l < 16; ++l) {
                 unsigned i = cell[0][l] + dx, j = cell[1][l] + dy, k = cell[2][l] + dz;
                 unsigned mixed = (i ^ j ^ k) & (size - 1), plain = i + j + k;
@@ -105,19 +120,6 @@ _FOR_EACH_LEVEL = """
 #endif
         }
     };
-    if (active > 0) find(0);
-    for (int level = 0; level < active; ++level) {
-        if (level + 1 < active) find(level + 1);
-        for (int l = 0; l < count; ++l) {
-            BEFORE
-            for (int corner = 0; corner < 8; ++corner) {
-                const size_t at = 2 * (size_t)rows[level & 1][corner][l];
-                const float weight = weights[level & 1][corner][l];
-                DO
-            }
-            AFTER
-        }
-    }
 """
 
 _VECTORS = """
@@ -126,7 +128,9 @@ _VECTORS = """
     auto add_times = [](sixteen& sum, float a, const sixteen& x) { sum += a * x; };
 #else
     typedef float sixteen __attribute__((ext_vector_type(16), aligned(4)));
-    auto add_times = [](sixteen& sum, float a, const sixteen& x) { sum = __builtin_elementwise_fma((sixteen)a, x, sum); };
+    auto add_times = [](sixteen& sum, float a, const sixteen& x) {
+        sum = __builtin_elementwise_fma((sixteen)a, x, sum);
+    };
 #endif
     auto zero = []() { sixteen x; for (int l = 0; l < 16; ++l) x[l] = 0.0f; return x; };
     float* tile = workspace.data + (size_t)slot * workspace.shape[1];
@@ -138,60 +142,82 @@ _VECTORS = """
 @wp.func_native(
     """
     float* x = workspace.data + (size_t)slot * workspace.shape[1] + 4 * 16;
-    float* by_sample = x + 64 * 16;
     const int inputs = 2 * shape.shape[0];
+    float* by_sample = kept.data + ((size_t)ray * kept.shape[1] + first) * inputs;
     const float* table = (const float*)entries.data;
     if (count < 16 || active < shape.shape[0]) {
-        for (int k = 0; k < inputs * 16; ++k) { x[k] = 0.0f; by_sample[k] = 0.0f; }
+        for (int k = 0; k < inputs * 16; ++k) x[k] = 0.0f;
+        for (int k = 0; k < inputs * count; ++k) by_sample[k] = 0.0f;
     }
 """
-    + _FOR_EACH_LEVEL.replace("WRITE", "0")
-    .replace("BEFORE", "float a = 0.0f, b = 0.0f;")
-    .replace("DO", "a += weight * table[at]; b += weight * table[at + 1];")
-    .replace(
-        "AFTER",
-        """
+    + _FIND.replace("WRITE", "0").replace("Span_&", "auto&")
+    + """
+    locate(0, ray, first, count, span);
+    if (active > 0) find(0, 0, places[0], count);
+    for (int level = 0; level < active; ++level) {
+        if (level + 1 < active) find(level + 1 & 1, level + 1, places[0], count);
+        for (int l = 0; l < count; ++l) {
+            float a = 0.0f, b = 0.0f;
+            for (int corner = 0; corner < 8; ++corner) {
+                const float* entry = table + 2 * (size_t)rows[level & 1][corner][l];
+                a += weights[level & 1][corner][l] * entry[0];
+                b += weights[level & 1][corner][l] * entry[1];
+            }
             x[(2 * level) * 16 + l] = by_sample[l * inputs + 2 * level] = a;
             x[(2 * level + 1) * 16 + l] = by_sample[l * inputs + 2 * level + 1] = b;
-""",
-    )
+        }
+    }
+"""
 )
 def _encode(
     entries: wp.array(dtype=wp.vec2), scale: wp.array(dtype=float), shape: wp.array2d(dtype=int), active: int,
     span: Span, ray: int, first: int, count: int, index: wp.array2d(dtype=wp.int16),
-    workspace: wp.array2d(dtype=float), slot: int,
+    workspace: wp.array2d(dtype=float), slot: int, kept: wp.array3d(dtype=float),
 ):  # fmt: skip
-    """Puts the networks' inputs of a tile into the workspace, by input and by sample."""
+    """Puts the networks' inputs of a tile into the workspace, and keeps them by sample."""
     ...
 
 
 @wp.func_native(
     """
-    const float* by_input = workspace.data + (size_t)slot * workspace.shape[1] + (4 + 2 * 64) * 16;
-    float* table = (float*)(gradient.data + (size_t)part * gradient.shape[1]);
+    float* table = (float*)gradient.data;
+    const int inputs = slopes.shape[2];
 """
-    + _FOR_EACH_LEVEL.replace("WRITE", "1")
-    .replace(
-        "BEFORE", "const float a = by_input[(2 * level) * 16 + l], b = by_input[(2 * level + 1) * 16 + l];"
-    )
-    .replace(
-        "DO",
-        """
+    + _FIND.replace("WRITE", "1").replace("Span_&", "auto&")
+    + """
+    const int used_here = used.data[ray];
+    for (int first = 0; first < used_here; first += 16) {
+        const int count = used_here - first < 16 ? used_here - first : 16;
+        if (first == 0) { locate(0, ray, 0, count, span); find(0, level, places[0], count); }
+        const int now = first / 16 & 1, ahead = first + 16;
+        if (ahead < used_here) {
+            const int more = used_here - ahead < 16 ? used_here - ahead : 16;
+            locate(1 - now, ray, ahead, more, span);
+            find(1 - now, level, places[1 - now], more);
+        }
+        const float* slope = slopes.data + ((size_t)ray * slopes.shape[1] + first) * inputs + 2 * level;
+        for (int l = 0; l < count; ++l) {
+            const float a = slope[l * inputs], b = slope[l * inputs + 1];
+            for (int corner = 0; corner < 8; ++corner) {
+                float* entry = table + 2 * (size_t)rows[now][corner][l];
+                const float weight = weights[now][corner][l];
 #if defined(__CUDA_ARCH__)
-                atomicAdd(table + at, weight * a); atomicAdd(table + at + 1, weight * b);
+                atomicAdd(entry, weight * a);
+                atomicAdd(entry + 1, weight * b);
 #else
-                table[at] += weight * a; table[at + 1] += weight * b;
+                entry[0] += weight * a;
+                entry[1] += weight * b;
 #endif
-""",
-    )
-    .replace("AFTER", "")
+            }
+        }
+    }
+"""
 )
 def _spread(
-    gradient: wp.array2d(dtype=wp.vec2), part: int, scale: wp.array(dtype=float), shape: wp.array2d(dtype=int),
-    active: int, span: Span, ray: int, first: int, count: int, index: wp.array2d(dtype=wp.int16),
-    workspace: wp.array2d(dtype=float), slot: int,
+    gradient: wp.array(dtype=wp.vec2), scale: wp.array(dtype=float), shape: wp.array2d(dtype=int), level: int,
+    span: Span, ray: int, index: wp.array2d(dtype=wp.int16), used: wp.array(dtype=int), slopes: wp.array3d(dtype=float),
 ):  # fmt: skip
-    """Adds the gradients of the networks' inputs to the entries: the adjoint of `_encode`."""
+    """Adds the gradients of a ray's inputs to the entries of a level: the adjoint of `_encode`."""
     ...
 
 
@@ -228,8 +254,8 @@ def _network(
     _VECTORS
     + """
     const int width = hidden.shape[0], count = hidden.shape[1], outputs = out.shape[0];
-    const float* by_sample = tile + (4 + 64) * 16;   // [16, K]
-    sixteen* slopes = inputs + 2 * 64;               // [K], gradients of the inputs
+    const float* by_sample = kept.data + ((size_t)ray * kept.shape[1] + begin) * count;  // [16, K]
+    sixteen* slopes = inputs + 64;                   // [K], gradients of the inputs
     const int replica = slot % to_hidden.shape[0];
     float* hidden_sum = to_hidden.data + (size_t)replica * width * count;
     float* out_sum = to_out.data + (size_t)replica * outputs * width;
@@ -273,12 +299,15 @@ def _network(
 #else
             int k = 0;
             for (; k + 16 <= count; k += 16) {
-                sixteen sum = *(sixteen*)(to + k);
-                for (int l = 0; l < 16; ++l) add_times(sum, slope[i][l], *(const sixteen*)(by_sample + l * count + k));
-                *(sixteen*)(to + k) = sum;
+                sixteen sum = zero();  // first of the tile alone, which keeps digits
+                const float* x = by_sample + k;
+                for (int l = 0; l < samples; ++l, x += count) add_times(sum, slope[i][l], *(const sixteen*)x);
+                *(sixteen*)(to + k) += sum;
             }
             for (; k < count; ++k) {
-                for (int l = 0; l < 16; ++l) to[k] += slope[i][l] * by_sample[l * count + k];
+                float sum = 0.0f;
+                for (int l = 0; l < samples; ++l) sum += slope[i][l] * by_sample[l * count + k];
+                to[k] += sum;
             }
 #endif
         }
@@ -287,7 +316,8 @@ def _network(
 )
 def _network_gradient(
     hidden: wp.array2d(dtype=float), out: wp.array2d(dtype=float), first: int, to_hidden: wp.array3d(dtype=float),
-    to_out: wp.array3d(dtype=float), workspace: wp.array2d(dtype=float), slot: int,
+    to_out: wp.array3d(dtype=float), workspace: wp.array2d(dtype=float), slot: int, kept: wp.array3d(dtype=float),
+    ray: int, begin: int, samples: int,
 ):  # fmt: skip
     """Adds the gradients of a network's weights; those of its inputs are added where `first` is not 0, else set."""
     ...
@@ -297,20 +327,44 @@ def _network_gradient(
     """
     float* tile = workspace.data + (size_t)slot * workspace.shape[1];
     if (count < 16) for (int c = 0; c < 4; ++c) for (int l = count; l < 16; ++l) tile[c * 16 + l] = 0.0f;
+    const int inputs = kept.shape[2];
+    const float* by_sample = kept.data + ((size_t)ray * kept.shape[1] + first) * inputs;
+    for (int l = 0; l < 16; ++l) {
+        for (int k = 0; k < inputs; ++k) tile[(4 + k) * 16 + l] = l < count ? by_sample[l * inputs + k] : 0.0f;
+    }
 """
 )
-def _clear(workspace: wp.array2d(dtype=float), slot: int, count: int):
-    """Sets the gradients of the raw numbers beyond the tile's samples to 0."""
+def _read(
+    workspace: wp.array2d(dtype=float), slot: int, kept: wp.array3d(dtype=float), ray: int, first: int, count: int
+):
+    """Reads the inputs of a tile, and sets the gradients of the raw numbers beyond its samples to 0."""
+    ...
+
+
+@wp.func_native(
+    """
+    const int inputs = slopes.shape[2];
+    const float* tile = workspace.data + (size_t)slot * workspace.shape[1] + (4 + 64) * 16;
+    float* by_sample = slopes.data + ((size_t)ray * slopes.shape[1] + first) * inputs;
+    for (int l = 0; l < count; ++l) for (int k = 0; k < inputs; ++k) by_sample[l * inputs + k] = tile[k * 16 + l];
+"""
+)
+def _write(
+    workspace: wp.array2d(dtype=float), slot: int, slopes: wp.array3d(dtype=float), ray: int, first: int, count: int
+):
+    """Keeps the gradients of a tile's inputs."""
     ...
 
 
 @wp.func
 def evaluate(
     field: Field, span: Span, ray: int, first: int, count: int, index: wp.array2d(dtype=wp.int16),
-    workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float),
+    workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float), kept: wp.array3d(dtype=float),
 ):  # fmt: skip
     """Puts the raw numbers of a tile's samples into the workspace."""
-    _encode(field.entries, field.scale, field.shape, field.active, span, ray, first, count, index, workspace, slot)
+    _encode(
+        field.entries, field.scale, field.shape, field.active, span, ray, first, count, index, workspace, slot, kept
+    )
     _network(field.density, field.density_out, 0, workspace, slot)
     _network(field.feature, field.feature_out, 1, workspace, slot)
 
@@ -319,19 +373,43 @@ def evaluate(
 def differentiate(
     field: Field, gradient: Gradient, part: int, span: Span, ray: int, first: int, count: int,
     index: wp.array2d(dtype=wp.int16), workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float),
+    kept: wp.array3d(dtype=float),
 ):  # fmt: skip
-    """Adds the gradients of a tile, which are in the workspace by raw number, to the networks and the entries."""
-    _encode(field.entries, field.scale, field.shape, field.active, span, ray, first, count, index, workspace, slot)
-    _clear(workspace, slot, count)
+    """Adds the gradients of a tile, in the workspace by raw number, to the networks'; keeps those of the inputs."""
+    _read(workspace, slot, kept, ray, first, count)
     _network_gradient(
-        field.density, field.density_out, 0, gradient.density, gradient.density_out, workspace, slot
-    )
+        field.density, field.density_out, 0, gradient.density, gradient.density_out, workspace, slot, kept, ray,
+        first, count,
+    )  # fmt: skip
     _network_gradient(
-        field.feature, field.feature_out, 1, gradient.feature, gradient.feature_out, workspace, slot
-    )
-    _spread(
-        gradient.entries, part, field.scale, field.shape, field.active, span, ray, first, count, index, workspace, slot
-    )
+        field.feature, field.feature_out, 1, gradient.feature, gradient.feature_out, workspace, slot, kept, ray,
+        first, count,
+    )  # fmt: skip
+    _write(workspace, slot, gradient.inputs, ray, first, count)
+
+
+@wp.kernel(enable_backward=False)
+def spread(
+    rays: Rays, field: Field, first: int, part: int, own_ray: bool, order: wp.array(dtype=int),
+    index: wp.array2d(dtype=wp.int16), used: wp.array(dtype=int), slopes: wp.array3d(dtype=float),
+    gradient: wp.array(dtype=wp.vec2),
+):  # fmt: skip
+    """Adds the gradients of all inputs to the entries; a thread has a level, or on CUDA a level of a ray."""
+    task, count = first + wp.tid(), used.shape[0]
+    begin, end = int(0), int(count)
+    level = int(task)
+    if own_ray:
+        level = task // count
+        begin = task - level * count
+        end = begin + 1
+    level = order[level]
+    for r in range(begin, end):
+        if used[r] > 0:
+            span = enter(
+                rays.origins[r], rays.directions[r], rays.low, rays.high, rays.field_low, rays.field_high, rays.near,
+                rays.far, rays.count, rays.offset[r],
+            )  # fmt: skip
+            _spread(gradient, field.scale, field.shape, level, span, r, index, used, slopes)
 
 
 @cache
@@ -345,7 +423,7 @@ def fill(tensors: Sequence[Tensor], settings: Sequence[float]) -> Any:
 
     Args:
         tensors: Entries [N, 2]; hidden and last layer of the density's network, then of the features'.
-        settings: Number of levels in use; then of each level scale, vertices a side, entries, whether hashed, first entry.
+        settings: Number of levels in use; then of each level `scale` and `shape`.
     """
     scale, shape = _levels(tuple(settings[1:]), tensors[0].device)
     field = Field()
@@ -359,13 +437,34 @@ def fill(tensors: Sequence[Tensor], settings: Sequence[float]) -> Any:
 _NETWORKS = ("density", "density_out", "feature", "feature_out")
 
 
-def zeros(tensors: Sequence[Tensor], parts: int) -> tuple[Any, list[Tensor]]:
-    """The struct of the gradients, and its tensors, each with one more axis in front to sum over."""
-    replicas = parts if tensors[0].device.type == "cpu" else _REPLICAS
-    sums = [tensors[0].new_zeros(parts, *tensors[0].shape)]
-    sums += [tensor.new_zeros(replicas, *tensor.shape) for tensor in tensors[1:]]
+def zeros(tensors: Sequence[Tensor], parts: int, rows: int, samples: int) -> tuple[Any, list[Tensor]]:
+    """The struct of the gradients, and its tensors: first the inputs', then the networks' with an axis to sum over."""
+    entries, *networks = tensors
+    replicas = parts if entries.device.type == "cpu" else _REPLICAS
+    sums = [entries.new_empty(rows, samples, networks[0].shape[1])]
+    sums += [tensor.new_zeros(replicas, *tensor.shape) for tensor in networks]
     gradient = Gradient()
-    gradient.entries = wp.from_torch(sums[0], dtype=wp.vec2)
-    for name, tensor in zip(_NETWORKS, sums[1:], strict=True):
+    for name, tensor in zip(("inputs", *_NETWORKS), sums, strict=True):
         setattr(gradient, name, wp.from_torch(tensor))
     return gradient, sums
+
+
+def kept(tensors: Sequence[Tensor]) -> int:
+    """Numbers kept of a sample: the networks' inputs."""
+    return tensors[1].shape[1]
+
+
+def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Launch, rays: Any, field: Any, samples: Any):
+    """The gradients of the tensors, from what the backward kernel has summed."""
+    entries, inputs = torch.zeros_like(tensors[0]), sums[0]
+    index, used = samples
+    levels = int(field.active)
+    # coarse levels, which are quicker, in all parts
+    parts = torch.get_num_threads()
+    order = torch.tensor([n for part in range(parts) for n in range(part, levels, parts)], dtype=torch.int32)
+    arguments = [wp.from_torch(x) for x in (order.to(inputs.device), index, used, inputs)]
+    own = inputs.device.type != "cpu"
+    into = wp.from_torch(entries, dtype=wp.vec2)
+    tasks = levels * len(used) if own else levels
+    launch(spread, tasks, inputs.device, lambda first, part: [rays, field, first, part, own, *arguments, into])
+    return [entries, *(g[0] if len(g) == 1 else g.sum(0) for g in sums[1:])]

@@ -72,8 +72,9 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
     Returns:
         Kernels with these arguments: rays and field; only backward: where the gradients go; the first ray, the part of
         the gradients, a workspace [slots, …], whether every ray has a slot of its own; only forward: whether the
-        samples of all rays are kept; saved [R, CHANNELS, S], index [R, S] and used [R], the samples; sums [R, 6], which
-        are colour, opacity, depth and the spread of the depth; only backward: the gradient of the sums.
+        samples of all rays are kept; the samples, saved [R, CHANNELS, S], index [R, S], used [R], and kept [R, S, …],
+        what the field keeps of them; sums [R, 6], which are colour, opacity, depth and the spread of the depth; only
+        backward: the gradient of the sums.
     """
     Field, Gradient = field_module.Field, field_module.Gradient
     evaluate, differentiate = field_module.evaluate, field_module.differentiate
@@ -89,6 +90,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         saved: wp.array3d(dtype=float),
         index: wp.array2d(dtype=wp.int16),
         used: wp.array(dtype=int),
+        kept: wp.array3d(dtype=float),
         sums: wp.array2d(dtype=float),
     ):
         ray = first + wp.tid()
@@ -123,7 +125,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                     if rays.blob > 0:
                         bias += blob(span, int(index[r, done + lane]), low, high, rays.blob, rays.scale, rays.std)
                     saved[r, 4, done + lane] = bias
-                evaluate(field, span, r, done, lanes, index, workspace, slot, saved)
+                evaluate(field, span, r, done, lanes, index, workspace, slot, saved, kept)
                 activate(workspace, slot, lanes, float(span.length), rays.kind, rays.colour, saved, r, done)
                 last = done + lanes
                 while done < last and through > stop:
@@ -168,6 +170,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
         saved: wp.array3d(dtype=float),
         index: wp.array2d(dtype=wp.int16),
         used: wp.array(dtype=int),
+        kept: wp.array3d(dtype=float),
         sums: wp.array2d(dtype=float),
         gradient: wp.array2d(dtype=float),
     ):
@@ -206,7 +209,7 @@ def kernels(field_module: ModuleType) -> tuple[Any, Any]:
                 rest -= weight * by_weight
                 through *= wp.float64(saved[r, 6, k])
                 workspace[slot, lane] = float(through * by_weight - rest) * saved[r, 4, k]
-            differentiate(field, into, part, span, r, done, lanes, index, workspace, slot, saved)
+            differentiate(field, into, part, span, r, done, lanes, index, workspace, slot, saved, kept)
             done += lanes
 
     name = field_module.__name__.rpartition(".")[2]

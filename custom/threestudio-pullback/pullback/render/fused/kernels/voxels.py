@@ -129,6 +129,7 @@ def _spread(
 def evaluate(
     field: Field, span: Span, ray: int, first: int, count: int, index: wp.array2d(dtype=wp.int16),
     workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float),
+    kept: wp.array3d(dtype=float),
 ):  # fmt: skip
     """Puts the raw numbers of a tile's samples into the workspace, and the raw density without gain into channel 5."""
     _interpolate(field.rows, field.size, span, ray, first, count, index, workspace, slot)
@@ -142,6 +143,7 @@ def evaluate(
 def differentiate(
     field: Field, gradient: Gradient, part: int, span: Span, ray: int, first: int, count: int,
     index: wp.array2d(dtype=wp.int16), workspace: wp.array2d(dtype=float), slot: int, saved: wp.array3d(dtype=float),
+    kept: wp.array3d(dtype=float),
 ):  # fmt: skip
     """Adds the gradients of a tile, which are in the workspace by raw number, to the voxels and the gain."""
     gain, total = field.gain[0], float(0.0)
@@ -167,10 +169,20 @@ def fill(tensors: Sequence[Tensor], settings: Sequence[float]) -> Any:
     return field
 
 
-def zeros(tensors: Sequence[Tensor], parts: int) -> tuple[Any, list[Tensor]]:
+def zeros(tensors: Sequence[Tensor], parts: int, rows: int, samples: int) -> tuple[Any, list[Tensor]]:
     """The struct of the gradients, and its tensors, each with one more axis of parts in front."""
-    rows, gain = tensors
-    sums = [rows.new_zeros(parts, *rows.shape), gain.new_zeros(parts, 1, dtype=torch.float64)]
+    voxels, gain = tensors
+    sums = [voxels.new_zeros(parts, *voxels.shape), gain.new_zeros(parts, 1, dtype=torch.float64)]
     gradient = Gradient()
     gradient.rows, gradient.gain = wp.from_torch(sums[0], dtype=wp.vec4), wp.from_torch(sums[1].view(-1))
     return gradient, sums
+
+
+def kept(tensors: Sequence[Tensor]) -> int:
+    """Numbers kept of a sample besides those that every field has: none."""
+    return 0
+
+
+def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Any, rays: Any, field: Any, samples: Any):
+    """The gradients of the tensors, from what the backward kernel has summed."""
+    return [(g[0] if len(g) == 1 else g.sum(0)).to(x) for g, x in zip(sums, tensors, strict=True)]
