@@ -254,3 +254,31 @@ def test_the_renderer_gives_the_same_pictures_by_both_ways(options, training):
     for key, value in outs["torch"].items():
         if key in outs["fused"]:
             assert relative(outs["fused"][key], value.double()) < 2e-4, key  # the kernels stop where a ray is opaque
+
+
+def test_derivatives_in_forward_mode_are_those_of_pytorch():
+    """A projection goes through jvp and vjp, which the kernels have not; the renderer then takes PyTorch."""
+    origins, directions, _ = rays()
+    batch = {"rays_o": origins.view(1, 20, 15, 3), "rays_d": directions.view(1, 20, 15, 3)}
+    results = []
+    for backend in ("fused", "torch"):
+        renderer = scene(backend, grid_prune=False).eval()
+        grid = renderer.geometry.grid.detach()
+
+        def picture(values, renderer=renderer):
+            return torch.func.functional_call(Wrapped(renderer), {"geometry.grid": values}, (batch,))
+
+        tangent = torch.randn(grid.shape, generator=torch.Generator().manual_seed(9))
+        results.append(torch.func.jvp(picture, (grid,), (tangent,))[1])
+    assert torch.equal(*results)
+
+
+class Wrapped(torch.nn.Module):
+    """A renderer with its geometry as a submodule."""
+
+    def __init__(self, renderer: NeRFVolumeRenderer) -> None:
+        super().__init__()
+        self.geometry, self.draw = renderer.geometry, [renderer]
+
+    def forward(self, batch):
+        return self.draw[0](**batch, light_positions=torch.zeros(1, 3))["comp_rgb"]

@@ -73,3 +73,10 @@ def nerfacc_trouble(device: torch.device) -> str | None:
             f"nerfacc's kernels cannot be compiled ({first_line(e)}); they need nvcc, ninja and PyTorch 2.11 or older"
         )
     return None
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func runs, such as jvp, which only the PyTorch path can be taken through."""
+    from torch._C._functorch import peek_interpreter_stack
+
+    return peek_interpreter_stack() is not None

@@ -13,7 +13,7 @@ from ...errors import ConfigError, UserError, check_at_least
 from ...output.turntable import Pictures
 from ..config import config_path
 from ..registry import check_keys, find, info, register
-from ..training.regularisers import REGULARISERS
+from ..training.regularisers import PER_SAMPLE, REGULARISERS
 from ..training.systems import BaseLift3DSystem
 
 # losses of guidances; a config may weigh ones that its guidance does not have
@@ -50,7 +50,10 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The renderer's output for the cameras of a batch."""
-        return self.renderer(**batch)
+        if not getattr(self.renderer, "optional_samples", False):
+            return self.renderer(**batch)
+        needed = any(self.C(self.cfg.loss.get(f"lambda_{name}", 0)) > 0 for name in PER_SAMPLE)
+        return self.renderer(**batch, per_sample=needed)
 
     def on_fit_start(self) -> None:
         """Loads the guidance and embeds the prompt."""

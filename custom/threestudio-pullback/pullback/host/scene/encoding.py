@@ -106,7 +106,7 @@ class CompositeEncoding(nn.Module, Updateable):
 _FIXED: dict[str, Any] = {kind.__name__: kind for kind in (Frequency, SphericalHarmonics, Identity)}
 _KINDS = ("HashGrid", "ProgressiveBandHashGrid", "ProgressiveBandFrequency", *_FIXED)
 _BANDS = ("start_level", "start_step", "update_steps")
-BACKENDS = ("auto", "torch", "tinycudann")
+BACKENDS = ("auto", "fused", "torch", "tinycudann")
 
 
 def get_encoding(n_input_dims: int, config: Any, path: str = "pos_encoding_config") -> CompositeEncoding:
@@ -149,6 +149,8 @@ def _grid(n_input_dims: int, backend: str, options: dict[str, Any], path: str) -
         raise UserError(f"`{path}.backend` is '{backend}', but should be one of {', '.join(BACKENDS)}")
     inspect.signature(HashGrid).bind(n_input_dims, **options)  # tiny-cuda-nn ignores an option that it does not know
     device = get_device()
+    if backend == "fused" and (reason := fused_trouble(device, "hashgrid")) is not None:
+        raise UserError(f"`{path}.backend` is fused, which cannot be used on {device}: {reason}; set it to auto")
     # the fused renderer reads a HashGrid; where it works there is no use for another's
     second_best = backend == "auto" and device.type == "cuda" and _has("tinycudann") and fused_trouble(device, None)
     if backend == "tinycudann" or second_best:

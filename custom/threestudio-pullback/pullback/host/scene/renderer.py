@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError, UserError
-from ...render.backends import choose
+from ...render.backends import choose, is_transformed
 from ...render.field import COLOURS, EARLY_STOP, Field
 from ...render.samples import HIDDEN, OPAQUE, DenseSamples, PackedSamples
 from ..base import BaseModule, get_device
@@ -142,7 +142,8 @@ class NeRFVolumeRenderer(Renderer):
         at_once = max(1, self.cfg.eval_chunk_size // self.cfg.num_samples_per_ray)
         size = len(flat[0]) if torch.is_grad_enabled() else at_once
         render = self._render
-        if self.backend == "fused" and flat[0].dtype == torch.float32 and not (self.training and per_sample):
+        wanted = self.training and per_sample
+        if self.backend == "fused" and not wanted and flat[0].dtype == torch.float32 and not is_transformed():
             render, size = self._render_fused, len(flat[0])
         parts = [render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
         for i, (_, samples) in enumerate(parts):

@@ -81,6 +81,9 @@ REGULARISERS: dict[str, Callable[[Out, dict[str, Any]], Tensor]] = {
     term.__name__: term for term in (orient, sparsity, opaque, z_variance, eikonal, convex, emptiness, depth)
 }
 
+PER_SAMPLE = ("orient", "eikonal", "convex", "emptiness")
+"""Those that need what a renderer returns per sample, or normals."""
+
 
 def _needed(out: Out, key: str, name: str, what: str) -> Tensor:
     if key not in out:

@@ -8,6 +8,9 @@ from torch import Tensor
 from ..field import COLOURS, DENSITIES, Corner, Field
 from .operators import Medium, march
 
+AT_ONCE = 2**21
+"""Samples of a call on CUDA where no gradient is needed, which there are kept all the same: at most 320 MB of them."""
+
 
 def render(
     field: Field,
@@ -57,4 +60,10 @@ def render(
         occupied = torch.empty(0, 0, 0, dtype=torch.bool, device=origins.device)
     least = offset.new_zeros(1) if least is None else least.to(offset).view(1)
     rays = origins.contiguous(), directions.contiguous(), offset
-    return march(field.kind, field.tensors, field.settings, *rays, occupied, least, medium.pack(), keep)[0]
+    size = max(1, len(origins) if keep or origins.device.type == "cpu" else AT_ONCE // count)
+    parts = zip(*(x.split(size) for x in rays), strict=True)
+    sums = [
+        march(field.kind, field.tensors, field.settings, *part, occupied, least, medium.pack(), keep)[0]
+        for part in parts
+    ]
+    return sums[0] if len(sums) == 1 else torch.cat(sums)

@@ -21,7 +21,8 @@ CHANNELS = 7
     const float* in = workspace.data + (size_t)slot * workspace.shape[1];
     float* out = saved.data + (size_t)ray * 7 * saved.shape[2] + first;
     const int row = saved.shape[2];
-    auto exp_less = [](float x, float less) {  // e^x - less, exact also where less is 1 and x is small
+    // e^x as two numbers whose sum it is; with 1 taken from the larger, the sum is exact also where x is small
+    auto exponential = [](float x, float& larger) {
         x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
         float n = rintf(x * 1.44269504088896f);
         float r = fmaf(n, -0.693359375f, x);
@@ -35,7 +36,12 @@ CHANNELS = 7
         p = fmaf(p, r * r, r);
         union { int i; float f; } power;
         power.i = ((int)n + 127) << 23;
-        return fmaf(p, power.f, power.f - less);
+        larger = power.f;
+        return p * power.f;
+    };
+    auto exp_of = [&](float x) {
+        float larger, rest = exponential(x, larger);
+        return larger + rest;
     };
     auto log_one_plus = [](float e) {  // of e in [0, 1]
         float s = e / (2.0f + e), q = s * s;
@@ -53,18 +59,19 @@ CHANNELS = 7
     for (int l = 0; l < lanes; ++l) {
         float x = in[l] + slope[l], density, rate;
         if (kind == 0) {
-            float e = exp_less(x < 0.0f ? x : -x, 0.0f);
+            float e = exp_of(x < 0.0f ? x : -x);
             density = (x > 0.0f ? x : 0.0f) + log_one_plus(e);
             rate = x > 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
         } else if (kind == 3) {
             density = x > 0.0f ? x : 0.0f;
             rate = x > 0.0f ? 1.0f : 0.0f;
         } else {
-            density = exp_less(x, 0.0f);
+            density = exp_of(x);
             rate = kind == 2 && x > 15.0f ? 3269017.4f : density;
         }
-        alpha[l] = -exp_less(-density * step, 1.0f);
-        clear[l] = exp_less(-density * step, 0.0f);
+        float larger, rest = exponential(-density * step, larger);
+        alpha[l] = (1.0f - larger) - rest;
+        clear[l] = larger + rest;
         slope[l] = rate * step;
     }
     for (int l = 0; l < count; ++l) { out[l] = alpha[l]; out[4 * row + l] = slope[l]; out[6 * row + l] = clear[l]; }
@@ -72,7 +79,7 @@ CHANNELS = 7
         float value[lanes];
         for (int l = 0; l < lanes; ++l) {
             float x = in[c * lanes + l];
-            value[l] = colour == 0 ? 1.0f / (1.0f + exp_less(-x, 0.0f)) : x;
+            value[l] = colour == 0 ? 1.0f / (1.0f + exp_of(-x)) : x;
         }
         for (int l = 0; l < count; ++l) out[c * row + l] = value[l];
     }

@@ -78,14 +78,16 @@ _LOCATE = """
     _LOCATE
     + """
     float* out = workspace.data + (size_t)slot * workspace.shape[1];
+    four values[16];
     for (int l = 0; l < count; ++l) {
         const four *v = (const four*)(rows.data + cell[l]), *w = v + z;
         float x0 = low[0][l], x1 = high[0][l], y0 = low[1][l], y1 = high[1][l];
         four front = y0 * (x0 * v[0] + x1 * v[1]) + y1 * (x0 * v[y] + x1 * v[y + 1]);
         four back = y0 * (x0 * w[0] + x1 * w[1]) + y1 * (x0 * w[y] + x1 * w[y + 1]);
-        four value = low[2][l] * front + high[2][l] * back;
-        for (int c = 0; c < 4; ++c) out[c * 16 + l] = value[c];
+        values[l] = low[2][l] * front + high[2][l] * back;
     }
+    // apart, or a compiler takes the vectors to pieces
+    for (int c = 0; c < 4; ++c) for (int l = 0; l < 16; ++l) out[c * 16 + l] = ((const float*)values)[4 * l + c];
 """
 )
 def _interpolate(
