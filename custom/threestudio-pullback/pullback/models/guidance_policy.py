@@ -89,7 +89,7 @@ class Adaptive(GuidancePolicy):
         UserError: `threshold` is out of range.
     """
 
-    threshold: float = 0.98
+    threshold: float = 0.95
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

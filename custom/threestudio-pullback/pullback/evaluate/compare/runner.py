@@ -109,7 +109,7 @@ def settle(comparison: Comparison) -> Results:
     if missing:
         print(f"Short runs to find what a step of {', '.join(m.name for m in missing)} costs", flush=True)
     for method in missing:
-        _write_config(comparison, f"calibration-{method.name}", method, {"checkpoint.every_n_train_steps": 10**6})
+        write_config(comparison, f"calibration-{method.name}", method, {"checkpoint.every_n_train_steps": 10**6})
     tasks = [(comparison, method, length) for method in missing for length in CALIBRATION]
     measurements: dict[str, dict[int, dict[str, float]]] = {}
     for name, length, cost in each(_calibrate, tasks, comparison.workers):
@@ -123,7 +123,7 @@ def settle(comparison: Comparison) -> Results:
         state["expected"] = {kind: round(value, 2) for kind, value in cost.at(state["length"]).items()}
         every = max(1, math.ceil(state["expected"]["steps"] / CHECKPOINTS))
         lengths = dict.fromkeys(method.length, state["length"])
-        _write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **lengths})
+        write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **lengths})
     results.save()
     return results
 
@@ -184,8 +184,8 @@ def _content(comparison: Comparison, method: Method) -> str:
     return hashlib.sha256(f"{config}\n{comparison.threestudio is not None}".encode()).hexdigest()
 
 
-def _write_config(comparison: Comparison, name: str, method: Method, settings: dict[str, Any]) -> None:
-    """Writes OUT/configs/NAME.yaml, for launch.py."""
+def write_config(comparison: Comparison, name: str, method: Method, settings: dict[str, Any]) -> None:
+    """Writes OUT/configs/NAME.yaml, for launch.py: a method with more settings."""
     logged = {
         "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1, "checkpoint.save_last": True,
         "checkpoint.save_top_k": -1,

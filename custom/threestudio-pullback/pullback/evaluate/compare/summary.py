@@ -100,7 +100,7 @@ def write(
     summary = []
     for method in comparison.methods:
         own = [row for row in rows if row["method"] == method.name]
-        summary += averages(method.name, own) + _of_sets(method.name, own, comparison.out, reference)
+        summary += averages(method.name, own) + of_sets(method.name, own, comparison.out, reference)
     methods = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": m.settings,
          "steps": round(results.data["methods"][m.name]["expected"]["steps"])} for m in comparison.methods
@@ -140,8 +140,8 @@ def averages(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return entries
 
 
-def _of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Reference | None) -> list[dict[str, Any]]:
-    """Diversity and KID of one method, which are measures of several runs together."""
+def of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Reference | None) -> list[dict[str, Any]]:
+    """Diversity and KID of one method's rows, which are measures of several runs together; see `write`."""
     vectors: dict[str, list[Tensor]] = {}
     for row in rows:
         file = out / "features" / row["method"] / f"{row['tag']}.safetensors"

@@ -1,0 +1,128 @@
+"""What a run of the shipped model is worth by its settings, call for call: guidance, integrators, fits, levels.
+
+    python experiments/calls.py --settings today,interval --prompts 3 --seeds 1000,1001    # a search
+    python experiments/calls.py --settings chosen --seeds 2000-2003                        # judged on other seeds
+    python experiments/calls.py --settings mine --try "mine: system.guidance.levels=8 data.batch_size=4"
+
+A setting is a change of `configs/compare/pullback-nerf-tiny.yaml`'s `pullback`, by dotted keys. Runs are those of
+`pullback compare`, judged in the same way: the nearest of the 216 exact objects over 16 held-out views, PSNR to it, and
+KID to 64 pictures of the model a prompt. Calls are counted as they are made. OUT/state.json keeps the rows, and a run
+goes on from there; the table has all rows of the settings, prompts and seeds that are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from pullback.cli.arguments import parse_seeds
+from pullback.evaluate.campaign import Results
+from pullback.evaluate.compare import judge, plan, runner, summary
+from pullback.evaluate.compare.report.table import compact
+from pullback.output.markdown import print_table
+
+CONFIG = Path("configs/pullback-nerf-tiny.yaml")
+PROMPTS = Path("configs/compare/tiny-12.txt")
+FEW = ["a green cube", "a yellow object", "a cube with a red front and a blue back", "a yellow cone"]
+"""Prompts of a short search, one of each kind and a second full one."""
+INTERVAL = "system.guidance.guidance_policy={type: interval, sigma_low: 4}"
+ADAPTIVE = "system.guidance.guidance_policy={type: adaptive, threshold: 0.95}"
+SETTINGS = {
+    # the best with 96 calls before guidance policies: docs/results/compare.md
+    "today": "data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6",
+    # the same visits without the calls that change little
+    "interval": f"data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6 {INTERVAL}",
+    "adaptive": f"data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6 {ADAPTIVE}",
+    # the comparison with 480 calls, and the same with less guidance
+    "480": "system.guidance.levels=15",
+    "480-interval": f"system.guidance.levels=15 {INTERVAL}",
+    "480-adaptive": f"system.guidance.levels=15 {ADAPTIVE}",
+    # integrators with 30 visits and 15, without cycles
+    "euler-30": "system.guidance.constraint=none system.guidance.levels=30",
+    "euler-15": "system.guidance.constraint=none system.guidance.levels=15",
+    "heun-15": "system.guidance.constraint=none system.guidance.levels=15 system.guidance.order=2",
+    "multistep-15": "system.guidance.constraint=none system.guidance.levels=15 system.guidance.order=multistep",
+}
+COLUMNS = ("right", "psnr", "kid", "diversity", "nfe", "seconds")
+
+
+def comparison_of(out: Path, texts: dict[str, str], prompts: list[str], seeds: list[int], workers: int) -> Any:
+    """The settings as methods of one comparison."""
+    base = plan.load_methods(CONFIG, ["pullback"], None)[0]
+    methods = [
+        dataclasses.replace(plan.overridden(base, split(text)), name=name, title=name) for name, text in texts.items()
+    ]
+    judging = judge.Judging(True, None, tuple(prompts))
+    return runner.Comparison(out, CONFIG, methods, prompts, seeds, plan.Budget("steps", 1.0), judging, workers)
+
+
+def split(text: str) -> list[str]:
+    """The words key=value of a setting; a value in braces may have spaces."""
+    words: list[str] = []
+    for word in text.split():
+        if words and words[-1].count("{") > words[-1].count("}"):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words
+
+
+def run(comparison: runner.Comparison) -> Results:
+    """Makes the runs that the folder lacks; raises UserError where a name has other settings there."""
+    results = runner.results_of(comparison.out)
+    for method in comparison.methods:
+        settings = {key: str(value) for key, value in method.settings.items()}
+        results.match("settings", method.name, value=settings, content=f"of {method.name} with other settings")
+        runner.write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": 10**6})
+    tasks = {
+        (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
+        for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods
+    }  # fmt: skip
+    return results.run(runner.run_one, tasks, comparison.workers, judge.sentence)
+
+
+def table(comparison: runner.Comparison, results: Results) -> list[list[str]]:
+    """A line a setting: mean and 95 % interval of each measure."""
+    model = str(comparison.methods[0].config.system.prompt_processor.pretrained_model_name_or_path)
+    scale = float(comparison.methods[0].config.system.guidance.guidance_scale)
+    reference = summary.Reference(comparison.out, model, scale, judge.features_of(comparison.judging))
+    lines = []
+    for method in comparison.methods:
+        rows = [r for p in comparison.prompts for s in comparison.seeds for r in results.of(method.name, p, s)]
+        entries = summary.averages(method.name, rows) + summary.of_sets(method.name, rows, comparison.out, reference)
+        cells = {entry["measure"]: entry for entry in entries}
+        units = {measure.name: measure.unit for measure in summary.MEASURES}
+        lines.append([method.name, str(len(rows))])
+        for name in COLUMNS:
+            value = cells.get(name)
+            texts = [compact(value[key], units[name]) for key in ("mean", "low", "high")] if value else []
+            lines[-1].append(f"{texts[0]} ({texts[1]} to {texts[2]})" if texts else "")
+    return lines
+
+
+def main() -> None:
+    """Makes the runs that OUT lacks, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", default="today", help="names, separated by commas (default today)")
+    parser.add_argument("--try", dest="more", action="append", default=[], help='"NAME: key=value …", a setting more')
+    parser.add_argument("--seeds", type=parse_seeds, default=[1000, 1001], help="default 1000,1001")
+    parser.add_argument("--prompts", default=str(PROMPTS), help="a file, texts with ; between them, or few")
+    parser.add_argument("--out", type=Path, default=Path("outputs/calls"), help="folder of the rows")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time (default 1)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    known = SETTINGS | {name.strip(): text for name, _, text in (word.partition(":") for word in arguments.more)}
+    names = arguments.settings.split(",")
+    if missing := [name for name in names if name not in known]:
+        parser.error(f"no setting {missing[0]!r}; there are {', '.join(known)}")
+    prompts = FEW if arguments.prompts == "few" else plan.load_prompts(arguments.prompts)
+    texts = {name: known[name] for name in names}
+    comparison = comparison_of(arguments.out.resolve(), texts, prompts, arguments.seeds, arguments.workers)
+    print_table(["setting", "runs", *COLUMNS], table(comparison, run(comparison)))
+
+
+if __name__ == "__main__":
+    main()
