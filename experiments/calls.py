@@ -1,7 +1,7 @@
 """What a run of the shipped model is worth by its settings, call for call: guidance, integrators, fits, levels.
 
-    python experiments/calls.py --settings today,interval --prompts 3 --seeds 1000,1001    # a search
-    python experiments/calls.py --settings chosen --seeds 2000-2003                        # judged on other seeds
+    python experiments/calls.py --settings six,interval --prompts few --seeds 1000,1001   # a search
+    python experiments/calls.py --settings surface --seeds 3000-3003                      # judged on other seeds
     python experiments/calls.py --settings mine --try "mine: system.guidance.levels=8 data.batch_size=4"
 
 A setting is a change of `configs/compare/pullback-nerf-tiny.yaml`'s `pullback`, by dotted keys. Runs are those of
@@ -28,23 +28,25 @@ CONFIG = Path("configs/pullback-nerf-tiny.yaml")
 PROMPTS = Path("configs/compare/tiny-12.txt")
 FEW = ["a green cube", "a yellow object", "a cube with a red front and a blue back", "a yellow cone"]
 """Prompts of a short search, one of each kind and a second full one."""
+EIGHT = "data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=8"
 INTERVAL = "system.guidance.guidance_policy={type: interval, sigma_low: 4}"
-ADAPTIVE = "system.guidance.guidance_policy={type: adaptive, threshold: 0.95}"
+KEPT = (
+    "data.batch_size=4 system.guidance.fit_steps=20 system.guidance.constraint=none system.guidance.settle_sigma=null"
+)
 SETTINGS = {
     # the best with 96 calls before guidance policies: docs/results/compare.md
-    "today": "data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6",
-    # the same visits without the calls that change little
-    "interval": f"data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6 {INTERVAL}",
-    "adaptive": f"data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6 {ADAPTIVE}",
-    # the comparison with 480 calls, and the same with less guidance
-    "480": "system.guidance.levels=15",
-    "480-interval": f"system.guidance.levels=15 {INTERVAL}",
-    "480-adaptive": f"system.guidance.levels=15 {ADAPTIVE}",
-    # integrators with 30 visits and 15, without cycles
-    "euler-30": "system.guidance.constraint=none system.guidance.levels=30",
-    "euler-15": "system.guidance.constraint=none system.guidance.levels=15",
-    "heun-15": "system.guidance.constraint=none system.guidance.levels=15 system.guidance.order=2",
-    "multistep-15": "system.guidance.constraint=none system.guidance.levels=15 system.guidance.order=multistep",
+    "six": "data.batch_size=4 system.guidance.fit_steps=20 system.guidance.levels=6",
+    # eight levels for as many calls, since half of them have no guidance
+    "interval": f"{EIGHT} {INTERVAL}",
+    "surface": f"{EIGHT} {INTERVAL} system.guidance.noise=surface",
+    # what policies change, visit for visit
+    "always": EIGHT,
+    "adaptive": f"{EIGHT} system.guidance.guidance_policy=adaptive",
+    # integrators, with noise that is kept to the end
+    "euler-16": f"{KEPT} system.guidance.levels=16",
+    "euler-8": f"{KEPT} system.guidance.levels=8",
+    "multistep-8": f"{KEPT} system.guidance.levels=8 system.guidance.order=multistep",
+    "heun-8": f"{KEPT} system.guidance.levels=8 system.guidance.order=2",
 }
 COLUMNS = ("right", "psnr", "kid", "diversity", "nfe", "seconds")
 
@@ -106,7 +108,7 @@ def table(comparison: runner.Comparison, results: Results) -> list[list[str]]:
 def main() -> None:
     """Makes the runs that OUT lacks, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", default="today", help="names, separated by commas (default today)")
+    parser.add_argument("--settings", default="six", help="names, separated by commas (default six)")
     parser.add_argument("--try", dest="more", action="append", default=[], help='"NAME: key=value …", a setting more')
     parser.add_argument("--seeds", type=parse_seeds, default=[1000, 1001], help="default 1000,1001")
     parser.add_argument("--prompts", default=str(PROMPTS), help="a file, texts with ; between them, or few")
