@@ -3,16 +3,23 @@
     python benchmarks/fit.py solvers   # FirstOrder (Adam) against GaussNewton: residual against seconds
     python benchmarks/fit.py fields    # volume-grid against implicit-volume: fit step, render, peak memory
     python benchmarks/fit.py memory    # freed memory kept against given back: the same figures
+    python benchmarks/fit.py renderers # fused kernels against PyTorch, or with --old FOLDER an earlier checkout
+    python benchmarks/fit.py sizes     # fused kernels: pictures of 64, 128 and 256 px, 8 and 16 views
 
 Times are min/median/max over --repeats interleaved runs; on a shared machine only the ratios mean something.
-OMP_NUM_THREADS sets the number of threads. `fields` and `memory` measure every run in a process of its own.
+OMP_NUM_THREADS sets the number of threads. All but `solvers` measure every run in a process of its own. An earlier
+checkout is made by `git worktree add FOLDER 36797cc`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -22,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from compare import by_turns, ratio, spread
-from pullback.output.markdown import print_table
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
 # the geometry blocks compared are those of the two configs; everything else is the demo's
 GEOMETRY_FROM = {"volume-grid": CONFIGS / "pullback-nerf-tiny.yaml", "implicit-volume": CONFIGS / "pullback-nerf.yaml"}
 RAYS, SAMPLES, VIEWS, SIZE = 4096, 64, 8, 64
@@ -39,6 +46,7 @@ def solvers(repeats: int) -> None:
     from pullback.diffreps import VoxelField, orbit
     from pullback.evaluate.studio.world import signed_distance
     from pullback.fitting import FirstOrder, Fit, GaussNewton, Solver
+    from pullback.output.markdown import print_table
 
     views = orbit(torch.linspace(0, 50, VIEWS), torch.arange(VIEWS) * 360 / VIEWS)
     axis = torch.linspace(-1, 1, 48)
@@ -85,32 +93,49 @@ def solvers(repeats: int) -> None:
         print_table(["solver", "rms after", "seconds", "ratio to Adam 20"], rows)
 
 
-def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
-    """Seconds of a fit step and of a render of all views, and the process's peak memory in MB."""
-    from pullback.host.training.memory import keep_freed_memory
+def _module(*names: str) -> Any:
+    """The first module there is; earlier checkouts have other names."""
+    for name in names:
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"pullback.{name}")
+    raise ModuleNotFoundError(names[0])
 
-    if keep:
-        keep_freed_memory()
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a fit step, of a render of all views and of a turntable, and the process's peak memory in MB."""
+    if args.keep:
+        _module("host.training.memory", "host.memory").keep_freed_memory()
     import torch
-    from pullback.adapters.rendered_field import RenderedField
-    from pullback.host import config, parts, registry
-    from pullback.host.data.cameras import RandomCameras
-    from pullback.host.training.optimisers import parse_optimizer
 
-    parts.load_parts()
+    from pullback.host import config, registry  # isort: skip
+
+    _module("host.parts", "host.launch").load_parts()
     torch.manual_seed(0)
     prompt = ["system.prompt_processor.prompt=a red cube"]
     cfg = config.load_config(str(GEOMETRY_FROM["volume-grid"]), cli_args=prompt)
-    other = config.load_config(str(GEOMETRY_FROM[geometry]), cli_args=prompt)
+    other = config.load_config(str(GEOMETRY_FROM[args.geometry]), cli_args=prompt)
     blocks = config.config_to_primitive(cfg.system)
     blocks |= {key: config.config_to_primitive(other.system)[key] for key in ("geometry_type", "geometry")}
-    blocks["renderer"]["num_samples_per_ray"] = SAMPLES
-    cameras = {**config.config_to_primitive(cfg.data), "batch_size": VIEWS, "height": SIZE, "width": SIZE}
+    blocks["geometry"]["radius"] = blocks["renderer"]["radius"]
+    pruned = config.config_to_primitive(other.system)["renderer"]["grid_prune"]
+    blocks["renderer"] |= {"num_samples_per_ray": SAMPLES, "grid_prune": pruned}
+    if args.backend:
+        blocks["renderer"]["backend"] = args.backend
+    base = {**config.config_to_primitive(cfg.data), "camera_distance_range": [2.4, 2.4]}
     system: Any = registry.find(cfg.system_type)(blocks)
-    optimizer = parse_optimizer(blocks["optimizer"], system, "system.optimizer")
-    field = RenderedField(system.renderer, system.geometry, [system.material, system.background], RAYS)
-    views = RandomCameras(config.parse_structured(registry.find(cfg.data_type).Config, cameras)).draw(0)
-    target, generator = torch.zeros(VIEWS, 3, SIZE, SIZE), torch.Generator().manual_seed(0)
+    optimizers = _module("host.training.optimisers", "host.systems")
+    optimizer = optimizers.parse_optimizer(blocks["optimizer"], system, "system.optimizer")
+    adapter = _module("adapters.rendered_field", "adapters.field")
+    rays = RAYS * args.views // VIEWS * (args.size // SIZE) ** 2 if args.all_rays else RAYS
+    field = adapter.RenderedField(system.renderer, system.geometry, [system.material, system.background], rays)
+
+    def cameras(count: int, size: int) -> Any:
+        block = {**base, "batch_size": count, "height": size, "width": size}
+        kind = registry.find(cfg.data_type).Config
+        return _module("host.data.cameras", "host.cameras").RandomCameras(config.parse_structured(kind, block)).draw(0)
+
+    views = cameras(args.views, args.size)
+    target, generator = torch.zeros(args.views, 3, args.size, args.size), torch.Generator().manual_seed(0)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -119,59 +144,102 @@ def measure(geometry: str, keep: bool, steps: int) -> dict[str, float]:
 
     def timed(work: Callable[[], Any], times: int) -> float:
         work()  # the first one also sets memory up
-        begin = time.perf_counter()
+        seconds = []
         for _ in range(times):
+            begin = time.perf_counter()
             work()
-        return (time.perf_counter() - begin) / times
+            seconds.append(time.perf_counter() - begin)
+        return statistics.median(seconds)
 
-    step_seconds = timed(step, steps)
+    results = {"step": timed(step, args.steps)}
     with torch.no_grad():
-        render_seconds = timed(lambda: field.render(views), 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"step": step_seconds, "render": render_seconds, "peak": peak}
+        results["render"] = timed(lambda: field.render(views), 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        if args.turntable:
+            each = cameras(1, 128)
+            results["turntable"] = timed(lambda: [field.render(each) for _ in range(60)], 1)
+    return results | {"peak": peak}
 
 
-def in_processes(ways: dict[str, list[str]], repeats: int, steps: int) -> None:
+def in_processes(
+    ways: dict[str, list[str]], args: argparse.Namespace, keys: tuple[str, ...] = ("step", "render", "peak")
+) -> None:
     """`measure` with each way's arguments, each run in a fresh process; the first way is the base of the ratios."""
+    from pullback.output.markdown import print_table
 
     def run(arguments: list[str]) -> dict[str, float]:
-        command = [sys.executable, __file__, "measure", "--steps", str(steps), *arguments]
-        return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        where = Path(arguments[-1]) if "--checkout" in arguments else ROOT
+        paths = os.pathsep.join([str(where / "custom" / "threestudio-pullback"), str(Path(__file__).parent)])
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": paths}  # as the commands set it
+        command = [sys.executable, __file__, "measure", "--steps", str(args.steps), *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+        return json.loads(done.stdout.splitlines()[-1])
 
-    results = by_turns({name: partial(run, arguments) for name, arguments in ways.items()}, repeats)
+    results = by_turns({name: partial(run, arguments) for name, arguments in ways.items()}, args.repeats)
     base = next(iter(results.values()))
     rows = []
     for name, runs in results.items():
         row = [name]
-        for key in ("step", "render", "peak"):
+        for key in keys:
             values = [r[key] for r in runs]
             row += [spread(values), ratio(values, [r[key] for r in base])]
         rows.append(row)
-    print(f"fit step: {RAYS} rays x {SAMPLES} samples; render: {VIEWS} views of {SIZE} px; min/median/max")
-    print_table(["way", "s / fit step", "ratio", "s / render", "ratio", "peak MB", "ratio"], rows)
+    print(f"{SAMPLES} samples a ray; a fit step has {RAYS} rays, a render {VIEWS} views of {SIZE} px; min/median/max")
+    units = {"step": "s / fit step", "render": "s / render", "turntable": "s / turntable", "peak": "peak MB"}
+    print_table(["way", *(word for key in keys for word in (units[key], "ratio"))], rows)
+
+
+def renderers(args: argparse.Namespace) -> None:
+    """Fused kernels against PyTorch and against an earlier checkout, for both geometries."""
+    for geometry in GEOMETRY_FROM:
+        fixed = ["--geometry", geometry, "--turntable"]
+        ways = {"fused": [*fixed, "--backend", "fused"], "PyTorch": [*fixed, "--backend", "torch"]}
+        if args.old:
+            ways = {"fused": ways["fused"], "earlier checkout": [*fixed, "--checkout", str(args.old.resolve())]}
+        print(f"\n{geometry}")
+        in_processes(ways, args, ("step", "render", "turntable", "peak"))
+
+
+def sizes(args: argparse.Namespace) -> None:
+    """Larger pictures, all of whose rays are in a step, and more views."""
+    ways = {f"{size} px, {VIEWS} views": ["--size", str(size), "--all-rays"] for size in (64, 128, 256)}
+    ways |= {"64 px, 16 views": ["--views", "16", "--all-rays"], "64 px, 16 views, rays as for 8": ["--views", "16"]}
+    in_processes(ways, args)
 
 
 def main() -> None:
     """Measures what the command line names, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["solvers", "fields", "memory", "measure"], help="measure: one run, as JSON")
+    parser.add_argument("what", choices=["solvers", "fields", "memory", "renderers", "sizes", "measure"])
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way (default 3)")
     parser.add_argument("--steps", type=int, default=3, help="fit steps a run averages over (default 3)")
     parser.add_argument("--geometry", choices=list(GEOMETRY_FROM), default="volume-grid", help="`memory`, `measure`")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="`measure`: freed memory")
+    parser.add_argument("--old", type=Path, help="`renderers`: an earlier checkout instead of PyTorch")
+    one = parser.add_argument_group("measure", "one run, as JSON")
+    one.add_argument("--backend", help="system.renderer.backend")
+    one.add_argument("--size", type=int, default=SIZE, help="of a picture, px")
+    one.add_argument("--views", type=int, default=VIEWS)
+    one.add_argument("--all-rays", action="store_true", help="a step's rays grow with size and views")
+    one.add_argument("--turntable", action="store_true", help="also 60 views of 128 px")
+    one.add_argument("--checkout", type=Path, default=ROOT)
     args = parser.parse_args()
     if min(args.repeats, args.steps) < 1:
         parser.error("--repeats and --steps must be at least 1")
     if args.what == "solvers":
         solvers(args.repeats)
     elif args.what == "fields":
-        in_processes({name: ["--geometry", name] for name in GEOMETRY_FROM}, args.repeats, args.steps)
+        in_processes({name: ["--geometry", name] for name in GEOMETRY_FROM}, args)
     elif args.what == "memory":
         fixed = ["--geometry", args.geometry]
         ways = {"freed memory kept": [*fixed, "--keep"], "given back": [*fixed, "--no-keep"]}
-        in_processes(ways, args.repeats, args.steps)
+        in_processes(ways, args)
+    elif args.what == "renderers":
+        renderers(args)
+    elif args.what == "sizes":
+        sizes(args)
     else:
-        print(json.dumps(measure(args.geometry, args.keep, args.steps)))
+        print(json.dumps(measure(args)))
 
 
 if __name__ == "__main__":
