@@ -149,8 +149,8 @@ class NeRFVolumeRenderer(Renderer):
         for i, (_, samples) in enumerate(parts):
             if "ray_indices" in samples:
                 samples["ray_indices"] = samples["ray_indices"] + i * size
-        images = {k: torch.cat([p[0][k] for p in parts]).view(*shape, -1) for k in parts[0][0]}
-        samples = {k: torch.cat([p[1][k] for p in parts]) for k in parts[0][1]}
+        images = {k: _joined([p[0][k] for p in parts]).view(*shape, -1) for k in parts[0][0]}
+        samples = {k: _joined([p[1][k] for p in parts]) for k in parts[0][1]}
         behind = images["comp_rgb_bg"] = self.background(dirs=rays_d)
         if bg_color is not None:
             behind = bg_color[:, None, None] if bg_color.ndim == 2 else bg_color
@@ -264,3 +264,7 @@ class NeRFVolumeRenderer(Renderer):
                 # 1 − exp(−σδ) to first order
                 occ_eval_fn=lambda x: self.geometry.forward_density(x) * self.render_step_size,
             )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
