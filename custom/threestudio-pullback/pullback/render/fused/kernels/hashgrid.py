@@ -467,4 +467,4 @@ def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Launch, rays:
     into = wp.from_torch(entries, dtype=wp.vec2)
     tasks = levels * len(used) if own else levels
     launch(spread, tasks, inputs.device, lambda first, part: [rays, field, first, part, own, *arguments, into])
-    return [entries, *(g[0] if len(g) == 1 else g.sum(0) for g in sums[1:])]
+    return [entries, *(g.sum(0) for g in sums[1:])]

@@ -1,6 +1,7 @@
 """A voxel grid for the fused kernels: trilinear interpolation, zero outside, as `lookup_voxels` of the host."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -187,4 +188,4 @@ def kept(tensors: Sequence[Tensor]) -> int:
 
 def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Any, rays: Any, field: Any, samples: Any):
     """The gradients of the tensors, from what the backward kernel has summed."""
-    return [(g[0] if len(g) == 1 else g.sum(0)).to(x) for g, x in zip(sums, tensors, strict=True)]
+    return [reduce(Tensor.add_, g.unbind()).to(x) for g, x in zip(sums, tensors, strict=True)]
