@@ -32,10 +32,15 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Mac with Apple silicon, as far as PyTorch and Lightning ask."""
     monkeypatch.setattr(torch._C, "_mps_is_available", lambda: True)
     monkeypatch.setattr(platform, "processor", lambda: "arm")
-    torch.backends.mps.is_available.cache_clear()  # type: ignore[attr-defined]
+    from lightning_fabric.accelerators.mps import MPSAccelerator
+
+    asked: list[Any] = [torch.backends.mps.is_available, MPSAccelerator.is_available]  # both remember their answer
+    for ask in asked:
+        ask.cache_clear()
     yield
     monkeypatch.undo()
-    torch.backends.mps.is_available.cache_clear()  # type: ignore[attr-defined]
+    for ask in asked:
+        ask.cache_clear()
 
 
 def test_a_run_on_apple_silicon_takes_the_cpu_and_says_so(apple: None, config: str, capsys: Any) -> None:
