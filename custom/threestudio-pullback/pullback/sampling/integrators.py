@@ -31,6 +31,9 @@ Integrator = Callable[[Space, Fit, Visit, Any, Tensor, Past], tuple[Solution, Pa
 WEIGHTS = {1: (1.0,), 2: (6 / 7, 1 / 7)}
 """Of the latest step and the one before; with 6 : 1 and equal steps, two in a row forget a fit's error fastest."""
 
+EXTRAPOLATE = {1: 1 / 2, 2: 7 / 9}
+"""How far x̂0 is extrapolated, in units of its change since the past steps, where all steps are equal in log σ."""
+
 
 def euler(space: Space, fit: Fit, visit: Visit, views: Any, target: Tensor, past: Past) -> tuple[Solution, Past]:
     """One call, first order; for f the identity it is DDIM (Song et al. 2021)."""
@@ -60,6 +63,10 @@ def multistep(space: Space, fit: Fit, visit: Visit, views: Any, target: Tensor, 
     of the denoiser give the line. With the last step alone this would be the midpoint rule of Nyström, which never
     forgets the error of a fit; the mean of two, see `WEIGHTS`, has less of it than Euler's steps.
 
+    Where the steps grow in λ, a line from short ones would lead far beyond a long one, while x̂0 levels off: it ends the
+    sooner there, see `EXTRAPOLATE`. With the shipped model and six levels that decides between 20 dB and 43 dB to the
+    converged picture, docs/results/calls.md.
+
     The line is drawn in the space of the fit, which costs no encoder. The first step and the last are Euler's.
     """
     aim = space.aim(target)
@@ -67,11 +74,13 @@ def multistep(space: Space, fit: Fit, visit: Visit, views: Any, target: Tensor, 
     now: Past = (*past[-1:], {"params": start, "sigma": visit.sigma, "middle": bool(past)})
     if not past or visit.sigma_next == 0:
         return fit(aim), now
-    ratio, half = visit.sigma_next / visit.sigma, math.log(visit.sigma / visit.sigma_next) / 2
+    ratio, step = visit.sigma_next / visit.sigma, math.log(visit.sigma / visit.sigma_next)
     render = space.fitted(views, visit.clean)
     before, age = _before(space, views, render, visit.sigma, past)
     here = (aim - ratio * render) / (1 - ratio)
-    return fit(aim + (1 - ratio) * (half / age) * (here - before)), now
+    last = math.log(past[-1]["sigma"] / visit.sigma)
+    far = min(step / 2 / age, EXTRAPOLATE[len(past)] * min(1.0, last / step))  # both agree as steps become small
+    return fit(aim + (1 - ratio) * far * (here - before)), now
 
 
 INTEGRATORS: dict[int | str, Integrator] = {1: euler, 2: heun, "multistep": multistep}
