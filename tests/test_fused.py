@@ -13,8 +13,9 @@ from pullback.host.scene.renderer import NeRFVolumeRenderer
 from pullback.render.field import COLOURS, DENSITIES, Field
 from pullback.render.samples import DenseSamples
 
-pytest.importorskip("warp")
-from pullback.render.fused.render import render
+wp = pytest.importorskip("warp")
+from pullback.render.fused.operators import load  # noqa: E402
+from pullback.render.fused.render import render  # noqa: E402
 
 SAMPLES = 40
 BOX = (-0.8, -1.0, -0.6), (0.8, 1.0, 0.9)
@@ -151,6 +152,15 @@ def test_a_hash_grid_in_empty_cells_with_a_blob_that_gets_opaque():
     field = hash_grid(bias=0.0, blob=1, scale=30.0, std=0.6)
     compare(field, "sigmoid", 1e-6, occupied=occupied, least=torch.tensor(0.01))
     compare(field, "sigmoid", 1e-6, stop=1e-4)
+
+
+@pytest.mark.parametrize("field", ["voxels", "hashgrid"])
+def test_the_kernels_compile_for_cuda_without_a_gpu(field, tmp_path):
+    module, *kernels = load(field, torch.device("cpu"))
+    for kernel in (*kernels, *module.KERNELS):
+        wp.compile_aot_module(kernel.module, arch=75, module_dir=tmp_path, use_ptx=True)
+        (compiled,) = tmp_path.glob(f"wp_{kernel.module.name}_*.ptx")
+        assert f".entry {kernel.key}_" in compiled.read_text()
 
 
 @pytest.mark.parametrize("blob", [1, 2])

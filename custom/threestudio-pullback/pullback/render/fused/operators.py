@@ -74,7 +74,8 @@ def load(field: str, device: torch.device) -> tuple[Any, Any, Any]:
         wp.init()
     threads_of_a_block = 1 if device.type == "cpu" else 256  # those of a launch
     module, forward, backward = _kernels(field)
-    wp.get_module(forward.module.name).load(wp.device_from_torch(device), threads_of_a_block)
+    for kernel in (forward, backward, *module.KERNELS):
+        kernel.module.load(wp.device_from_torch(device), threads_of_a_block)
     return module, forward, backward
 
 
@@ -178,22 +179,14 @@ def march(
 
 @march.register_fake
 def _(
-    field: str,
-    tensors: Sequence[Tensor],
-    settings: Sequence[float],
-    origins: Tensor,
-    directions: Tensor,
-    offset: Tensor,
-    occupied: Tensor,
-    least: Tensor,
-    medium: Sequence[float],
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    field: str, tensors: Sequence[Tensor], settings: Sequence[float], origins: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    *_, medium, keep = rest
     count, samples, device = len(origins), Medium.unpack(medium).count, origins.device
     rows = count if keep or device.type != "cpu" else _parts(device)
     index = origins.new_empty(rows, samples, dtype=torch.int16)
     used = origins.new_empty(rows, dtype=torch.int32)
-    kept = origins.new_empty(rows, samples, tensors[1].shape[1] if field == "hashgrid" else 0)
+    kept = origins.new_empty(rows, samples, _kernels(field)[0].kept(tensors))
     return origins.new_empty(count, SUMS), origins.new_empty(rows, CHANNELS, samples), index, used, kept
 
 

@@ -78,7 +78,7 @@ _FIND = """
     unsigned rows[2][8][16];
     float weights[2][8][16];
     double places[2][3][16];
-    auto locate = [&](int buffer, int ray, int first, int count, const Span_& span) {
+    auto locate = [&](int buffer, int ray, int first, int count, const auto& span) {
         const short* interval = index.data + (size_t)ray * index.shape[1] + first;
         for (int axis = 0; axis < 3; ++axis) {
             for (int l = 0; l < 16; ++l) {
@@ -150,7 +150,7 @@ _VECTORS = """
         for (int k = 0; k < inputs * count; ++k) by_sample[k] = 0.0f;
     }
 """
-    + _FIND.replace("WRITE", "0").replace("Span_&", "auto&")
+    + _FIND.replace("WRITE", "0")
     + """
     locate(0, ray, first, count, span);
     if (active > 0) find(0, 0, places[0], count);
@@ -183,7 +183,7 @@ def _encode(
     float* table = (float*)gradient.data;
     const int inputs = slopes.shape[2];
 """
-    + _FIND.replace("WRITE", "1").replace("Span_&", "auto&")
+    + _FIND.replace("WRITE", "1")
     + """
     const int used_here = used.data[ray];
     for (int first = 0; first < used_here; first += 16) {
@@ -221,12 +221,8 @@ def _spread(
     ...
 
 
-@wp.func_native(
-    _VECTORS
-    + """
-    const int width = hidden.shape[0], count = hidden.shape[1], outputs = out.shape[0];
-    sixteen sums[3];
-    for (int c = 0; c < outputs; ++c) sums[c] = zero();
+# four hidden values h of a tile at a time, before the ReLU
+_HIDDEN = """
     for (int j = 0; j < width; j += 4) {
         const float* w = hidden.data + (size_t)j * count;
         sixteen h[4] = {zero(), zero(), zero(), zero()};
@@ -234,6 +230,18 @@ def _spread(
             const sixteen x = inputs[k];
             for (int i = 0; i < 4; ++i) add_times(h[i], w[i * count + k], x);
         }
+"""
+
+
+@wp.func_native(
+    _VECTORS
+    + """
+    const int width = hidden.shape[0], count = hidden.shape[1], outputs = out.shape[0];
+    sixteen sums[3];
+    for (int c = 0; c < outputs; ++c) sums[c] = zero();
+"""
+    + _HIDDEN
+    + """
         for (int i = 0; i < 4; ++i) {
             for (int l = 0; l < 16; ++l) h[i][l] = h[i][l] > 0.0f ? h[i][l] : 0.0f;
             for (int c = 0; c < outputs; ++c) add_times(sums[c], out.data[c * width + j + i], h[i]);
@@ -259,13 +267,9 @@ def _network(
     const int replica = slot % to_hidden.shape[0];
     float* hidden_sum = to_hidden.data + (size_t)replica * width * count;
     float* out_sum = to_out.data + (size_t)replica * outputs * width;
-    for (int j = 0; j < width; j += 4) {
-        const float* w = hidden.data + (size_t)j * count;
-        sixteen h[4] = {zero(), zero(), zero(), zero()};
-        for (int k = 0; k < count; ++k) {
-            const sixteen x = inputs[k];
-            for (int i = 0; i < 4; ++i) add_times(h[i], w[i * count + k], x);
-        }
+"""
+    + _HIDDEN
+    + """
         sixteen slope[4];
         for (int i = 0; i < 4; ++i) {
             slope[i] = zero();
@@ -413,6 +417,12 @@ def spread(
 
 
 @cache
+def _order(levels: int, parts: int, device: torch.device) -> Tensor:
+    """The levels in an order that gives coarse ones, which are quicker, to all parts."""
+    return torch.tensor([n for part in range(parts) for n in range(part, levels, parts)], dtype=torch.int32).to(device)
+
+
+@cache
 def _levels(settings: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     table = torch.tensor(settings, dtype=torch.float64).view(-1, 5)
     return table[:, 0].float().contiguous().to(device), table[:, 1:].int().contiguous().to(device)
@@ -459,12 +469,14 @@ def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Launch, rays:
     entries, inputs = torch.zeros_like(tensors[0]), sums[0]
     index, used = samples
     levels = int(field.active)
-    # coarse levels, which are quicker, in all parts
-    parts = torch.get_num_threads()
-    order = torch.tensor([n for part in range(parts) for n in range(part, levels, parts)], dtype=torch.int32)
-    arguments = [wp.from_torch(x) for x in (order.to(inputs.device), index, used, inputs)]
+    order = _order(levels, torch.get_num_threads(), inputs.device)
+    arguments = [wp.from_torch(x) for x in (order, index, used, inputs)]
     own = inputs.device.type != "cpu"
     into = wp.from_torch(entries, dtype=wp.vec2)
     tasks = levels * len(used) if own else levels
     launch(spread, tasks, inputs.device, lambda first, part: [rays, field, first, part, own, *arguments, into])
     return [entries, *(g.sum(0) for g in sums[1:])]
+
+
+KERNELS = (spread,)
+"""Kernels besides the two of every field."""

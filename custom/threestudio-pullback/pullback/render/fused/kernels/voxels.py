@@ -189,3 +189,7 @@ def kept(tensors: Sequence[Tensor]) -> int:
 def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Any, rays: Any, field: Any, samples: Any):
     """The gradients of the tensors, from what the backward kernel has summed."""
     return [reduce(Tensor.add_, g.unbind()).to(x) for g, x in zip(sums, tensors, strict=True)]
+
+
+KERNELS = ()
+"""Kernels besides the two of every field: none."""
