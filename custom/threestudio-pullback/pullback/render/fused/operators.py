@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -18,6 +14,7 @@ from torch import Tensor
 from ..field import Corner
 from .kernels.activations import CHANNELS
 from .kernels.marching import Rays, kernels
+from .launching import compile_kernels, launch, part_count
 
 SUMS = 6
 """Numbers of a ray: colour, opacity, depth, spread of the depth."""
@@ -62,59 +59,11 @@ def _kernels(field: str) -> tuple[Any, Any, Any]:
 
 
 @cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, "march")
-
-
-@cache
 def load(field: str, device: torch.device) -> tuple[Any, Any, Any]:
     """A field's module, forward and backward kernel, compiled for a device or loaded from an earlier run's cache."""
-    wp.config.log_level = wp.LOG_WARNING
-    with _without_driver_warning() if device.type == "cpu" else nullcontext():
-        wp.init()
-    threads_of_a_block = 1 if device.type == "cpu" else 256  # those of a launch
     module, forward, backward = _kernels(field)
-    for kernel in (forward, backward, *module.KERNELS):
-        kernel.module.load(wp.device_from_torch(device), threads_of_a_block)
+    compile_kernels((forward, backward, *module.KERNELS), device)
     return module, forward, backward
-
-
-@contextmanager
-def _without_driver_warning() -> Iterator[None]:
-    """Keeps Warp from writing to stderr, past Python, that there is no CUDA driver."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _parts(device: torch.device) -> int:
-    """Buffers of the gradient: one per thread on a CPU, so that sums have one order; on CUDA threads add atomically."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
-
-
-def _launch(kernel: Any, rays: int, device: torch.device, inputs: Callable[[int, int], list[Any]]) -> None:
-    """Runs a kernel with `inputs(first ray, part)`: at once on CUDA, in one thread per part on a CPU."""
-    if device.type != "cpu":
-        stream = wp.stream_from_torch(torch.cuda.current_stream(device))
-        wp.launch(kernel, rays, inputs(0, 0), device=wp.device_from_torch(device), stream=stream)
-        return
-    parts = min(_parts(device), rays)
-    size = -(-rays // parts)
-    starts = range(0, rays, size)
-    launches: list[Any] = [
-        wp.launch(kernel, min(size, rays - s), inputs(s, p), device="cpu", record_cmd=True)
-        for p, s in enumerate(starts)
-    ]
-    others = [_pool(parts).submit(launch.launch) for launch in launches[1:]]
-    launches[0].launch()
-    for other in others:
-        other.result()
 
 
 def _rays(origins: Tensor, directions: Tensor, offset: Tensor, occupied: Tensor, least: Tensor, medium: Medium) -> Any:
@@ -163,17 +112,17 @@ def march(
     numbers, count, device = Medium.unpack(medium), len(origins), origins.device
     module, forward, _ = load(field, device)
     own = device.type != "cpu"
-    rows = count if keep or own else _parts(device)
+    rows = count if keep or own else part_count(device)
     saved = origins.new_empty(rows, CHANNELS, numbers.count)
     index = torch.empty(rows, numbers.count, dtype=torch.int16, device=device)
     used = torch.empty(rows, dtype=torch.int32, device=device)
     kept = origins.new_empty(rows, numbers.count, module.kept(tensors))
     sums = origins.new_empty(count, SUMS)
-    workspace = origins.new_empty(count if own else _parts(device), module.WORKSPACE)
+    workspace = origins.new_empty(count if own else part_count(device), module.WORKSPACE)
     rays = _rays(origins, directions, offset, occupied, least, numbers)
     arguments = [rays, module.fill(tensors, settings)]
     outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, kept, sums)]
-    _launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, keep, *outputs[1:]])
+    launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, keep, *outputs[1:]])
     return sums, saved, index, used, kept
 
 
@@ -183,7 +132,7 @@ def _(
 ) -> tuple[Tensor, ...]:
     *_, medium, keep = rest
     count, samples, device = len(origins), Medium.unpack(medium).count, origins.device
-    rows = count if keep or device.type != "cpu" else _parts(device)
+    rows = count if keep or device.type != "cpu" else part_count(device)
     index = origins.new_empty(rows, samples, dtype=torch.int16)
     used = origins.new_empty(rows, dtype=torch.int32)
     kept = origins.new_empty(rows, samples, _kernels(field)[0].kept(tensors))
@@ -209,15 +158,15 @@ def march_backward(
     """The gradients of the tensors, from that of the sums [R, 6]; the other arguments are those of `march`."""
     count, device = len(origins), origins.device
     module, _, backward = load(field, device)
-    parts, own = _parts(device), device.type != "cpu"
+    parts, own = part_count(device), device.type != "cpu"
     into, gradients = module.zeros(tensors, parts, *index.shape)
     workspace = origins.new_empty(count if own else parts, module.WORKSPACE)
     nothing = origins.new_empty(0, 0, 0, dtype=torch.bool)
     rays = _rays(origins, directions, offset, nothing, offset[:1], Medium.unpack(medium))
     arguments = [rays, module.fill(tensors, settings), into]
     inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, kept, sums, gradient)]
-    _launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
-    return module.collect(tensors, gradients, _launch, rays, arguments[1], (index.detach(), used.detach()))
+    launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
+    return module.collect(tensors, gradients, launch, rays, arguments[1], (index.detach(), used.detach()))
 
 
 @march_backward.register_fake
