@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -103,6 +105,35 @@ def check_finite(tensor: Tensor, what: str) -> Tensor:
         view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
         raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")
     return tensor
+
+
+class FiniteChecks:
+    """Tensors that must be finite, looked at together: the host waits for the device once, not for each of them."""
+
+    def __init__(self) -> None:
+        self._expected: list[tuple[str, Tensor]] = []
+
+    def expect(self, tensor: Tensor, what: str) -> Tensor:
+        """Notes whether each view of a tensor is finite; see `check_finite` for the arguments."""
+        self._expected.append((what, tensor.isfinite().reshape(len(tensor), -1).all(1)))
+        return tensor
+
+    def read(self, *numbers: Tensor) -> list[list[float]]:
+        """The values of tensors [N], each as a list, after all that was expected has been looked at.
+
+        Raises:
+            NonFiniteError: A view is not finite; the message names the first tensor expected and its first such view.
+        """
+        expected, self._expected = self._expected, []
+        tensors = [*(fine for _, fine in expected), *numbers]
+        if not tensors:
+            return []
+        values = iter(cast(list[float], torch.cat(tensors).tolist()))  # pyright: ignore[reportUnknownMemberType]
+        lists = [list(islice(values, len(tensor))) for tensor in tensors]
+        for (what, _), fine in zip(expected, lists, strict=False):
+            if not all(fine):
+                raise NonFiniteError(f"{what} has a NaN or infinity in view {fine.index(0.0)}")
+        return lists[len(expected) :]
 
 
 def first_line(error: BaseException) -> str:

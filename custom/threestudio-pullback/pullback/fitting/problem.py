@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError, check_finite
+from ..errors import FiniteChecks, NonFiniteError
 from .diffrep import DiffRep, SubsampledDiffRep
 
 
@@ -52,6 +52,7 @@ class Fit:
         target: [V,C,H,W] in the renders' space, or in the latent space of `encode` where there is one.
         encode: A map of the render, or None.
         generator: For random parts of the residual.
+        checks: What else must be finite; a solver reads it with its own first numbers.
     """
 
     diffrep: DiffRep
@@ -59,6 +60,7 @@ class Fit:
     target: Tensor
     encode: Callable[[Tensor], Tensor] | None
     generator: torch.Generator
+    checks: FiniteChecks = field(default_factory=FiniteChecks)
 
     def difference(self) -> Tensor:
         """f(θ, views) − target, in full [V,C,H,W]."""
@@ -71,29 +73,32 @@ class Fit:
             return self.diffrep.residual(self.views, self.target, self.generator)
         return self.difference()
 
-    def estimate(self) -> float:
-        """Root mean square of `residual`; it costs one step."""
-        with torch.no_grad():
-            return math.sqrt(check_finite(self.residual(), "the fit").square().mean().item())
-
     def rms(self) -> float:
         """Root mean square of the whole difference."""
         with torch.no_grad():
-            return math.sqrt(check_finite(self.difference(), "the fit").square().mean().item())
+            ((square,),) = self.checks.read(self.checks.expect(self.difference(), "the fit").square().mean().view(1))
+        return math.sqrt(square)
 
 
-def check_steps(losses: list[Tensor], slopes: list[Tensor]) -> float:
-    """The mean square residual of the first step.
+def norms(residual: Tensor) -> Tensor:
+    """The norm [V] of each view's entries, in one pass; where a part has one axis, that of each entry."""
+    return torch.linalg.vector_norm(residual.detach().reshape(len(residual), -1), dim=1)
+
+
+def check_steps(losses: list[list[float]], slopes: list[list[float]]) -> None:
+    """Looks for the first step that went wrong.
+
+    Args:
+        losses: Norm of the residual of each view, by step; the last may be of a measurement after the steps.
+        slopes: Norm of the gradient of each parameter, by step.
 
     Raises:
-        NonFiniteError: A step's loss [V] or the norm of a gradient is not finite; the message names the first one.
+        NonFiniteError: One of them is not finite; the message names the step.
     """
-    values = cast(list[list[float]], torch.stack(losses).tolist())  # pyright: ignore[reportUnknownMemberType]
-    norms = cast(list[list[float]], torch.stack(slopes).tolist())  # pyright: ignore[reportUnknownMemberType]
-    for step, (loss, slope) in enumerate(zip(values, norms, strict=True)):
+    for step, loss in enumerate(losses):
         bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
         if bad:
-            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} in optimiser step {step}")
-        if not all(map(math.isfinite, slope)):
+            where = f"in optimiser step {step}" if step < len(slopes) else "after its last step"
+            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} {where}")
+        if step < len(slopes) and not all(map(math.isfinite, slopes[step])):
             raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
-    return sum(values[0]) / len(values[0])

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
-from .problem import Fit, Outcome, Solution, check_steps
+from .problem import Fit, Outcome, Solution, check_steps, norms
 
 
 class Solver:
@@ -84,19 +84,19 @@ class FirstOrder(Solver):
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
-                squares = fit.residual().square()
-                loss = squares.flatten(1).mean(1) if squares.ndim > 1 else squares
-                torch.autograd.backward(loss.mean())
-            losses.append(loss.detach())
+                residual = fit.residual()
+                # the gradient of the mean square, without the launches of the square and of two means
+                torch.autograd.backward(residual, residual.detach() * (2 / residual.numel()))
+            losses.append(norms(residual))
             gradients = [p.grad for p in parameters if p.grad is not None]
             # one launch for all, as in clip_grad_norm_
-            norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-            slopes.append(torch.stack(norms))
+            slopes += torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
             optimizer.step()
         optimizer.zero_grad()
+        with torch.no_grad():
+            losses.append(norms(residual := fit.residual()))
         try:
-            start = math.sqrt(check_steps(losses, slopes))
-            achieved = fit.estimate()
+            start, achieved = self._read(fit, losses, slopes, residual.numel())
         except NonFiniteError:
             with torch.no_grad():
                 for parameter, value in zip(parameters, before[0], strict=True):
@@ -105,6 +105,15 @@ class FirstOrder(Solver):
             raise
         outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
+
+    def _read(self, fit: Fit, losses: list[Tensor], slopes: list[Tensor], size: int) -> tuple[float, float]:
+        """Root mean square residual before and after the steps, with the one wait of a visit."""
+        values = fit.checks.read(torch.cat(losses), torch.stack(slopes))
+        views, gradients = len(losses[0]), len(slopes) // self.steps
+        by_step = [[x[i : i + n] for i in range(0, len(x), n)] for x, n in zip(values, (views, gradients), strict=True)]
+        check_steps(*by_step)
+        first, *_, last = (math.hypot(*loss) / math.sqrt(size) for loss in by_step[0])
+        return first, last
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's."""

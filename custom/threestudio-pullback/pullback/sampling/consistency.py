@@ -57,7 +57,7 @@ def check(
         draw = white(generator, clean)
         answer = space.denoise(clean + sigma * draw(tuple(clean.shape)), sigma, views)
         again = space.denoise(answer + sigma * draw(tuple(clean.shape)), sigma, views)
-        worst = max(worst, (answer - clean).square().flatten(1).mean(1).max().item())
-        own = (again - answer).square().flatten(1).mean(1).median()  # views that are blends count high in a mean
-        floor += (own.item() + 4 * sigma**2 / clean[0].numel()) / draws
+        off, own = ((a - b).square().flatten(1).mean(1) for a, b in ((answer, clean), (again, answer)))
+        furthest, typical = space.read(off.max(), own.median())  # views that are blends count high in a mean
+        worst, floor = max(worst, furthest), floor + (typical + 4 * sigma**2 / clean[0].numel()) / draws
     return Verdict(math.sqrt(worst), math.sqrt(floor), space.nfe - before)

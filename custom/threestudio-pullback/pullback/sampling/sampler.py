@@ -155,7 +155,8 @@ class Sampler:
         self.generator.set_state(state.rng.cpu())
         self.space.begin(state.denoiser)
         try:
-            yield
+            with self.space.checked_together():
+                yield
         except NonFiniteError as error:
             with torch.no_grad():
                 for name, parameter in trainable(self.diffrep).items():
