@@ -8,7 +8,7 @@ import torch
 from pullback.errors import UserError
 
 wp = pytest.importorskip("warp")
-from pullback.render.fused import raster  # noqa: E402
+from pullback.render.fused import attributes, raster  # noqa: E402
 from pullback.render.rasterise import interpolate, rasterise  # noqa: E402
 
 
@@ -274,7 +274,7 @@ def test_the_operators_keep_pytorchs_rules():
     torch.library.opcheck(raster.rasterise, (leaf, tri, ranges, True, 3, 5, 6), test_utils=checks)
     rast, _ = raster.rasterise(pos[None], tri, ranges, True, 3, 5, 6)
     arguments = torch.rand(1, 9, 2).requires_grad_(), rast.requires_grad_(), tri, 1.0
-    torch.library.opcheck(raster.interpolate, arguments, test_utils=checks)
+    torch.library.opcheck(attributes.interpolate, arguments, test_utils=checks)
 
 
 @pytest.mark.parametrize("module", raster.MODULES)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .fused import raster
+from .fused import attributes, raster, smoothing
 from .fused.kernels.coverage import MOST_TRIANGLES
 
 
@@ -91,7 +91,7 @@ def interpolate(
     if len(attr) not in (1, len(rast)):
         raise UserError(f"`attr` is of {len(attr)} images and `rast` of {len(rast)}; give one, or as many")
     attr, rast, tri = attr.contiguous(), rast.contiguous(), tri.contiguous()
-    values = raster.interpolate(attr, rast, tri, 1.0)
+    values = attributes.interpolate(attr, rast, tri, 1.0)
     wanted = list(range(attr.shape[2])) if diff_attrs == "all" else [int(k) for k in diff_attrs or ()]
     if not wanted:
         return values, values.new_empty(*values.shape[:3], 0)
@@ -99,8 +99,59 @@ def interpolate(
         raise UserError("`diff_attrs` asks for derivatives; give `rast_db`, the second result of rasterise")
     _check("rast_db", rast_db, torch.float32, tuple(rast.shape))
     chosen, number = attr[..., wanted].contiguous(), rast[..., 2:].detach()
-    slopes = [raster.interpolate(chosen, torch.cat([rast_db[..., axis::2], number], -1), tri, 0.0) for axis in range(2)]
+    slopes = [
+        attributes.interpolate(chosen, torch.cat([rast_db[..., axis::2], number], -1), tri, 0.0) for axis in range(2)
+    ]
     return values, torch.stack(slopes, -1).flatten(3)
+
+
+def opposite(tri: Tensor) -> Tensor:
+    """Which corner is on the other side of each edge; `antialias` finds it, unless it is given.
+
+    Args:
+        tri: [T, 3] int32.
+
+    Returns:
+        [T, 3] int32: for the edge opposite each corner that of the neighbouring triangle, -1 where there is none. Of
+        several the first triangle's counts.
+    """
+    _check("tri", tri, torch.int32, (None, 3))
+    return smoothing.opposite(tri.contiguous())
+
+
+def antialias(
+    color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, others: Tensor | None = None, pos_gradient_boost: float = 1.0
+) -> Tensor:
+    """Smooths a picture at silhouettes, where it then depends on positions.
+
+    An edge is of the silhouette where its two triangles face opposite ways or it has one alone, so triangles that meet
+    must have the same vertices there.
+
+    Args:
+        color: [N, H, W, C], float32.
+        rast: [N, H, W, 4], the first result of `rasterise`.
+        pos: The positions that were rasterised, [N, V, 4] or [V, 4].
+        tri: [T, 3] int32, the corners that were.
+        others: `opposite(tri)`, where it is known.
+        pos_gradient_boost: Factor of the positions' gradient.
+
+    Returns:
+        [N, H, W, C].
+
+    Raises:
+        UserError: A shape or type that does not fit.
+    """
+    instanced = pos.ndim == 3
+    pos = pos if instanced else pos[None]
+    _check("rast", rast, torch.float32, (None, None, None, 4))
+    _check("color", color, torch.float32, (*rast.shape[:3], None))
+    _check("pos", pos, torch.float32, (len(rast) if instanced else 1, None, 4))
+    others = opposite(tri) if others is None else others
+    _check("others", others, torch.int32, tuple(tri.shape))
+    if pos_gradient_boost != 1:
+        pos = pos.detach() + (pos - pos.detach()) * pos_gradient_boost
+    inputs = color.contiguous(), rast.detach().contiguous(), pos.contiguous(), tri.contiguous(), others.contiguous()
+    return smoothing.antialias(*inputs, instanced)[0]
 
 
 def _check(name: str, x: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:

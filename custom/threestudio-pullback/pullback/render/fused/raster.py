@@ -10,11 +10,11 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .kernels import coverage, surfaces
+from .kernels import coverage, silhouettes, surfaces
 from .kernels.triangles import Scene
 from .launching import compile_kernels, launch, part_count
 
-MODULES = coverage, surfaces
+MODULES = coverage, surfaces, silhouettes
 """What has kernels."""
 _STRIPS = 32
 """Threads on CUDA that share the rows of a triangle."""
@@ -47,7 +47,8 @@ def sweep(kernel: Any, rows: int, width: int, device: torch.device, inputs: Call
     launch(kernel, tasks, device, whole)
 
 
-def _scene(pos: Tensor, tri: Tensor, ranges: Tensor, instanced: bool, height: int, width: int) -> Any:
+def scene_of(pos: Tensor, tri: Tensor, ranges: Tensor, instanced: bool, height: int, width: int) -> Any:
+    """The struct of what is seen."""
     scene = Scene()
     scene.pos = wp.from_torch(pos.detach(), dtype=wp.vec4)
     scene.tri, scene.ranges = wp.from_torch(tri, dtype=wp.vec3i), wp.from_torch(ranges, dtype=wp.vec2i)
@@ -55,7 +56,7 @@ def _scene(pos: Tensor, tri: Tensor, ranges: Tensor, instanced: bool, height: in
     return scene
 
 
-def _pixels(x: Tensor) -> Any:
+def pixels(x: Tensor) -> Any:
     """Four numbers a pixel, as vectors."""
     return wp.from_torch(x.detach().view(-1, 4), dtype=wp.vec4)
 
@@ -80,7 +81,7 @@ def rasterise(
     """
     device, images = pos.device, len(ranges)
     load(device)
-    scene = _scene(pos, tri, ranges, instanced, height, width)
+    scene = scene_of(pos, tri, ranges, instanced, height, width)
     rast, slopes = pos.new_empty(images, height, width, 4), pos.new_empty(images, height, width, 4)
     nothing = torch.iinfo(torch.int64).max
     keys = wp.from_torch(torch.full((images * height * width,), nothing, dtype=torch.int64, device=device))
@@ -94,7 +95,7 @@ def rasterise(
             coverage.cover, strips * groups, device,
             lambda first, part: [scene, first, part, most, boxes, strips, groups, keys],
         )  # fmt: skip
-    outputs = keys, _pixels(rast), _pixels(slopes)
+    outputs = keys, pixels(rast), pixels(slopes)
     sweep(surfaces.shade, images * height, width, device, lambda first, part: [scene, *outputs])
     return rast, slopes
 
@@ -114,9 +115,9 @@ def rasterise_backward(
     """The gradient of the positions, from those of both results; that of the slopes may be empty."""
     device, (_, height, width, _) = pos.device, rast.shape
     load(device)
-    scene = _scene(pos, tri, ranges, instanced, height, width)
+    scene = scene_of(pos, tri, ranges, instanced, height, width)
     gradient = pos.new_zeros(part_count(device), *pos.shape)
-    inputs = [_pixels(rast), _pixels(by_rast), _pixels(by_slopes), int(by_slopes.numel() > 0)]
+    inputs = [pixels(rast), pixels(by_rast), pixels(by_slopes), int(by_slopes.numel() > 0)]
     into = wp.from_torch(gradient, dtype=wp.vec4)
     sweep(surfaces.unshade, rast.shape[0] * height, width, device, lambda first, part: [scene, *inputs, into])
     return total(gradient)
@@ -148,64 +149,3 @@ def _gradient(ctx: Any, by_rast: Tensor | None, by_slopes: Tensor | None) -> tup
 
 
 rasterise.register_autograd(_gradient, setup_context=_setup)
-
-
-@torch.library.custom_op("pullback::interpolate", mutates_args=())
-def interpolate(attributes: Tensor, rast: Tensor, tri: Tensor, whole: float) -> Tensor:
-    """Attributes at each pixel, 0 where nothing is.
-
-    Args:
-        attributes: [N or 1, V, A], float32, contiguous; differentiable.
-        rast: [N, H, W, 4], contiguous, (u, v, ·, number of the triangle); differentiable.
-        tri: [T, 3], int32, contiguous.
-        whole: The corners weigh u, v and whole − u − v.
-
-    Returns:
-        [N, H, W, A].
-    """
-    device, (images, height, width, _) = rast.device, rast.shape
-    load(device)
-    out = rast.new_empty(images, height, width, attributes.shape[2])
-    corners = wp.from_torch(tri, dtype=wp.vec3i)
-    inputs = [height * width, whole, _pixels(rast), wp.from_torch(attributes.detach())]
-    inputs += [wp.from_torch(out.view(-1, out.shape[3]))]
-    sweep(surfaces.interpolate, images * height, width, device, lambda first, part: [corners, *inputs])
-    return out
-
-
-@interpolate.register_fake
-def _(attributes: Tensor, rast: Tensor, tri: Tensor, whole: float) -> Tensor:
-    return rast.new_empty(*rast.shape[:3], attributes.shape[2])
-
-
-@torch.library.custom_op("pullback::interpolate_backward", mutates_args=())
-def interpolate_backward(
-    attributes: Tensor, rast: Tensor, tri: Tensor, whole: float, by_out: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of the attributes and of `rast`."""
-    device, (images, height, width, _) = rast.device, rast.shape
-    load(device)
-    parts, by_rast = attributes.new_zeros(part_count(device), *attributes.shape), torch.empty_like(rast)
-    corners = wp.from_torch(tri, dtype=wp.vec3i)
-    inputs = [height * width, whole, _pixels(rast), wp.from_torch(attributes.detach())]
-    inputs += [wp.from_torch(by_out.view(-1, by_out.shape[3])), wp.from_torch(parts), _pixels(by_rast)]
-    sweep(surfaces.uninterpolate, images * height, width, device, lambda first, part: [corners, *inputs])
-    return total(parts), by_rast
-
-
-@interpolate_backward.register_fake
-def _(attributes: Tensor, rast: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(attributes), torch.empty_like(rast)
-
-
-def _setup_interpolate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    attributes, rast, tri, ctx.whole = inputs
-    ctx.save_for_backward(attributes, rast, tri)
-
-
-def _interpolate_gradient(ctx: Any, by_out: Tensor) -> tuple[Any, ...]:
-    attributes, rast, tri = ctx.saved_tensors
-    return *interpolate_backward(attributes, rast, tri, ctx.whole, by_out.contiguous()), None, None
-
-
-interpolate.register_autograd(_interpolate_gradient, setup_context=_setup_interpolate)
