@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from compare import spread
 from pullback.output.markdown import print_table
@@ -32,11 +33,13 @@ def main() -> None:
     parser.add_argument("--rings", type=int, default=71, help="of the ball, of 4 rings² triangles (default 71)")
     args = parser.parse_args()
 
-    import brute_force
+    import brute_force  # pyright: ignore[reportMissingImports]
     import torch
+    from meshes import ball, seen  # pyright: ignore[reportMissingImports]
+    from pullback.host.training.memory import keep_freed_memory
     from pullback.render.rasterise import antialias, interpolate, opposite, rasterise
-    from test_smoothing import ball, seen
 
+    keep_freed_memory()  # as every run does
     size = args.size
     points, tri = ball(args.rings)
     pos, attr = seen(points, focal=2.6).requires_grad_(), points.clone().requires_grad_()
@@ -44,7 +47,7 @@ def main() -> None:
     double = [x.detach().double().requires_grad_() for x in (pos, attr)]  # single precision leaves cracks
     clock: dict[str, list[float]] = {}
 
-    def timed(what: str, work: Callable[[], object]) -> object:
+    def timed(what: str, work: Callable[[], Any]) -> Any:
         begin = time.perf_counter()
         result = work()
         clock.setdefault(what, []).append(1e3 * (time.perf_counter() - begin))
@@ -71,7 +74,7 @@ def main() -> None:
         return timed("all else, PyTorch", rest)
 
     results = [fused() for _ in range(args.repeats + 1)]  # the first one also sets memory up
-    ours = [sum(each) for each in zip(*clock.values(), strict=True)][1:]
+    ours = [float(sum(each)) for each in zip(*clock.values(), strict=True)][1:]
     rows = [[what, spread(times[1:])] for what, times in clock.items()]
     clock.clear()
     theirs = plain()

@@ -18,6 +18,8 @@ MODULES = coverage, surfaces, silhouettes
 """What has kernels."""
 _STRIPS = 32
 """Threads on CUDA that share the rows of a triangle."""
+_BLOCK = 16
+"""Rows on a CPU that a thread has together, so that most small triangles are one thread's."""
 
 
 @cache
@@ -89,11 +91,12 @@ def rasterise(
     if count:
         boxes = wp.from_torch(torch.empty(count, 4, dtype=torch.int32, device=device), dtype=wp.vec4i)
         launch(coverage.bound, count, device, lambda first, part: [scene, first, part, most, boxes])
-        strips = _STRIPS if device.type != "cpu" else min(part_count(device), height)
-        groups = count if device.type != "cpu" else 1
+        strips, block, groups = (
+            (_STRIPS, 1, count) if device.type != "cpu" else (min(part_count(device), -(-height // _BLOCK)), _BLOCK, 1)
+        )
         launch(
             coverage.cover, strips * groups, device,
-            lambda first, part: [scene, first, part, most, boxes, strips, groups, keys],
+            lambda first, part: [scene, first, part, most, boxes, strips, block, groups, keys],
         )  # fmt: skip
     outputs = keys, pixels(rast), pixels(slopes)
     sweep(surfaces.shade, images * height, width, device, lambda first, part: [scene, *outputs])

@@ -65,8 +65,8 @@ def antialias(
     device, (images, height, width, _) = rast.device, rast.shape
     load(device)
     scene = scene_of(pos, tri, tri.new_zeros(0, 2), instanced, height, width)
-    out, share = torch.empty_like(colour), rast.new_empty(images, height, width, 2)
-    code = torch.empty(images, height, width, 2, dtype=torch.int8, device=device)
+    out, share = torch.empty_like(colour), rast.new_zeros(images, height, width, 2)
+    code = torch.zeros(images, height, width, 2, dtype=torch.int8, device=device)
     marks = torch.empty(len(pos), max(1, len(tri)), dtype=torch.uint8, device=device)
     marked, others = wp.from_torch(marks), wp.from_torch(opposite, dtype=wp.vec3i)
     if len(tri):

@@ -96,19 +96,21 @@ def ahead(line: wp.vec3d, base: wp.float64, width: int, ends: wp.vec2i):
 
 @wp.kernel(enable_backward=False)
 def cover(
-    scene: Scene, first: int, part: int, most: int, boxes: wp.array(dtype=wp.vec4i), strips: int, stride: int,
-    keys: wp.array(dtype=wp.int64),
+    scene: Scene, first: int, part: int, most: int, boxes: wp.array(dtype=wp.vec4i), strips: int, block: int,
+    stride: int, keys: wp.array(dtype=wp.int64),
 ):  # fmt: skip
     """Lowers the keys of the pixels that triangles cover.
 
-    A thread has the rows of a strip, every `strips`-th, and of the triangles every `stride`-th.
+    A thread has a strip, every `strips`-th block of as many rows as `block`, and of the triangles every `stride`-th.
     """
     task = first + wp.tid()
     strip = task % strips
     zero, one = wp.float64(0.0), wp.float64(1.0)
     for item in range(task / strips, boxes.shape[0], stride):
         box = boxes[item]
-        if box[0] > box[1] or box[2] > box[3]:
+        first_block = box[2] / block
+        first_block += (strip - first_block % strips + strips) % strips
+        if box[0] > box[1] or box[2] > box[3] or first_block * block > box[3]:
             continue
         image = item / most
         number = scene.ranges[image][0] + item % most
@@ -125,26 +127,28 @@ def cover(
             + wp.float64(scene.pos[own, corners[1]][2]) * line_b
             + wp.float64(scene.pos[own, corners[2]][2]) * line_c
         ) / wp.abs(area)
-        for y in range(box[2] + (strip - box[2] % strips + strips) % strips, box[3] + 1, strips):
-            row = centre(y, scene.height)
-            base_a, base_b = fma(line_a[1], row, line_a[2]), fma(line_b[1], row, line_b[2])
-            base_c, base_depth = fma(line_c[1], row, line_c[2]), fma(depth[1], row, depth[2])
-            ends = wp.vec2i(box[0], box[1])
-            if box[1] - box[0] > _WIDE:
-                ends = ahead(line_a, base_a, scene.width, ends)
-                ends = ahead(line_b, base_b, scene.width, ends)
-                ends = ahead(line_c, base_c, scene.width, ends)
-            begin = (image * scene.height + y) * scene.width
-            for x in range(ends[0], ends[1] + 1):
-                column = centre(x, scene.width)
-                a, b = fma(line_a[0], column, base_a), fma(line_b[0], column, base_b)
-                c = fma(line_c[0], column, base_c)
-                between = (a > zero or (a == zero and on_a)) and (b > zero or (b == zero and on_b))
-                if between and (c > zero or (c == zero and on_c)):
-                    z = fma(depth[0], column, base_depth)
-                    if z >= -one and z <= one:
-                        steps = wp.int64((z * wp.float64(0.5) + wp.float64(0.5)) * _STEPS)
-                        wp.atomic_min(keys, begin + x, (steps << wp.int64(24)) | wp.int64(number + 1))
+        for number_of_block in range(first_block, box[3] / block + 1, strips):
+            low, high = wp.max(box[2], number_of_block * block), wp.min(box[3], (number_of_block + 1) * block - 1)
+            for y in range(low, high + 1):
+                row = centre(y, scene.height)
+                base_a, base_b = fma(line_a[1], row, line_a[2]), fma(line_b[1], row, line_b[2])
+                base_c, base_depth = fma(line_c[1], row, line_c[2]), fma(depth[1], row, depth[2])
+                ends = wp.vec2i(box[0], box[1])
+                if box[1] - box[0] > _WIDE:
+                    ends = ahead(line_a, base_a, scene.width, ends)
+                    ends = ahead(line_b, base_b, scene.width, ends)
+                    ends = ahead(line_c, base_c, scene.width, ends)
+                begin = (image * scene.height + y) * scene.width
+                for x in range(ends[0], ends[1] + 1):
+                    column = centre(x, scene.width)
+                    a, b = fma(line_a[0], column, base_a), fma(line_b[0], column, base_b)
+                    c = fma(line_c[0], column, base_c)
+                    between = (a > zero or (a == zero and on_a)) and (b > zero or (b == zero and on_b))
+                    if between and (c > zero or (c == zero and on_c)):
+                        z = fma(depth[0], column, base_depth)
+                        if z >= -one and z <= one:
+                            steps = wp.int64((z * wp.float64(0.5) + wp.float64(0.5)) * _STEPS)
+                            wp.atomic_min(keys, begin + x, (steps << wp.int64(24)) | wp.int64(number + 1))
 
 
 KERNELS: tuple[Any, ...] = (bound, cover)

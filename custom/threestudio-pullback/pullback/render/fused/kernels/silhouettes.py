@@ -1,16 +1,16 @@
 """Smoothing at silhouettes, which is where a picture depends on positions.
 
-Of two neighbouring pixels that show different triangles, the nearer triangle ends between their centres. If it ends at an
-edge of the silhouette, at a share t of the way, the pixel that the edge cuts takes ½ − t, or t − ½, of its neighbour's
-colour: for a straight edge, about the area that it covers. Edges that are steep are looked for between neighbours in a
-row, flat ones in a column. Source: Laine et al. 2020, section 3.6.
+Of two neighbouring pixels that show different triangles, the nearer triangle ends between their centres. If it ends at
+an edge of the silhouette, at a share t of the way, the pixel that the edge cuts takes ½ − t, or t − ½, of its
+neighbour's colour: for a straight edge, about the area that it covers. Edges that are steep are looked for between
+neighbours in a row, flat ones in a column. Source: Laine et al. 2020, section 3.6.
 """
 
 from typing import Any
 
 import warp as wp
 
-from .triangles import Scene, Triangle, add_slopes, are_vertices, corner, pixel_centre, triangle
+from .triangles import Scene, Triangle, add_slopes, are_vertices, corner, locate, pixel_centre, triangle
 
 
 @wp.struct
@@ -125,25 +125,23 @@ def is_steep(scene: Scene, line: wp.vec3d, axis: int):
 
 @wp.func
 def examine(
-    scene: Scene, marks: wp.array2d(dtype=wp.uint8), rast: wp.array(dtype=wp.vec4), i: int, j: int, axis: int,
-    share: wp.array2d(dtype=float), code: wp.array2d(dtype=wp.int8),
+    scene: Scene, marks: wp.array2d(dtype=wp.uint8), rast: wp.array(dtype=wp.vec4), place: wp.vec3i, i: int, j: int,
+    axis: int, share: wp.array2d(dtype=float), code: wp.array2d(dtype=wp.int8),
 ):  # fmt: skip
     """What pixel i takes from its neighbour j, or if negative j from i, and at which edge: 1 to 3, 4 to 6 if j's."""
-    share[i, axis] = 0.0
-    code[i, axis] = wp.int8(0)
     here, there = rast[i], rast[j]
     if here[3] == there[3]:
         return
-    inner, outer, number, shift, side = int(i), int(j), int(here[3]), int(1), float(1.0)
+    number, side, off = int(here[3]), int(1), int(0)
     if number <= 0 or (there[3] > 0.0 and here[2] >= there[2]):
-        inner, outer, number, shift, side = j, i, int(there[3]), 4, -1.0
-    own = scene.instanced * (i / (scene.width * scene.height))
+        number, side, off = int(there[3]), int(-1), int(1)
+    own = scene.instanced * place[2]
     if number > scene.tri.shape[0] or marks[own, number - 1] == wp.uint8(0):
         return
     bits = int(marks[own, number - 1])
     t = triangle(scene.pos, own, scene.tri[number - 1])
     sign = wp.where(wp.dot(t.line_a, t.a) > wp.float64(0.0), wp.float64(1.0), -wp.float64(1.0))
-    x, y = pixel_centre(scene, inner), pixel_centre(scene, outer)
+    x, y = neighbours(scene, place, axis, off), neighbours(scene, place, axis, 1 - off)
     best, edge = leaves(t.line_a, x, y, sign), int(0)
     second, third = leaves(t.line_b, x, y, sign), leaves(t.line_c, x, y, sign)
     if second < best:
@@ -151,8 +149,16 @@ def examine(
     if third < best:
         best, edge = third, int(2)
     if best <= wp.float64(1.0) and ((bits >> edge) & 1) == 1 and is_steep(scene, line_of(t, edge), axis):
-        share[i, axis] = side * float(wp.float64(0.5) - best)
-        code[i, axis] = wp.int8(edge + shift)
+        share[i, axis] = float(side) * float(wp.float64(0.5) - best)
+        code[i, axis] = wp.int8(edge + 1 + 3 * off)
+
+
+@wp.func
+def neighbours(scene: Scene, place: wp.vec3i, axis: int, off: int):
+    """(X, Y, 1) of a pixel, or of its neighbour on the right or above."""
+    if axis == 0:
+        return pixel_centre(scene, place[0] + off, place[1])
+    return pixel_centre(scene, place[0], place[1] + off)
 
 
 @wp.kernel(enable_backward=False)
@@ -160,27 +166,24 @@ def compare(
     scene: Scene, first: int, part: int, items: int, span: int, stride: int, marks: wp.array2d(dtype=wp.uint8),
     rast: wp.array(dtype=wp.vec4), share: wp.array2d(dtype=float), code: wp.array2d(dtype=wp.int8),
 ):  # fmt: skip
-    """`examine` of every pixel with its neighbours on the right and above, [P, 2]; at the border of itself."""
+    """`examine` of every pixel with its neighbours on the right and above, [P, 2], which hold zeros."""
     for item in range(first + wp.tid(), items, stride):
+        place = locate(scene, item * span)
         for i in range(item * span, item * span + span):
-            right = wp.where((i + 1) % scene.width > 0, i + 1, i)
-            above = wp.where((i / scene.width + 1) % scene.height > 0, i + scene.width, i)
-            examine(scene, marks, rast, i, right, 0, share, code)
-            examine(scene, marks, rast, i, above, 1, share, code)
+            if place[0] + 1 < scene.width:
+                examine(scene, marks, rast, place, i, i + 1, 0, share, code)
+            if place[1] + 1 < scene.height:
+                examine(scene, marks, rast, place, i, i + scene.width, 1, share, code)
+            place[0] += 1
 
 
 @wp.func
-def step_of(scene: Scene, axis: int):
-    """How many pixels further the neighbour along an axis is."""
-    return wp.where(axis == 0, 1, scene.width)
-
-
-@wp.func
-def has_before(scene: Scene, i: int, axis: int):
-    """Whether a pixel has a neighbour on the left, or below."""
-    if axis == 0:
-        return i % scene.width > 0
-    return (i / scene.width) % scene.height > 0
+def add_difference(
+    share: float, i: int, j: int, into: int, colour: wp.array2d(dtype=float), out: wp.array2d(dtype=float)
+):
+    """Adds a share of the difference of two colours to a third."""
+    for k in range(out.shape[1]):
+        out[into, k] += share * (colour[j, k] - colour[i, k])
 
 
 @wp.kernel(enable_backward=False)
@@ -190,38 +193,38 @@ def smooth(
 ):  # fmt: skip
     """Colours [P, C], each with what it takes from its four neighbours."""
     for item in range(first + wp.tid(), items, stride):
+        place = locate(scene, item * span)
         for i in range(item * span, item * span + span):
             for k in range(out.shape[1]):
                 out[i, k] = colour[i, k]
-            for axis in range(2):
-                step, ahead = step_of(scene, axis), float(share[i, axis])
-                if ahead > 0.0:
-                    for k in range(out.shape[1]):
-                        out[i, k] += ahead * (colour[i + step, k] - colour[i, k])
-                if has_before(scene, i, axis):
-                    behind = float(share[i - step, axis])
-                    if behind < 0.0:
-                        for k in range(out.shape[1]):
-                            out[i, k] += behind * (colour[i, k] - colour[i - step, k])
+            if share[i, 0] > 0.0:
+                add_difference(share[i, 0], i, i + 1, i, colour, out)
+            if place[0] > 0 and share[i - 1, 0] < 0.0:
+                add_difference(share[i - 1, 0], i - 1, i, i, colour, out)
+            if share[i, 1] > 0.0:
+                add_difference(share[i, 1], i, i + scene.width, i, colour, out)
+            if place[1] > 0 and share[i - scene.width, 1] < 0.0:
+                add_difference(share[i - scene.width, 1], i - scene.width, i, i, colour, out)
+            place[0] += 1
 
 
 @wp.func
 def move(
-    scene: Scene, part: int, rast: wp.array(dtype=wp.vec4), i: int, axis: int, code: int, slope: float,
-    gradient: wp.array3d(dtype=wp.vec4),
+    scene: Scene, part: int, rast: wp.array(dtype=wp.vec4), place: wp.vec3i, i: int, j: int, axis: int, code: int,
+    slope: float, gradient: wp.array3d(dtype=wp.vec4),
 ):  # fmt: skip
-    """Adds to the gradients of an edge's ends, from the slope of the share between a pixel and its neighbour."""
-    inner, outer, edge, side = int(i), int(i + step_of(scene, axis)), int(code - 1), float(1.0)
+    """Adds to the gradients of an edge's ends, from the slope of the share between pixel i and its neighbour j."""
+    number, edge, side, off = int(rast[i][3]), int(code - 1), int(1), int(0)
     if code > 3:
-        inner, outer, edge, side = outer, inner, code - 4, -1.0
-    own = scene.instanced * (i / (scene.width * scene.height))
-    corners = scene.tri[int(rast[inner][3]) - 1]
+        number, edge, side, off = int(rast[j][3]), code - 4, int(-1), int(1)
+    own = scene.instanced * place[2]
+    corners = scene.tri[number - 1]
     t = triangle(scene.pos, own, corners)
     line, zero = line_of(t, edge), wp.vec3d()
-    x, y = pixel_centre(scene, inner), pixel_centre(scene, outer)
+    x, y = neighbours(scene, place, axis, off), neighbours(scene, place, axis, 1 - off)
     here, there = wp.dot(line, x), wp.dot(line, y)
     # of t = here / (here - there), and the share is side (½ - t)
-    rate = wp.float64(-side * slope) / ((here - there) * (here - there))
+    rate = wp.float64(-float(side) * slope) / ((here - there) * (here - there))
     by_line = rate * (here * y - there * x)
     if edge == 0:
         add_slopes(gradient, part, own, corners, t, by_line, zero, zero)
@@ -229,6 +232,36 @@ def move(
         add_slopes(gradient, part, own, corners, t, zero, by_line, zero)
     else:
         add_slopes(gradient, part, own, corners, t, zero, zero, by_line)
+
+
+@wp.func
+def slope_of(share: float, i: int, j: int, colour: wp.array2d(dtype=float), by_out: wp.array2d(dtype=float)):
+    """The gradient of a share."""
+    into, sum = wp.where(share >= 0.0, i, j), float(0.0)
+    for k in range(colour.shape[1]):
+        sum += by_out[into, k] * (colour[j, k] - colour[i, k])
+    return sum
+
+
+@wp.func
+def add_back(share: float, into: int, i: int, by_out: wp.array2d(dtype=float), by_colour: wp.array2d(dtype=float)):
+    """Adds a share of the gradient of one picture's pixel to that of a colour."""
+    for k in range(by_out.shape[1]):
+        by_colour[i, k] += share * by_out[into, k]
+
+
+@wp.func
+def unsmooth_pair(
+    scene: Scene, part: int, rast: wp.array(dtype=wp.vec4), place: wp.vec3i, i: int, j: int, axis: int,
+    share: wp.array2d(dtype=float), code: wp.array2d(dtype=wp.int8), colour: wp.array2d(dtype=float),
+    by_out: wp.array2d(dtype=float), by_colour: wp.array2d(dtype=float), gradient: wp.array3d(dtype=wp.vec4),
+):  # fmt: skip
+    """The part of a pixel and its neighbour on the right or above."""
+    if code[i, axis] > wp.int8(0):
+        slope = slope_of(share[i, axis], i, j, colour, by_out)
+        if slope != 0.0:
+            move(scene, part, rast, place, i, j, axis, int(code[i, axis]), slope, gradient)
+        add_back(-share[i, axis], wp.where(share[i, axis] >= 0.0, i, j), i, by_out, by_colour)
 
 
 @wp.kernel(enable_backward=False)
@@ -239,25 +272,17 @@ def unsmooth(
 ):  # fmt: skip
     """The gradients of the colours [P, C] and of the positions [parts, images, V]: the adjoint of `smooth`."""
     for item in range(first + wp.tid(), items, stride):
+        place, above = locate(scene, item * span), scene.width
         for i in range(item * span, item * span + span):
             for k in range(colour.shape[1]):
                 by_colour[i, k] = by_out[i, k]
-            for axis in range(2):
-                step = step_of(scene, axis)
-                if code[i, axis] > wp.int8(0):
-                    ahead, slope = float(share[i, axis]), float(0.0)
-                    changed = wp.where(ahead >= 0.0, i, i + step)
-                    for k in range(colour.shape[1]):
-                        by_colour[i, k] -= ahead * by_out[changed, k]
-                        slope += by_out[changed, k] * (colour[i + step, k] - colour[i, k])
-                    if slope != 0.0:
-                        move(scene, part, rast, i, axis, int(code[i, axis]), slope, gradient)
-                if has_before(scene, i, axis):
-                    behind = float(share[i - step, axis])
-                    if behind != 0.0:
-                        changed = wp.where(behind >= 0.0, i - step, i)
-                        for k in range(colour.shape[1]):
-                            by_colour[i, k] += behind * by_out[changed, k]
+            unsmooth_pair(scene, part, rast, place, i, i + 1, 0, share, code, colour, by_out, by_colour, gradient)
+            unsmooth_pair(scene, part, rast, place, i, i + above, 1, share, code, colour, by_out, by_colour, gradient)
+            if place[0] > 0 and share[i - 1, 0] != 0.0:
+                add_back(share[i - 1, 0], wp.where(share[i - 1, 0] >= 0.0, i - 1, i), i, by_out, by_colour)
+            if place[1] > 0 and share[i - above, 1] != 0.0:
+                add_back(share[i - above, 1], wp.where(share[i - above, 1] >= 0.0, i - above, i), i, by_out, by_colour)
+            place[0] += 1
 
 
 KERNELS: tuple[Any, ...] = (link, oppose, mark, compare, smooth, unsmooth)

@@ -9,7 +9,7 @@ from typing import Any
 import warp as wp
 
 from .coverage import NOTHING
-from .triangles import NEAREST_AREA, Scene, add_slopes, are_vertices, pixel_centre, triangle
+from .triangles import NEAREST_AREA, Scene, Triangle, add_slopes, are_vertices, locate, pixel_centre, triangle
 
 
 @wp.func
@@ -20,21 +20,19 @@ def reciprocal(area: wp.float64, least: wp.float64):
     return wp.float64(1.0) / area
 
 
+@wp.struct
+class Shade:
+    """What a pixel shows: coordinates and their slopes."""
+
+    rast: wp.vec4
+    slopes: wp.vec4
+
+
 @wp.func
-def shade_pixel(
-    scene: Scene, keys: wp.array(dtype=wp.int64), i: int, rast: wp.array(dtype=wp.vec4), slopes: wp.array(dtype=wp.vec4)
-):
-    """Fills in a pixel."""
-    if keys[i] == NOTHING:
-        rast[i] = wp.vec4()
-        slopes[i] = wp.vec4()
-        return
-    number = int(keys[i] & wp.int64(0xFFFFFF))
-    own = scene.instanced * (i / (scene.width * scene.height))
-    corners = scene.tri[number - 1]
-    t = triangle(scene.pos, own, corners)
-    x = pixel_centre(scene, i)
-    a, b, c = wp.dot(t.line_a, x), wp.dot(t.line_b, x), wp.dot(t.line_c, x)
+def shade_pixel(scene: Scene, own: int, t: Triangle, x: int, y: int, number: int):
+    """A pixel that shows a triangle."""
+    corners, at = scene.tri[number - 1], pixel_centre(scene, x, y)
+    a, b, c = wp.dot(t.line_a, at), wp.dot(t.line_b, at), wp.dot(t.line_c, at)
     whole = t.line_a + t.line_b + t.line_c
     inverse = wp.float64(1.0) / (a + b + c)
     u = wp.clamp(a * inverse, wp.float64(0.0), wp.float64(1.0))
@@ -45,10 +43,12 @@ def shade_pixel(
         + wp.float64(scene.pos[own, corners[2]][2]) * c
     ) / (t.a[2] * a + t.b[2] * b + t.c[2] * c)
     z = wp.clamp(z, -wp.float64(1.0), wp.float64(1.0))
-    rast[i] = wp.vec4(float(u), float(v), float(z), float(number))
     by_u, by_v = (t.line_a - u * whole) * inverse, (t.line_b - v * whole) * inverse
     across, up = wp.float64(2.0) / wp.float64(scene.width), wp.float64(2.0) / wp.float64(scene.height)
-    slopes[i] = wp.vec4(float(by_u[0] * across), float(by_u[1] * up), float(by_v[0] * across), float(by_v[1] * up))
+    out = Shade()
+    out.rast = wp.vec4(float(u), float(v), float(z), float(number))
+    out.slopes = wp.vec4(float(by_u[0] * across), float(by_u[1] * up), float(by_v[0] * across), float(by_v[1] * up))
+    return out
 
 
 @wp.kernel(enable_backward=False)
@@ -58,32 +58,58 @@ def shade(
 ):  # fmt: skip
     """Coordinates (u, v, z/w, number of the triangle from 1 on) and slopes (∂u/∂x, ∂u/∂y, ∂v/∂x, ∂v/∂y) by pixel."""
     for item in range(first + wp.tid(), items, stride):
-        for i in range(item * span, item * span + span):
-            shade_pixel(scene, keys, i, rast, slopes)
+        begin = item * span
+        place = locate(scene, begin)
+        own, last, t = scene.instanced * place[2], int(0), Triangle()
+        for k in range(span):
+            shown = Shade()
+            if keys[begin + k] != NOTHING:
+                number = int(keys[begin + k] & wp.int64(0xFFFFFF))
+                if number != last:  # the next pixel often shows the same
+                    t = triangle(scene.pos, own, scene.tri[number - 1])
+                    last = number
+                shown = shade_pixel(scene, own, t, place[0] + k, place[1], number)
+            rast[begin + k] = shown.rast
+            slopes[begin + k] = shown.slopes
+
+
+@wp.struct
+class Slopes:
+    """The gradients of a triangle's lines."""
+
+    a: wp.vec3d
+    b: wp.vec3d
+    c: wp.vec3d
 
 
 @wp.func
-def unshade_pixel(
-    scene: Scene, part: int, i: int, number: int, g: wp.vec4, h: wp.vec4, gradient: wp.array3d(dtype=wp.vec4)
-):
-    """Adds a pixel's part to the gradients of three positions; g is that of `rast`, h that of `slopes`."""
-    own = scene.instanced * (i / (scene.width * scene.height))
-    corners = scene.tri[number - 1]
-    t = triangle(scene.pos, own, corners)
-    x = pixel_centre(scene, i)
+def unshade_pixel(scene: Scene, t: Triangle, x: int, y: int, g: wp.vec4, h: wp.vec4):
+    """A pixel's part of the gradients of a triangle's lines; g is that of `rast`, h that of `slopes`."""
+    at = pixel_centre(scene, x, y)
     whole = t.line_a + t.line_b + t.line_c
-    inverse = reciprocal(wp.dot(whole, x), wp.float64(NEAREST_AREA))
-    u, v = wp.dot(t.line_a, x) * inverse, wp.dot(t.line_b, x) * inverse
+    inverse = reciprocal(wp.dot(whole, at), wp.float64(NEAREST_AREA))
+    u, v = wp.dot(t.line_a, at) * inverse, wp.dot(t.line_b, at) * inverse
+    to_u, to_v = wp.float64(g[0]) * inverse, wp.float64(g[1]) * inverse
+    out = Slopes()
+    if wp.dot(h, h) == 0.0:
+        rest = (-u * to_u - v * to_v) * at
+        out.a = rest + to_u * at
+        out.b = rest + to_v * at
+        out.c = rest
+        return out
     across, up = wp.float64(2.0) / wp.float64(scene.width), wp.float64(2.0) / wp.float64(scene.height)
     # those of (line_a - u whole) / S and (line_b - v whole) / S
     by_u = wp.vec3d(wp.float64(h[0]) * across, wp.float64(h[1]) * up, wp.float64(0.0)) * inverse
     by_v = wp.vec3d(wp.float64(h[2]) * across, wp.float64(h[3]) * up, wp.float64(0.0)) * inverse
     slope_u, slope_v = t.line_a - u * whole, t.line_b - v * whole
-    to_u = (wp.float64(g[0]) - wp.dot(by_u, whole)) * inverse
-    to_v = (wp.float64(g[1]) - wp.dot(by_v, whole)) * inverse
+    to_u -= wp.dot(by_u, whole) * inverse
+    to_v -= wp.dot(by_v, whole) * inverse
     to_sum = -u * to_u - v * to_v - (wp.dot(by_u, slope_u) + wp.dot(by_v, slope_v)) * inverse
-    rest = to_sum * x - u * by_u - v * by_v
-    add_slopes(gradient, part, own, corners, t, rest + to_u * x + by_u, rest + to_v * x + by_v, rest)
+    rest = to_sum * at - u * by_u - v * by_v
+    out.a = rest + to_u * at + by_u
+    out.b = rest + to_v * at + by_v
+    out.c = rest
+    return out
 
 
 @wp.kernel(enable_backward=False)
@@ -94,13 +120,28 @@ def unshade(
 ):  # fmt: skip
     """The gradient of the positions [parts, images, V]: the adjoint of `shade`."""
     for item in range(first + wp.tid(), items, stride):
-        for i in range(item * span, item * span + span):
+        begin = item * span
+        place = locate(scene, begin)
+        own, last, t, total = scene.instanced * place[2], int(0), Triangle(), Slopes()
+        for k in range(span):
+            i = begin + k
             number = int(rast[i][3])
             g, h = by_rast[i], wp.vec4()
             if with_slopes == 1:
                 h = by_slopes[i]
             if number > 0 and (g[0] != 0.0 or g[1] != 0.0 or wp.dot(h, h) != 0.0):
-                unshade_pixel(scene, part, i, number, g, h, gradient)
+                if number != last:
+                    if last > 0:
+                        add_slopes(gradient, part, own, scene.tri[last - 1], t, total.a, total.b, total.c)
+                    t = triangle(scene.pos, own, scene.tri[number - 1])
+                    total = Slopes()
+                    last = number
+                more = unshade_pixel(scene, t, place[0] + k, place[1], g, h)
+                total.a += more.a
+                total.b += more.b
+                total.c += more.c
+        if last > 0:
+            add_slopes(gradient, part, own, scene.tri[last - 1], t, total.a, total.b, total.c)
 
 
 @wp.func
@@ -130,11 +171,11 @@ def interpolate(
     An image has `pixels`. Weights of the corners are u, v and whole − u − v.
     """
     for item in range(first + wp.tid(), items, stride):
+        own = wp.min(item * span / pixels, attributes.shape[0] - 1)
         for i in range(item * span, item * span + span):
             r = rast[i]
             number = int(r[3])
             if has_attributes(tri, number, attributes.shape[1]):
-                own = wp.min(i / pixels, attributes.shape[0] - 1)
                 blend_pixel(attributes, own, tri[number - 1], r, whole - r[0] - r[1], i, out)
             else:
                 for k in range(out.shape[1]):
@@ -149,12 +190,12 @@ def uninterpolate(
 ):  # fmt: skip
     """The gradients of the attributes [parts, images or 1, V, A] and of `rast`: the adjoint of `interpolate`."""
     for item in range(first + wp.tid(), items, stride):
+        own = wp.min(item * span / pixels, attributes.shape[0] - 1)
         for i in range(item * span, item * span + span):
             r = rast[i]
             number = int(r[3])
             u, v = float(0.0), float(0.0)
             if has_attributes(tri, number, attributes.shape[1]):
-                own = wp.min(i / pixels, attributes.shape[0] - 1)
                 corners = tri[number - 1]
                 for k in range(by_out.shape[1]):
                     g = by_out[i, k]

@@ -68,16 +68,22 @@ def triangle(pos: wp.array2d(dtype=wp.vec4), image: int, corners: wp.vec3i):
 
 
 @wp.func
-def pixel_centre(scene: Scene, pixel: int):
-    """(X, Y, 1) of a pixel; x grows to the right, and y with the row."""
-    x, y = pixel % scene.width, (pixel / scene.width) % scene.height
+def locate(scene: Scene, pixel: int):
+    """Column, row and image of a pixel; x grows to the right, and y with the row."""
+    row = pixel / scene.width
+    return wp.vec3i(pixel % scene.width, row % scene.height, row / scene.height)
+
+
+@wp.func
+def pixel_centre(scene: Scene, x: int, y: int):
+    """(X, Y, 1) of a pixel."""
     return wp.vec3d(centre(x, scene.width), centre(y, scene.height), wp.float64(1.0))
 
 
 @wp.func
 def centre(place: int, count: int):
     """A pixel's centre along an axis, in [-1, 1]."""
-    return wp.float64(2 * place + 1) / wp.float64(count) - wp.float64(1.0)
+    return wp.float64(2 * place + 1) * (wp.float64(1.0) / wp.float64(count)) - wp.float64(1.0)
 
 
 @wp.func
