@@ -4,9 +4,9 @@
     python benchmarks/visit.py --model FOLDER   # another one
 
 Visits of configs/pullback-nerf-tiny.yaml, by turns in image and in latent space: rendering, encoding, denoiser,
-decoding, steps of the fit and the full render that tells how well it fits. Seconds are min/median/max over --repeats
-visits of each; shares are of medians, with the config's number of fit steps. A latent step renders whole pictures and
-goes backward through the encoder, so that only --latent-steps of them are run and their mean stands for the rest.
+decoding and steps of the fit. Seconds are min/median/max over --repeats visits of each; shares are of medians, with the
+config's number of fit steps. A latent step renders whole pictures and goes backward through the encoder, so that only
+--latent-steps of them are run and their mean stands for the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pullback.output.markdown import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "pullback-nerf-tiny.yaml"
-PHASES = ("render", "encode", "denoiser", "decode", "fit step", "final residual", "other")
+PHASES = ("render", "encode", "denoiser", "decode", "fit step", "other")
 
 
 class Clock:
@@ -61,7 +61,6 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     """The demo's sampler, its state before the first visit, and the clock its parts report to."""
     import torch
     from pullback.adapters.rendered_field import RenderedField
-    from pullback.fitting.solvers import Fit
     from pullback.host import config, parts, registry
     from pullback.host.data.cameras import RandomCameras
     from pullback.host.training.optimisers import parse_optimizer
@@ -91,13 +90,7 @@ def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
     denoise.decode = clock.during("decode", denoise.decode)
     optimizer = parse_optimizer(config.config_to_primitive(cfg.system.optimizer), system, "system.optimizer")
     sampler = guidance.sampler(field, lambda generator: next(batches), denoise, optimizer, seed=0)
-    solve = sampler.solver.solve
-
-    def timed_solve(fit: Fit) -> Any:
-        object.__setattr__(fit, "estimate", clock.during("final residual", fit.estimate, within="fit step"))
-        return clock.during("fit step", solve)(fit)
-
-    sampler.solver.solve = timed_solve
+    sampler.solver.solve = clock.during("fit step", sampler.solver.solve)
     return sampler, sampler.initial(), clock
 
 

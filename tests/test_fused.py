@@ -14,6 +14,7 @@ from pullback.render.field import COLOURS, DENSITIES, Field
 from pullback.render.samples import DenseSamples
 
 wp = pytest.importorskip("warp")
+from pullback.render.fused.backdrop import in_front  # noqa: E402
 from pullback.render.fused.operators import load  # noqa: E402
 from pullback.render.fused.render import render  # noqa: E402
 
@@ -292,3 +293,27 @@ class Wrapped(torch.nn.Module):
 
     def forward(self, batch):
         return self.draw[0](**batch, light_positions=torch.zeros(1, 3))["comp_rgb"]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_what_lies_behind_is_seen_through_what_is_in_front(learned: bool):
+    generator = torch.Generator().manual_seed(8)
+    sums, behind = torch.rand(9, 6, generator=generator), torch.rand(1, 3, generator=generator)
+    weights = torch.randn(9, 3, generator=generator)
+    gradients = []
+    for ours in (True, False):
+        kind = torch.float32 if ours else torch.float64
+        front, back = sums.to(kind).requires_grad_(), behind.to(kind).requires_grad_(learned)
+        every = back.expand(9, 3)
+        seen = in_front(front, every) if ours else front[:, :3] + every * (1 - front[:, 3:4])
+        gradients.append((seen, *torch.autograd.grad((seen * weights.to(kind)).sum(), [front, *[back] * learned])))
+    for ours, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours.double(), right, rtol=1e-6, atol=1e-6)
+
+
+def test_rays_may_lie_in_a_table():
+    field, (origins, directions, offset) = voxels(), rays()
+    table = torch.cat([origins, torch.zeros(len(origins), 2), directions], -1)
+    limits = {"near": 0.0, "far": 1e10, "count": SAMPLES, "stop": 0.0}
+    apart = render(field, "sigmoid", table[:, :3], table[:, 5:], offset, BOX, **limits)
+    assert torch.equal(apart, render(field, "sigmoid", origins, directions, offset, BOX, **limits))

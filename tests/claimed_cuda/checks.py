@@ -103,7 +103,7 @@ def test_every_constraint_and_solver_works_there(name: str, solver: Any):
     assert places(field) == {CUDA}
 
 
-STEP, VISIT = 33, 1
+STEP, VISIT = 19, 1
 """Launches of a fit step, and synchronisations of a visit with all its fit steps, at most."""
 fused = pytest.mark.skipif(importlib.util.find_spec("pullback.render") is None, reason="there are no fused kernels yet")
 

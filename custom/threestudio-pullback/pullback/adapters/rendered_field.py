@@ -52,24 +52,47 @@ class RenderedField(nn.Module):
 
         With gradients the call counts as a step of the fit; without it is a measurement only.
         """
-        step = torch.is_grad_enabled()
+        return next(self.residuals(views, target, generator, 1))
+
+    def residuals(
+        self, views: dict[str, Any], target: Tensor, generator: torch.Generator, times: int
+    ) -> Iterator[Tensor]:
+        """As many residuals as asked for, each at new pixels.
+
+        Rays and target lie in one table, so that a step has one gather; all draws go to the device together.
+        """
         count, height, width, _ = views["rays_o"].shape
-        n = min(max(1, self.rays // count), height * width)
-        pick = torch.randint(height * width, (count, n, 1), generator=generator, device=generator.device)
-        pick = pick.to(target.device)
+        n, size = min(max(1, self.rays // count), height * width), height * width
+        picks = torch.randint(size, (times, count, n), generator=generator, device=generator.device, dtype=torch.int32)
+        picks = (picks + torch.arange(count, dtype=torch.int32, device=picks.device)[:, None] * size).flatten(1)
+        picks = picks.to(target.device, non_blocking=True)
+        columns = [views["rays_o"], views["rays_d"], -1 - target.movedim(1, -1)]
+        fixed = self._fixed_background()
+        with torch.no_grad(), _evaluating(self.surroundings):
+            columns += [] if fixed is None else [fixed(dirs=views["rays_d"])]
+        table = torch.cat(columns, -1).flatten(0, 2)
+        for pick in picks:
+            origins, directions, shift, *behind = table.index_select(0, pick).view(count, n, 1, -1).split(3, -1)
+            rays = {"rays_o": origins, "rays_d": directions, "height": n, "width": 1}
+            yield torch.add(shift, self._colours({**views, **rays}, *behind), alpha=2)
 
-        def pixels(x: Tensor) -> Tensor:
-            return x.reshape(count, height * width, 3).gather(1, pick.expand(-1, -1, 3))[:, :, None]
+    def _fixed_background(self) -> nn.Module | None:
+        """The background, if its colours are the same in all steps and the renderer takes colours instead of it."""
+        background = getattr(self.renderer, "background", None) if self._only else None
+        return None if background is None or any(p.requires_grad for p in background.parameters()) else background
 
-        rays = {"rays_o": pixels(views["rays_o"]), "rays_d": pixels(views["rays_d"])}
+    def _colours(self, rays: dict[str, Any], behind: Tensor | None = None) -> Tensor:
+        """Colours of rays in [0, 1], in front of given colours or the background's."""
+        step = torch.is_grad_enabled()
+        only = self._only if behind is None else {**self._only, "bg_color": behind}
         # the renderer may jitter its samples, but a random light or backdrop would be another f than the target's
         with _evaluating(self.surroundings, *([] if step else [self.renderer, self.geometry])):
             # schedules and the renderer's occupancy grid count steps of the optimiser, of which a level has many
             self.fit_step += step
             self.renderer.do_update_step(self.epoch, self.fit_step)
-            out = self.renderer(**{**views, **rays, "height": n, "width": 1}, **self._only)
+            out = self.renderer(**{**rays, **only})
             self.renderer.do_update_step_end(self.epoch, self.fit_step)
-        return out["comp_rgb"] * 2 - 1 - pixels(target.movedim(1, -1))
+        return out["comp_rgb"]
 
 
 @contextmanager

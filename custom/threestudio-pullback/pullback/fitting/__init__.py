@@ -1,6 +1,6 @@
 """The fit of one level: the least-squares problem, its solvers, and the render linearised in its parameters."""
 
-from .diffrep import DiffRep, SubsampledDiffRep
+from .diffrep import DiffRep, RepeatedlySubsampledDiffRep, SubsampledDiffRep
 from .linearise import FlatRender, conjugate_gradients, trainable
 from .problem import Fit, Outcome, Solution
 from .solvers import FirstOrder, GaussNewton, Solver
@@ -12,6 +12,7 @@ __all__ = [
     "FlatRender",
     "GaussNewton",
     "Outcome",
+    "RepeatedlySubsampledDiffRep",
     "Solution",
     "Solver",
     "SubsampledDiffRep",

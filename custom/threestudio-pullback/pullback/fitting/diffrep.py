@@ -36,3 +36,12 @@ class SubsampledDiffRep(Protocol):
     def residual(self, views: Any, target: Tensor, generator: torch.Generator, /) -> Tensor:
         """An unbiased random part of render(views) − target, of any shape."""
         ...
+
+
+@runtime_checkable
+class RepeatedlySubsampledDiffRep(SubsampledDiffRep, Protocol):
+    """One that does once what many parts of the residual for the same views and target have in common."""
+
+    def residuals(self, views: Any, target: Tensor, generator: torch.Generator, times: int, /) -> Iterator[Tensor]:
+        """As many parts as `residual` would give in a row, each at the parameters of its time."""
+        ...

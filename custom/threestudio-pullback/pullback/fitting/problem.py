@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import FiniteChecks, NonFiniteError
-from .diffrep import DiffRep, SubsampledDiffRep
+from .diffrep import DiffRep, RepeatedlySubsampledDiffRep, SubsampledDiffRep
 
 
 class Outcome(enum.Enum):
@@ -67,11 +67,18 @@ class Fit:
         render = self.diffrep.render(self.views)
         return (render if self.encode is None else self.encode(render)) - self.target
 
-    def residual(self) -> Tensor:
-        """The diffrep's own unbiased random part of the difference where it computes one, else all of it."""
-        if self.encode is None and isinstance(self.diffrep, SubsampledDiffRep):
-            return self.diffrep.residual(self.views, self.target, self.generator)
-        return self.difference()
+    def residuals(self, times: int) -> Iterator[Tensor]:
+        """The diffrep's own unbiased random parts of the difference where it computes one, else all of it, each time.
+
+        Args:
+            times: How often; each is of the parameters when it is asked for.
+        """
+        rep, given = self.diffrep, (self.views, self.target, self.generator)
+        if self.encode is not None or not isinstance(rep, SubsampledDiffRep):
+            return (self.difference() for _ in range(times))
+        if isinstance(rep, RepeatedlySubsampledDiffRep):
+            return rep.residuals(*given, times)
+        return (rep.residual(*given) for _ in range(times))
 
     def rms(self) -> float:
         """Root mean square of the whole difference."""
@@ -82,7 +89,8 @@ class Fit:
 
 def norms(residual: Tensor) -> Tensor:
     """The norm [V] of each view's entries, in one pass; where a part has one axis, that of each entry."""
-    return torch.linalg.vector_norm(residual.detach().reshape(len(residual), -1), dim=1)
+    rows = residual.detach().reshape(len(residual), -1)
+    return cast(Tensor, torch.linalg.vector_norm(rows, dim=1))  # pyright: ignore[reportUnknownMemberType]
 
 
 def check_steps(losses: list[list[float]], slopes: list[list[float]]) -> None:

@@ -81,10 +81,11 @@ class FirstOrder(Solver):
         before = [p.detach().clone() for p in parameters], copy.deepcopy(optimizer.state_dict())
         losses: list[Tensor] = []
         slopes: list[Tensor] = []
+        residuals = fit.residuals(self.steps + 1)
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
-                residual = fit.residual()
+                residual = next(residuals)
                 # the gradient of the mean square, without the launches of the square and of two means
                 torch.autograd.backward(residual, residual.detach() * (2 / residual.numel()))
             losses.append(norms(residual))
@@ -94,7 +95,7 @@ class FirstOrder(Solver):
             optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
-            losses.append(norms(residual := fit.residual()))
+            losses.append(norms(residual := next(residuals)))
         try:
             start, achieved = self._read(fit, losses, slopes, residual.numel())
         except NonFiniteError:

@@ -100,6 +100,6 @@ def white(generator: torch.Generator, like: Tensor) -> White:
 
     def draw(shape: tuple[int, ...]) -> Tensor:
         drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
-        return drawn.to(like.device)
+        return drawn.to(like.device, non_blocking=True)
 
     return draw

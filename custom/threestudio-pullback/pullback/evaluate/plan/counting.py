@@ -31,8 +31,11 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 from ...resources import PACKAGE
 
-LAUNCHES: dict[str, int] = {}
-"""Kernels of one call, by the operator's name ("namespace::name"), where they are not one."""
+LAUNCHES: dict[str, int] = {"pullback::march_backward": 5}
+"""Kernels of one call at most, by the operator's name ("namespace::name"), where they are not one.
+
+The gradient of a march fills two buffers with zeros, runs one or two kernels, and sums up the networks' or the gain's.
+"""
 
 _FREE = {
     "aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided",
@@ -61,9 +64,10 @@ class Cost(TorchDispatchMode):
         device: Where tensors are made without data, in a `FakeTensorMode`; elsewhere they have their data.
 
     Attributes:
-        launches: Kernels: one for each operator that computes something, see `LAUNCHES`.
+        launches: Kernels on the device: one for each operator that computes something, see `LAUNCHES`.
         operators: Launches by operator.
-        synchronisations: Times that the host waits for the device: for a number, a shape, or a copy to the CPU.
+        synchronisations: Times that the host waits for the device: for a number, a shape, or a copy to or from the
+            CPU that is not told to go on.
         causes: Synchronisations by operator.
         places: Synchronisations by the line of this package that asked, as "sampling/space.py:57 render".
         uploads: Copies from the CPU to an accelerator.
@@ -98,11 +102,14 @@ class Cost(TorchDispatchMode):
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         if name in ("aten::_to_copy", "aten::copy_"):
             source, to = inputs[-1].device.type, outputs[0].device.type
-            waits = waits or (source != "cpu" and to == "cpu")
-            self.uploads += source == "cpu" and to != "cpu"
+            at_once = kwargs.get("non_blocking", len(args) > 2 and args[2])
+            upload = source == "cpu" and to != "cpu"
+            waits = waits or (source != "cpu" and to == "cpu") or (upload and not at_once)
+            self.uploads += upload
         if waits:
             self.wait(name)
-        if not (name in _FREE or name in _READS or name.startswith("profiler::") or _is_view(func)):
+        elsewhere = self.device != "cpu" and all(x.device.type == "cpu" for x in inputs + outputs)
+        if not (elsewhere or name in _FREE or name in _READS or name.startswith("profiler::") or _is_view(func)):
             kernels = LAUNCHES.get(name, 1)
             self.launches += kernels
             self.operators[name] += kernels

@@ -54,8 +54,14 @@ class Phase:
 
     def scaled(self, factor: float) -> Phase:
         """The phase with `factor` times the work, done a part at a time."""
-        parts = {k: getattr(self, k) * factor for k in ("flops", "traffic", "launches", "synchronisations")}
-        return dataclasses.replace(self, **parts)
+        return dataclasses.replace(self, **{k: getattr(self, k) * factor for k in _SUMS})
+
+    def without(self, other: Phase) -> Phase:
+        """The phase less another of the same activations."""
+        return dataclasses.replace(self, **{k: getattr(self, k) - getattr(other, k) for k in _SUMS})
+
+
+_SUMS = "flops", "traffic", "launches", "synchronisations"
 
 
 @dataclass(frozen=True)
@@ -214,14 +220,13 @@ class Run:
                 if only is None or name in only:
                     yield name, phase(*way).scaled(self.whole if name == "render" else 1)
         if only is None or "fit step" in only:
-            step = partial(self._step, images if in_image else latents, encode)
-            yield "fit step", phase(step, visits * self.fit_steps, half and not in_image)
+            of_steps = partial(self._fit, images if in_image else latents, encode)
+            one, two = (phase(partial(of_steps, n), visits * self.fit_steps, half and not in_image) for n in (1, 2))
+            yield "fit step", two.without(one)
 
-    def _step(self, target: Tensor, encode: Callable[[Tensor], Tensor] | None) -> None:
-        fit = Fit(self.field, self.views, target, encode, torch.Generator())
-        object.__setattr__(fit, "estimate", lambda: 1.0)  # a visit's, not a step's
-        solver = FirstOrder(steps=1, optimizer=self.optimizer)
-        solver.solve(fit)
+    def _fit(self, target: Tensor, encode: Callable[[Tensor], Tensor] | None, steps: int) -> None:
+        solver = FirstOrder(steps=steps, optimizer=self.optimizer)
+        solver.solve(Fit(self.field, self.views, target, encode, torch.Generator()))
 
     def _part_of_a_picture(self) -> tuple[dict[str, Any], float]:
         """As many rows of one view as are rendered at a time, and how many such parts there are."""

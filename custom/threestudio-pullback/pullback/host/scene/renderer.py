@@ -126,7 +126,7 @@ class NeRFVolumeRenderer(Renderer):
             rays_d: unit directions, of the same shape.
             light_positions: [B, 3] or [1, 3], one per image, or anything that broadcasts to [B, H, W, 3].
             bg_color: colours behind instead of the background's, [B, C] or [B, H, W, C].
-            per_sample: whether training needs the values per sample.
+            per_sample: whether training needs the values per sample, and comp_rgb_bg beside a bg_color.
             kwargs: passed on to the material.
 
         Returns:
@@ -136,34 +136,34 @@ class NeRFVolumeRenderer(Renderer):
             t_dirs, ray_indices, points and what the geometry returns.
         """
         shape = rays_o.shape[:3]
+        wanted = self.training and per_sample
+        behind = self.background(dirs=rays_d) if bg_color is None or per_sample else bg_color
+        images = {"comp_rgb_bg": behind}
+        if bg_color is not None:
+            behind = bg_color[:, None, None] if bg_color.ndim == 2 else bg_color
+        if self.backend == "fused" and not wanted and rays_o.dtype == torch.float32 and not is_transformed():
+            return {**self._render_fused(rays_o, rays_d, behind), **images}
         if light_positions.ndim == 2:
             light_positions = light_positions[:, None, None]
         flat = [x.expand(*shape, 3).reshape(-1, 3) for x in (rays_o, rays_d, light_positions)]
         at_once = max(1, self.cfg.eval_chunk_size // self.cfg.num_samples_per_ray)
         size = len(flat[0]) if torch.is_grad_enabled() else at_once
-        render = self._render
-        wanted = self.training and per_sample
-        if self.backend == "fused" and not wanted and flat[0].dtype == torch.float32 and not is_transformed():
-            render, size = self._render_fused, len(flat[0])
-        parts = [render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
+        parts = [self._render(*rays, **kwargs) for rays in zip(*(x.split(size) for x in flat), strict=True)]
         for i, (_, samples) in enumerate(parts):
             if "ray_indices" in samples:
                 samples["ray_indices"] = samples["ray_indices"] + i * size
-        images = {k: _joined([p[0][k] for p in parts]).view(*shape, -1) for k in parts[0][0]}
+        images |= {k: _joined([p[0][k] for p in parts]).view(*shape, -1) for k in parts[0][0]}
         samples = {k: _joined([p[1][k] for p in parts]) for k in parts[0][1]}
-        behind = images["comp_rgb_bg"] = self.background(dirs=rays_d)
-        if bg_color is not None:
-            behind = bg_color[:, None, None] if bg_color.ndim == 2 else bg_color
         images["comp_rgb"] = images["comp_rgb_fg"] + behind * (1 - images["opacity"])
         return {**images, **samples}
 
-    def _render_fused(
-        self, origins: Tensor, directions: Tensor, lights: Tensor, **kwargs: Any
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Values per ray [R, C] of rays [R, 3], by the fused kernels."""
+    def _render_fused(self, rays_o: Tensor, rays_d: Tensor, behind: Tensor) -> dict[str, Tensor]:
+        """Images [B, H, W, C] by the fused kernels, in front of colours that broadcast to [B, H, W, 3]."""
+        from ...render.fused.backdrop import in_front
         from ...render.fused.render import render
 
-        cfg = self.cfg
+        cfg, shape = self.cfg, rays_o.shape[:3]
+        origins, directions, flat = (x.expand(*shape, 3).reshape(-1, 3) for x in (rays_o, rays_d, behind))
         field: Field = self.geometry.fused()
         pruned = cfg.grid_prune and cfg.prune_alpha_threshold
         sums = render(
@@ -172,8 +172,9 @@ class NeRFVolumeRenderer(Renderer):
             occupied=self.estimator.binaries[0] if cfg.grid_prune else None,
             least=self.estimator.occs.mean().clamp(max=OPAQUE) if pruned else None,
         )  # fmt: skip
-        rgb, opacity, depth, spread = sums.split((3, 1, 1, 1), -1)
-        return {"comp_rgb_fg": rgb, "opacity": opacity, "depth": depth, "z_variance": spread}, {}
+        rgb, opacity, depth, spread = sums.view(*shape, -1).split((3, 1, 1, 1), -1)
+        seen = in_front(sums, flat).view(*shape, 3)
+        return {"comp_rgb": seen, "comp_rgb_fg": rgb, "opacity": opacity, "depth": depth, "z_variance": spread}
 
     def _offset(self, origins: Tensor) -> Tensor:
         """Where the samples of each ray lie in their intervals, [R] in [0, 1)."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..field import Corner
 from .kernels.activations import CHANNELS
+from .kernels.compositing import STATE
 from .kernels.marching import Rays, kernels
 from .launching import compile_kernels, launch, part_count
 
@@ -78,6 +79,13 @@ def _rays(origins: Tensor, directions: Tensor, offset: Tensor, occupied: Tensor,
     return rays
 
 
+def _scratch(origins: Tensor, module: Any) -> list[Any]:
+    """Workspace and state, with a slot for each thread."""
+    slots = part_count(origins.device) if origins.device.type == "cpu" else len(origins)
+    workspace = origins.new_empty(slots, module.WORKSPACE)
+    return [wp.from_torch(x) for x in (workspace, origins.new_empty(slots, STATE, dtype=torch.float64))]
+
+
 @torch.library.custom_op("pullback::march", mutates_args=())
 def march(
     field: str,
@@ -98,10 +106,10 @@ def march(
         tensors: Its parameters, float32; differentiable.
         settings: Its numbers.
         origins: [R, 3], float32.
-        directions: [R, 3], unit vectors.
+        directions: [R, 3], unit vectors. Rows of both may lie apart, as in a table of rays.
         offset: [R], in [0, 1): where samples lie in their intervals.
         occupied: [n, n, n], bool; n is 0 where no cell is known to be empty.
-        least: [1], the least opacity of a sample.
+        least: [1], the least opacity of a sample, or [0].
         medium: `Medium.pack`.
         keep: Whether a gradient is needed.
 
@@ -118,11 +126,11 @@ def march(
     used = torch.empty(rows, dtype=torch.int32, device=device)
     kept = origins.new_empty(rows, numbers.count, module.kept(tensors))
     sums = origins.new_empty(count, SUMS)
-    workspace = origins.new_empty(count if own else part_count(device), module.WORKSPACE)
+    scratch = _scratch(origins, module)
     rays = _rays(origins, directions, offset, occupied, least, numbers)
     arguments = [rays, module.fill(tensors, settings)]
-    outputs = [wp.from_torch(x) for x in (workspace, saved, index, used, kept, sums)]
-    launch(forward, count, device, lambda first, part: [*arguments, first, part, outputs[0], own, keep, *outputs[1:]])
+    outputs = [wp.from_torch(x) for x in (saved, index, used, kept, sums)]
+    launch(forward, count, device, lambda first, part: [*arguments, first, part, *scratch, own, keep, *outputs])
     return sums, saved, index, used, kept
 
 
@@ -155,23 +163,27 @@ def march_backward(
     sums: Tensor,
     gradient: Tensor,
 ) -> list[Tensor]:
-    """The gradients of the tensors, from that of the sums [R, 6]; the other arguments are those of `march`."""
+    """The gradients of the tensors, from that of the sums [R, 6]; the other arguments are those of `march`.
+
+    Returns:
+        That of the first tensor, and those of all others in one vector [n].
+    """
     count, device = len(origins), origins.device
     module, _, backward = load(field, device)
     parts, own = part_count(device), device.type != "cpu"
     into, gradients = module.zeros(tensors, parts, *index.shape)
-    workspace = origins.new_empty(count if own else parts, module.WORKSPACE)
+    scratch = _scratch(origins, module)
     nothing = origins.new_empty(0, 0, 0, dtype=torch.bool)
-    rays = _rays(origins, directions, offset, nothing, offset[:1], Medium.unpack(medium))
+    rays = _rays(origins, directions, offset, nothing, offset[:0], Medium.unpack(medium))
     arguments = [rays, module.fill(tensors, settings), into]
-    inputs = [wp.from_torch(x.detach()) for x in (workspace, saved, index, used, kept, sums, gradient)]
-    launch(backward, count, device, lambda first, part: [*arguments, first, part, inputs[0], own, *inputs[1:]])
+    inputs = [wp.from_torch(x.detach()) for x in (saved, index, used, kept, sums, gradient)]
+    launch(backward, count, device, lambda first, part: [*arguments, first, part, *scratch, own, *inputs])
     return module.collect(tensors, gradients, launch, rays, arguments[1], (index.detach(), used.detach()))
 
 
 @march_backward.register_fake
 def _(field: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
-    return [torch.empty_like(x) for x in tensors]
+    return [torch.empty_like(tensors[0]), tensors[0].new_empty(sum(x.numel() for x in tensors[1:]))]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -186,7 +198,7 @@ def _gradient(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...]:
     origins, directions, offset, sums, saved, index, used, kept, *tensors = ctx.saved_tensors
     if gradient is None:
         return (None,) * 10
-    gradients = march_backward(
+    first, others = march_backward(
         field,
         tensors,
         settings,
@@ -201,6 +213,8 @@ def _gradient(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...]:
         sums,
         gradient.contiguous(),
     )
+    parts = others.split([x.numel() for x in tensors[1:]])
+    gradients = [first, *(part.view_as(x) for part, x in zip(parts, tensors[1:], strict=True))]
     return None, gradients, *(None,) * 8
 
 

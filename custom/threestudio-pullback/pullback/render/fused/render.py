@@ -58,8 +58,8 @@ def render(
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in field.tensors)
     if occupied is None:
         occupied = torch.empty(0, 0, 0, dtype=torch.bool, device=origins.device)
-    least = offset.new_zeros(1) if least is None else least.to(offset).view(1)
-    rays = origins.contiguous(), directions.contiguous(), offset
+    least = offset.new_empty(0) if least is None else least.to(offset).view(1)
+    rays = *(x if x.stride(-1) == 1 else x.contiguous() for x in (origins, directions)), offset
     size = max(1, len(origins) if keep or origins.device.type == "cpu" else AT_ONCE // count)
     parts = zip(*(x.split(size) for x in rays), strict=True)
     sums = [

@@ -265,8 +265,9 @@ def _network(
     const float* by_sample = kept.data + ((size_t)ray * kept.shape[1] + begin) * count;  // [16, K]
     sixteen* slopes = inputs + 64;                   // [K], gradients of the inputs
     const int replica = slot % to_hidden.shape[0];
-    float* hidden_sum = to_hidden.data + (size_t)replica * width * count;
-    float* out_sum = to_out.data + (size_t)replica * outputs * width;
+    // the layers of a replica lie side by side, see `zeros`
+    float* hidden_sum = (float*)((char*)to_hidden.data + (size_t)replica * to_hidden.strides[0]);
+    float* out_sum = (float*)((char*)to_out.data + (size_t)replica * to_out.strides[0]);
 """
     + _HIDDEN
     + """
@@ -448,15 +449,17 @@ _NETWORKS = ("density", "density_out", "feature", "feature_out")
 
 
 def zeros(tensors: Sequence[Tensor], parts: int, rows: int, samples: int) -> tuple[Any, list[Tensor]]:
-    """The struct of the gradients, and its tensors: first the inputs', then the networks' with an axis to sum over."""
+    """The struct of the gradients, and its tensors: the inputs', and the networks' together, [replicas, …]."""
     entries, *networks = tensors
     replicas = parts if entries.device.type == "cpu" else _REPLICAS
-    sums = [entries.new_empty(rows, samples, networks[0].shape[1])]
-    sums += [tensor.new_zeros(replicas, *tensor.shape) for tensor in networks]
+    inputs = entries.new_empty(rows, samples, networks[0].shape[1])
+    together = entries.new_zeros(replicas, sum(tensor.numel() for tensor in networks))
     gradient = Gradient()
-    for name, tensor in zip(("inputs", *_NETWORKS), sums, strict=True):
-        setattr(gradient, name, wp.from_torch(tensor))
-    return gradient, sums
+    gradient.inputs = wp.from_torch(inputs)
+    parts_of_layers = together.split([tensor.numel() for tensor in networks], 1)
+    for name, part, tensor in zip(_NETWORKS, parts_of_layers, networks, strict=True):
+        setattr(gradient, name, wp.from_torch(part.unflatten(1, tensor.shape)))
+    return gradient, [inputs, together]
 
 
 def kept(tensors: Sequence[Tensor]) -> int:
@@ -465,7 +468,7 @@ def kept(tensors: Sequence[Tensor]) -> int:
 
 
 def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Launch, rays: Any, field: Any, samples: Any):
-    """The gradients of the tensors, from what the backward kernel has summed."""
+    """The gradients of the entries, and of all layers side by side, from what the backward kernel has summed."""
     entries, inputs = torch.zeros_like(tensors[0]), sums[0]
     index, used = samples
     levels = int(field.active)
@@ -475,7 +478,7 @@ def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Launch, rays:
     into = wp.from_torch(entries, dtype=wp.vec2)
     tasks = levels * len(used) if own else levels
     launch(spread, tasks, inputs.device, lambda first, part: [rays, field, first, part, own, *arguments, into])
-    return [entries, *(g.sum(0) for g in sums[1:])]
+    return [entries, sums[1].sum(0)]
 
 
 KERNELS = (spread,)

@@ -59,12 +59,6 @@ def enter(
 
 
 @wp.func
-def distance(span: Span, m: int):
-    """The distance of the sample of interval m from the ray's origin."""
-    return span.entry + (wp.float64(m) + span.offset) * span.length
-
-
-@wp.func
 def is_occupied(span: Span, m: int, occupied: wp.array3d(dtype=wp.bool), cells: int):
     """Whether the sample of interval m lies in an occupied cell of the box's grid with `cells` cells a side."""
     point = span.cell_start + (wp.float64(m) + span.offset) * span.cell_step

@@ -187,7 +187,7 @@ def kept(tensors: Sequence[Tensor]) -> int:
 
 
 def collect(tensors: Sequence[Tensor], sums: list[Tensor], launch: Any, rays: Any, field: Any, samples: Any):
-    """The gradients of the tensors, from what the backward kernel has summed."""
+    """The gradients of the rows and of the gain, from what the backward kernel has summed."""
     return [reduce(Tensor.add_, g.unbind()).to(x) for g, x in zip(sums, tensors, strict=True)]
 
 
