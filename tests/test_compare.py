@@ -177,6 +177,33 @@ def test_calls_that_a_run_does_not_log_are_counted_by_its_steps(tmp_path: Path) 
     assert trial.read_course(tmp_path, 16).nfe == [16, 32, 48]
 
 
+def test_a_step_that_a_killed_run_has_half_logged_does_not_change_how_calls_are_counted(tmp_path: Path) -> None:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    for version, steps in enumerate((range(3), range(2, 4))):
+        with SummaryWriter(str(tmp_path / "tb_logs" / f"version_{version}")) as writer:
+            for step in steps:
+                writer.add_scalar("train/residual", 0.5, step, walltime=10.0 + step)
+                if (version, step) != (0, 2):
+                    writer.add_scalar("nfe", 24 * (step + 1), step, walltime=10.0 + step)
+        killed = trial.read_course(tmp_path, 16)
+        assert killed.nfe == [24 * step for step in killed.steps]
+    assert killed.steps == [1, 2, 3, 4]
+
+
+def test_what_is_logged_is_on_the_disk_when_a_checkpoint_is(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from pullback.host.training.callbacks import SafeStop
+    from pullback.host.training.checkpoint import AtomicCheckpointIO
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    logger = TensorBoardLogger(str(tmp_path), name="tb_logs", version="version_0")
+    logger.log_metrics({"nfe": 24.0}, step=0)
+    SafeStop(AtomicCheckpointIO(), "", {}).on_save_checkpoint(SimpleNamespace(loggers=[logger]), None, {})
+    assert trial.read_course(tmp_path, 16).nfe == [24]  # the writer is still open, as in a run that is killed now
+
+
 def test_two_methods_compared_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

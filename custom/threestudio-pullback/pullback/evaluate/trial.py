@@ -194,8 +194,9 @@ def read_course(folder: Path, calls_per_step: float) -> Course:
         for step in ordered:
             steps[step + 1] = calls.get(step), spent + times[step] - start
         spent += times[ordered[-1]] - start
-    order = sorted(steps)
-    logged = [steps[s][0] for s in order]
-    counts = [n for n in logged if n is not None]
-    nfe = counts if len(counts) == len(order) else [s * calls_per_step for s in order]
-    return Course(order, nfe, [steps[s][1] for s in order])
+    # a run that was killed may have written half of its last step
+    counted = {s: (n, seconds) for s, (n, seconds) in steps.items() if n is not None}
+    if not counted:
+        counted = {s: (s * calls_per_step, seconds) for s, (_, seconds) in steps.items()}
+    order = sorted(counted)
+    return Course(order, [counted[s][0] for s in order], [counted[s][1] for s in order])

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from ...errors import NonFiniteError, UserError
@@ -68,8 +69,11 @@ class SafeStop(Callback):
         info("\nStopping after this step; once more stops at once")
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Adds the version and the config's signature to the checkpoint."""
+        """Adds the version and the config's signature to the checkpoint; the logs reach the disk no later than it."""
         checkpoint[KEY] = self.seal
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "flush"):
+                logger.experiment.flush()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Copies the first state, and handles the signals from now on."""
@@ -81,12 +85,12 @@ class SafeStop(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Copies the state; raises NonFiniteError for a NaN or infinity in it, Interrupted after a signal."""
-        for name, value in pl_module.state_dict().items():
-            if not bool(value.isfinite().all()):
-                logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
-                raise NonFiniteError(
-                    f"stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity"
-                )
+        state = pl_module.state_dict()
+        fine = torch.stack([value.isfinite().all() for value in state.values()]).tolist() if state else []
+        if not all(fine):
+            name = list(state)[fine.index(False)]
+            logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
+            raise NonFiniteError(f"stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity")
         trainer.save_checkpoint(self.io.MEMORY)
         if self.received is not None:
             raise Interrupted(self.received)
