@@ -138,5 +138,5 @@ class SirenImages(nn.Module):
         if self.rays is None:
             return self.render_at(self.coordinates, views) - target
         pick = torch.randint(len(self.coordinates), (self.rays,), generator=generator, device=generator.device)
-        pick = pick.to(target.device)
+        pick = pick.to(target.device, non_blocking=True)
         return self.render_at(self.coordinates[pick], views) - target[:, pick]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -102,11 +103,11 @@ class VoxelField(nn.Module):
         low = scaled.floor().clamp(max=last - 1)
         part = scaled - low
         low = low.long()
-        for corner in range(8):
-            offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=points.device)
-            index = low + offset
-            rows = (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2]
-            yield rows, torch.where(offset.bool(), part, 1 - part).prod(-1, keepdim=True)
+        sides = 1 - part, part
+        for corner in itertools.product((0, 1), repeat=3):
+            x, y, z = (low[..., axis] + step for axis, step in enumerate(corner))
+            a, b, c = (sides[step][..., axis : axis + 1] for axis, step in enumerate(corner))
+            yield (x * self.resolution + y) * self.resolution + z, a * b * c
 
     def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
         """Trilinear interpolation of grid [R³,K] at points [...,3] in [−1, 1]³ (x slowest): [...,K]."""

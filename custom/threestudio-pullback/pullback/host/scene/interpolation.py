@@ -135,7 +135,8 @@ def lookup_voxels(grid: Tensor, points: Tensor) -> Tensor:
     """
     low, high = [], []
     first = torch.zeros(len(points), dtype=torch.int32, device=points.device)
-    offsets, stride = [0], 1
+    corners = torch.arange(8, dtype=torch.int32, device=points.device)  # x changes fastest
+    offsets, stride = torch.zeros_like(corners), 1
     for axis, size in enumerate(grid.shape[:1:-1]):  # x, y, z
         position = points[:, axis] * size - 0.5
         lower = position.detach().floor().clamp(0, size - 2)
@@ -143,9 +144,8 @@ def lookup_voxels(grid: Tensor, points: Tensor) -> Tensor:
         low.append(torch.where(fraction < 0, 1 + fraction, 1 - fraction).clamp(min=0))
         high.append(torch.where(fraction > 1, 2 - fraction, fraction).clamp(min=0))
         first += lower.to(torch.int32) * stride
-        # later axes go in front, so that the first changes fastest
-        offsets += [o + stride for o in offsets]
+        offsets += (corners >> axis & 1) * stride
         stride *= size
-    index = first[:, None] + torch.tensor(offsets, dtype=torch.int32, device=points.device)
+    index = first[:, None] + offsets
     table = grid.permute(0, 2, 3, 4, 1).reshape(-1, grid.shape[1])
     return gather(table, index, corner_weights(low, high).to(table.dtype))
