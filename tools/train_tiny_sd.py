@@ -198,13 +198,15 @@ def new_text_encoder(tokenizer):
 
 
 def train(
-    stage: str, parts: dict[str, Any], loss_of: Callable[[], tuple[Tensor, Tensor]], work: Path, log: Log,
-    every: int = 100, smooth: float = 0.98, ema: torch.nn.Module | None = None, **adam: Any,
+    stage: str, cfg: dict[str, Any], parts: dict[str, Any], loss_of: Callable[[], tuple[Tensor, Tensor]], work: Path,
+    log: Log, every: int = 100, smooth: float = 0.98, ema: torch.nn.Module | None = None,
+    rate: Callable[[int, int], float] = warm_cosine, **adam: Any,
 ) -> None:  # fmt: skip
     """Trains a stage with AdamW, from its last saved state on.
 
     Args:
-        stage: The key of its settings, and the name of its file in `work`.
+        stage: The name of its file in `work`.
+        cfg: Its settings.
         parts: What the file holds by name; the first is the network that is trained.
         loss_of: Computes the loss of a step, and the figure that the log shows.
         work: The folder of the file.
@@ -212,9 +214,10 @@ def train(
         every: How many steps there are between two saves.
         smooth: The weight of the past in the running mean.
         ema: A slow copy of the network.
+        rate: The share of the learning rate at (step, steps).
         adam: Further options of AdamW.
     """
-    cfg, path, start, running = SETTINGS[stage], work / f"{stage}.pt", 0, 0.0
+    path, start, running = work / f"{stage}.pt", 0, 0.0
     network = next(iter(parts.values()))
     parts["optimizer"] = optimizer = torch.optim.AdamW(network.parameters(), lr=cfg["lr"], **adam)
     if path.exists():
@@ -224,7 +227,7 @@ def train(
         start = saved["step"]
     for step in range(start, cfg["steps"]):
         for group in optimizer.param_groups:
-            group["lr"] = cfg["lr"] * warm_cosine(step, cfg["steps"])
+            group["lr"] = cfg["lr"] * rate(step, cfg["steps"])
         loss, figure = loss_of()
         optimizer.zero_grad()
         loss.backward()
@@ -259,7 +262,7 @@ def train_vae(pictures: Pictures, work: Path, log: Log):
         loss = error.square().mean() + 0.1 * error.abs().mean() + cfg["kl_weight"] * posterior.kl().mean() / 100
         return loss, error.square().mean()
 
-    train("vae", {"vae": vae}, loss_of, work, log, weight_decay=1e-3)
+    train("vae", cfg, {"vae": vae}, loss_of, work, log, weight_decay=1e-3)
     return vae.eval().requires_grad_(False)
 
 
@@ -355,13 +358,13 @@ def steady_vae(pictures: Pictures, vae, scale: float, work: Path, log: Log):
         return loss, loss
 
     calls = itertools.count(1)
-    train("steady", {"vae": student}, loss_of, work, log, weight_decay=1e-3)
+    train("steady", SETTINGS["steady"], {"vae": student}, loss_of, work, log, weight_decay=1e-3)
     return student.eval().requires_grad_(False)
 
 
-def noise_levels() -> Tensor:
-    """The cumulative signal powers of Stable Diffusion's scaled-linear schedule, [1000]."""
-    return (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
+def noise_levels(beta_end: float = 0.012) -> Tensor:
+    """The cumulative signal powers of a scaled-linear schedule, by default Stable Diffusion's, [1000]."""
+    return (1 - torch.linspace(0.00085**0.5, beta_end**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
 
 
 def train_unet(data: dict, work: Path, log: Log):
@@ -394,39 +397,57 @@ def train_unet(data: dict, work: Path, log: Log):
         return loss, loss
 
     train(
-        "unet", {"nets": nets, "ema": ema}, loss_of, work, log, 250, 0.99, ema, weight_decay=1e-2, betas=(0.9, 0.99)
+        "unet", cfg, {"nets": nets, "ema": ema}, loss_of, work, log, 250, 0.99, ema, weight_decay=1e-2,
+        betas=(0.9, 0.99),
     )  # fmt: skip
     return tokenizer, ema
 
 
 def export(out: Path, work: Path, vae, scale: float, tokenizer, ema) -> None:
     """Writes Stable Diffusion's folder format; UNet and autoencoder in half precision, for size."""
-    from diffusers import DDIMScheduler
-
     vae.register_to_config(scaling_factor=scale)
     vae.half().save_pretrained(out / "vae")
+    tokenizer.save_pretrained(out / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
+        (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())
+    save_networks(out, ema, 0.012, ["StableDiffusionPipeline", "diffusers", "UNet2DConditionModel"])
+    save_record(out, work, SETTINGS)
+
+
+def save_networks(out: Path, ema, beta_end: float, names: list[str]) -> None:
+    """Writes what the UNet's training made, the scheduler of its noise levels, and the folder's index.
+
+    Args:
+        out: The model's folder.
+        ema: UNet and text encoder.
+        beta_end: See `noise_levels`.
+        names: The index's names of the pipeline, of the UNet's library, and of the UNet's class.
+    """
+    from diffusers import DDIMScheduler
+
     ema["unet"].half().save_pretrained(out / "unet")
     ema["text"].save_pretrained(out / "text_encoder")
     # transformers 5 writes names without this prefix, which version 4 and all older models have
     weights = out / "text_encoder" / "model.safetensors"
     tensors = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
     save_file(tensors, weights, metadata={"format": "pt"})
-    tokenizer.save_pretrained(out / "tokenizer")
-    for name in ("vocab.json", "merges.txt"):  # older tokenizers want these two
-        (out / "tokenizer" / name).write_bytes((work / "tokenizer" / name).read_bytes())
     DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        beta_start=0.00085, beta_end=beta_end, beta_schedule="scaled_linear", clip_sample=False,
         set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction",
     ).save_pretrained(out / "scheduler")  # fmt: skip
+    pipeline, library, unet = names
     index = {
-        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.19.3",
+        "_class_name": pipeline, "_diffusers_version": "0.19.3",
         "feature_extractor": [None, None], "requires_safety_checker": False, "safety_checker": [None, None],
         "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": [library, unet], "vae": ["diffusers", "AutoencoderKL"],
     }  # fmt: skip
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (out / "training.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
+
+
+def save_record(out: Path, work: Path, settings: dict[str, Any]) -> None:
+    """Writes settings and curves beside the model, and prints its size."""
+    (out / "training.json").write_text(json.dumps(settings, indent=2) + "\n")
     (out / "curves.csv").write_text((work / "curves.csv").read_text())
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out}: {size / 1e6:.1f} MB")

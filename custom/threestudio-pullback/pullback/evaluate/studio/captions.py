@@ -54,8 +54,8 @@ def random_object(rng: random.Random) -> StudioObject:
     return StudioObject(shape, front, back)
 
 
-def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str:
-    """A caption that is true of `obj` from `direction`.
+def random_caption(obj: StudioObject, direction: str | None, rng: random.Random) -> str:
+    """A caption that is true of `obj` from `direction`; None for a caption of several views.
 
     The caption of a one-coloured object has shape and colour (70 %), the shape only ("a cube", 12 %), the colour only
     ("a blue object", 12 %) or neither; so "a cube" means every colour equally often. That of a two-coloured object has
@@ -77,7 +77,7 @@ def random_caption(obj: StudioObject, direction: str, rng: random.Random) -> str
         text = f"a {obj.shape} with a {obj.front} front"
     else:
         text = f"a {obj.shape} with a {obj.back} back"
-    view = f", {direction} view" if rng.random() < 0.6 else ""
+    view = f", {direction} view" if direction and rng.random() < 0.6 else ""
     return rng.choice(PREFIXES) + text + view
 
 

@@ -122,6 +122,46 @@ def _normals(shape: str, p: Tensor, h: float = 1e-3) -> Tensor:
     return n / n.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
+@dataclass(frozen=True)
+class Surface:
+    """What the rays of some pictures meet.
+
+    Attributes:
+        near: Whether a ray passes near the origin [R]; the others meet nothing.
+        points: Where the N near rays end [N,3].
+        hit: Whether they end on the solid [N].
+        normals: The solid's unit normals there [N,3].
+    """
+
+    near: Tensor
+    points: Tensor
+    hit: Tensor
+    normals: Tensor
+
+    @property
+    def shade(self) -> Tensor:
+        """The light's share of the colour [N], in [0.4, 1]."""
+        light = torch.tensor(LIGHT).to(self.normals)
+        return 0.70 + 0.30 * (self.normals * light / light.norm()).sum(-1)
+
+
+def surface(shape: str, origins: Tensor, dirs: Tensor) -> Surface:
+    """Traces rays [R,3] with unit directions to a solid at the origin."""
+    middle = -(origins * dirs).sum(-1)  # depth of the point nearest to the origin
+    near = (origins + middle[:, None] * dirs).norm(dim=-1) < BOUND
+    o, d, t = origins[near], dirs[near], middle[near] - BOUND
+    active = torch.arange(len(t), device=t.device)
+    for _ in range(80):  # sphere tracing, on the rays that still move
+        step = signed_distance(shape, o[active] + t[active, None] * d[active])
+        t[active] += step
+        active = active[(step > 2e-4) & (t[active] < middle[near][active] + BOUND)]
+        if not len(active):
+            break
+    p = o + t[:, None] * d
+    hit = (t < middle[near] + BOUND) & (signed_distance(shape, p) < 4e-3)
+    return Surface(near, p, hit, _normals(shape, p))
+
+
 def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
     """What a picture is made of beside colours: shading × coverage of the front, of the back, and coverage.
 
@@ -138,23 +178,11 @@ def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 
     """
     n = size * supersample
     origins, dirs = (x.reshape(-1, 3) for x in camera_rays(c2w, n))
-    middle = -(origins * dirs).sum(-1)  # depth of the point nearest to the origin
-    near = (origins + middle[:, None] * dirs).norm(dim=-1) < BOUND
-    o, d, t = origins[near], dirs[near], middle[near] - BOUND
-    active = torch.arange(len(t), device=t.device)
-    for _ in range(80):  # sphere tracing, on the rays that still move
-        step = signed_distance(shape, o[active] + t[active, None] * d[active])
-        t[active] += step
-        active = active[(step > 2e-4) & (t[active] < middle[near][active] + BOUND)]
-        if not len(active):
-            break
-    p = o + t[:, None] * d
-    hit = (t < middle[near] + BOUND) & (signed_distance(shape, p) < 4e-3)
-    light = torch.tensor(LIGHT, dtype=p.dtype, device=p.device)
-    shade = 0.70 + 0.30 * (_normals(shape, p) * light / light.norm()).sum(-1)
-    front = p[:, 0] > 0
-    maps = torch.zeros(len(origins), 3, dtype=p.dtype, device=p.device)
-    maps[near] = torch.stack([shade * (hit & front), shade * (hit & ~front), hit.to(shade)], -1)
+    seen = surface(shape, origins, dirs)
+    front = seen.points[:, 0] > 0
+    maps = torch.zeros(len(origins), 3, dtype=c2w.dtype, device=c2w.device)
+    parts = seen.shade * (seen.hit & front), seen.shade * (seen.hit & ~front), seen.hit.to(c2w)
+    maps[seen.near] = torch.stack(parts, -1)
     maps = maps.reshape(len(c2w), n, n, 3).movedim(-1, 1)
     return torch.nn.functional.avg_pool2d(maps, supersample)
 
