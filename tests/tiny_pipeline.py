@@ -96,3 +96,20 @@ def build(
     }  # fmt: skip
     (path / "model_index.json").write_text(json.dumps(index, indent=2))
     return path
+
+
+def build_multi_view(path: Path, views: int = 4) -> Path:
+    """`build`'s folder with a UNet of groups of views, random cameras' layers included."""
+    from pullback.models.multi_view import CAMERA_NUMBERS, MultiViewUNet2DConditionModel
+
+    build(path)
+    config = {name: v for name, v in json.loads((path / "unet" / "config.json").read_text()).items() if name[0] != "_"}
+    config |= {"class_embed_type": "projection", "projection_class_embeddings_input_dim": CAMERA_NUMBERS}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        unet = MultiViewUNet2DConditionModel(group=views, **config)
+    unet.save_pretrained(path / "unet", safe_serialization=True)
+    index = json.loads((path / "model_index.json").read_text())
+    index |= {"_class_name": "MultiViewPipeline", "unet": ["pullback", "MultiViewUNet2DConditionModel"]}
+    (path / "model_index.json").write_text(json.dumps(index, indent=2))
+    return path

@@ -3,9 +3,11 @@
 from .any_size import AnySize
 from .configured import load_configured
 from .families import Family, register
+from .families.mvdream import MultiViewModel
 from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
+from .joint import JointGuidedDenoiser, guided
 from .loading import fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
@@ -23,8 +25,10 @@ __all__ = [
     "Family",
     "GuidancePolicy",
     "GuidedDenoiser",
+    "JointGuidedDenoiser",
     "LatentModel",
     "ModelError",
+    "MultiViewModel",
     "ModelFolder",
     "PerpNegDenoiser",
     "PerpNegText",
@@ -33,6 +37,7 @@ __all__ = [
     "config_key",
     "fingerprint",
     "fixed_text",
+    "guided",
     "load",
     "load_configured",
     "load_text_encoder",

@@ -58,6 +58,7 @@ class GuidedDenoiser:
         self.model, self.text, self.chunk = model, text, chunk
         self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
         self.policy: GuidancePolicy = POLICIES.find(policy)
+        self.group_size = 1  # views that one call takes together
         self.nfe = 0
         self.memory: float | None = None
 

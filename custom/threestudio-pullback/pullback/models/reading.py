@@ -129,6 +129,23 @@ class ModelFolder:
             raise ModelError(f"{place} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
         return network.eval().requires_grad_(False)
 
+    def weights(self, part: str) -> dict[str, torch.Tensor]:
+        """All tensors of a part of diffusers', by name, from one safetensors file or several.
+
+        Raises:
+            ModelError: Files are missing or cannot be read.
+        """
+        place, stem = self.place(part), STEMS["diffusers"]
+        variant = self._variant(place, stem)
+        mark = f".{variant}" if variant else ""
+        with self.reading(part):
+            from safetensors.torch import load_file
+
+            whole = place / f"{stem}{mark}.safetensors"
+            index = f"{part}/{stem}.safetensors.index{mark}.json"
+            names = [whole.name] if whole.is_file() else sorted({*self.json(index)["weight_map"].values()})
+            return {name: tensor for file in names for name, tensor in load_file(place / file).items()}
+
     def _variant(self, place: Path, stem: str) -> str | None:
         for variant in [self.variant] if self.variant else [None, "fp16"]:
             mark = f".{variant}" if variant else ""

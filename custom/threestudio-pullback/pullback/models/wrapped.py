@@ -27,6 +27,11 @@ class Wrapped:
         return self.denoise.model
 
     @property
+    def group_size(self) -> int:
+        """Views that one call takes together."""
+        return self.denoise.group_size
+
+    @property
     def nfe(self) -> int:
         """Network evaluations so far."""
         return self.denoise.nfe

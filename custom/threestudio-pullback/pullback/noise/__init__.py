@@ -6,6 +6,7 @@ from ..named import Choice
 from .coupling import COUPLINGS, Coupling, White, refresh, white
 from .independent import Independent
 from .shared import Shared
+from .slot import Slot
 from .smooth import Smooth
 from .spherical import Spherical
 from .surface import Surface
@@ -15,6 +16,7 @@ __all__ = [
     "Coupling",
     "Independent",
     "Shared",
+    "Slot",
     "Smooth",
     "Spherical",
     "Surface",

@@ -50,7 +50,8 @@ class Sampler:
         denoise: (noisy, sigma, views) -> x̂0; it may have `encode`, `decode`, `fit_space` and `nfe_per_view`, see
             `Denoiser`.
         sigmas: 1-D, decreasing, ending in 0.
-        noise: A name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling.
+        noise: A name in noise.COUPLINGS, `{"type": name, option: value}`, or a coupling; if None, "slot" for a joint
+            denoiser, one image per place in a group, and "shared" for any other.
         constraint: Keeps the renders in the range of f: a name in CONSTRAINTS, with options as for noise, or a
             constraint; the plain flow if None.
         solver: Of a level's fit; FirstOrder() if None.
@@ -70,7 +71,7 @@ class Sampler:
         views: Any,
         denoise: Denoiser,
         sigmas: Tensor,
-        noise: Choice[Coupling] = "shared",
+        noise: Choice[Coupling] | None = None,
         constraint: Choice[Constraint] | None = None,
         solver: Solver | None = None,
         order: int | str = 1,
@@ -82,7 +83,7 @@ class Sampler:
         self.sigmas = check_sigmas(sigmas)
         self.constraint, self.restart = separate(constraint, restart)
         tries = () if self.restart is None else self.restart.noises
-        self.couplings = [couplings.find(name) for name in tries or (noise,)]
+        self.couplings = [couplings.find(name) for name in tries or (noise or self.space.noise,)]
         self.solver = solver or FirstOrder()
         self.solver.start(diffrep)
         if order not in self.constraint.orders:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..denoiser import Decoder, Denoiser, JointDenoiser, LatentDenoiser
 from ..errors import FiniteChecks, UserError, check_finite
 from ..fitting import DiffRep, Fit, FlatRender, Solution, Solver
+from ..noise import Coupling, Shared, Slot
 
 
 class Space:
@@ -25,7 +26,8 @@ class Space:
         denoise: The denoiser.
 
     Attributes:
-        nfe: Denoiser calls since `begin`.
+        nfe: Denoiser calls since `begin`, every view of a group counted.
+        noise: The coupling for such a denoiser, where none is asked for.
 
     Raises:
         UserError: The denoiser has another `fit_space`.
@@ -35,6 +37,7 @@ class Space:
         self.diffrep, self._denoise = diffrep, denoise
         self._encode = denoise.encode if isinstance(denoise, LatentDenoiser) else None
         self._group = denoise.group_size if isinstance(denoise, JointDenoiser) else 1
+        self.noise: Coupling = Slot(self._group) if self._group > 1 else Shared()
         self.nfe = 0
         self._checks: FiniteChecks | None = None
         self.fit_space: Literal["image", "latent"] = getattr(denoise, "fit_space", "image")

@@ -82,7 +82,7 @@ class Result:
 
     Attributes:
         renders: [V,C,H,W], of the fixed views or of a last fresh draw.
-        nfe: Denoiser calls of the sampling.
+        nfe: Denoiser calls of the sampling; each view counts, also one of a group that is denoised together.
         history: One dict of plain values per visit.
         consistency: See `Verdict`; above the threshold the renders are likely a blend.
         threshold: See `Verdict`.

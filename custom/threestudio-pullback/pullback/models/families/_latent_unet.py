@@ -107,7 +107,7 @@ class DiffusionModel:
         return autoencoder.decode(self.vae, latents, chunk)
 
     @torch.no_grad()
-    def predict_x0(self, noisy: Tensor, sigma: Sigma, text: Tensor) -> Tensor:
+    def predict_x0(self, noisy: Tensor, sigma: Sigma, text: Any) -> Tensor:
         """Posterior mean x̂0 [V,c,h,w], at the real-valued time interpolated in log σ; see `pullback.denoiser.vp_x0`.
 
         Args:
@@ -120,20 +120,24 @@ class DiffusionModel:
         """
         return self.differentiable_x0(noisy, sigma, text)
 
-    def differentiable_x0(self, noisy: Tensor, sigma: Sigma, text: Tensor) -> Tensor:
+    def differentiable_x0(self, noisy: Tensor, sigma: Sigma, text: Any) -> Tensor:
         """`predict_x0`, with gradients where they are enabled."""
-        text = text.to(self.device, self.dtype)
+        inputs = self.network_inputs(text.to(self.device, self.dtype))
 
         def net(z: Tensor, t: Sigma) -> Tensor:
             if isinstance(t, Tensor):
                 times = t.to(z.device, torch.float32)
             else:
                 times = torch.full((len(z),), t, device=z.device)
-            return self.unet(z.to(self.dtype), times, encoder_hidden_states=text).sample.to(z.dtype)
+            return self.unet(z.to(self.dtype), times, **inputs).sample.to(z.dtype)
 
         wide = noisy.to(self.device, _wide(noisy))
         level = sigma if isinstance(sigma, Tensor) else float(sigma)
         return vp_x0(net, self.schedule, wide, level, self.prediction_type)
+
+    def network_inputs(self, text: Any) -> dict[str, Any]:
+        """What the UNet takes beside latents and time, by its names; a subclass overrides it."""
+        return {"encoder_hidden_states": text}
 
     def output_scale(self, sigma: Any) -> Any:
         """See `TrainableModel`."""

@@ -31,7 +31,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
     schedule, prediction_type = schedule_of(folder)
     unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
     vae = autoencoder.load(folder, dtype, unet.config.in_channels).to(device)
-    _check_fit(folder, unet.config, vae.config.latent_channels)
+    check_fit(folder, unet.config, vae.config.latent_channels, NAME)
     text = load_text(folder, device, dtype)
     return DiffusionModel(unet, vae, text, schedule, prediction_type, functools.partial(folder.fingerprint, PARTS))
 
@@ -54,17 +54,29 @@ def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = to
     return TextEncoder(tokenizer, min(int(tokenizer.model_max_length), positions), load_network)
 
 
-def _check_fit(folder: ModelFolder, config: Any, latent: int) -> None:
+def check_fit(folder: ModelFolder, config: Any, latent: int, kind: str, classes: str | None = None) -> None:
+    """Checks that a UNet belongs to the text encoder and the autoencoder of its folder.
+
+    Args:
+        folder: The model's.
+        config: The UNet's.
+        latent: Channels of the autoencoder's latents.
+        kind: The family's name, for the error.
+        classes: The kind of the UNet's class embedding that the family has.
+
+    Raises:
+        ModelError: It does not.
+    """
     width = folder.json(TEXT_CONFIG).get("hidden_size")
     if not config.in_channels == config.out_channels == latent:
         raise ModelError(
             f"the UNet of {folder.path} takes {config.in_channels} channels and returns {config.out_channels}, while "
             f"its VAE has {latent}, as inpainting and upscaling models do; use a text-to-image model"
         )
-    if config.cross_attention_dim != width or config.class_embed_type or config.addition_embed_type:
+    if config.cross_attention_dim != width or config.class_embed_type != classes or config.addition_embed_type:
         raise ModelError(
             f"the UNet of {folder.path} needs another conditioning than its text encoder's {width}-wide "
-            f"embeddings; use a {NAME} model"
+            f"embeddings; use a {kind} model"
         )
 
 
