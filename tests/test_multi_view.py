@@ -98,8 +98,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def views(count: int) -> dict[str, Tensor]:
+    """Cameras all round."""
     azimuth = torch.arange(count) * 360.0 / count
     return {"c2w": cameras.orbit(torch.full_like(azimuth, 20.0), azimuth, 2.0)}
+
+
+def in_pairs() -> dict[str, Tensor]:
+    """Two pairs of opposite cameras."""
+    return {"c2w": views(4)["c2w"][[0, 2, 1, 3]]}
 
 
 def test_a_folder_is_a_joint_denoiser_with_guidance(folder: Path):
@@ -109,10 +115,12 @@ def test_a_folder_is_a_joint_denoiser_with_guidance(folder: Path):
     assert isinstance(denoise, JointDenoiser) and denoise.group_size == 2 and denoise.nfe_per_view == 2
     generator = torch.Generator().manual_seed(0)
     noisy = 3 * torch.randn(4, 4, 8, 8, generator=generator, dtype=torch.float64)
-    found = denoise(noisy, 3.0, views(4))
-    assert denoise.nfe == 8  # four views, each with guidance and without
+    pairs = in_pairs()
+    found = denoise(noisy, 3.0, pairs)
+    assert torch.equal(denoise(noisy, 3.0, pairs["c2w"]), found)
+    assert denoise.nfe == 16  # two calls of four views, each with guidance and without
 
-    camera = camera_numbers(views(4)["c2w"]).double()
+    camera = camera_numbers(pairs["c2w"]).double()
     bar = 1 / (1 + 3.0**2)
     time = torch.full((4,), model.schedule.t_of_sigma(3.0))
 
@@ -132,14 +140,21 @@ def test_a_call_takes_whole_groups(folder: Path, chunk: int | None, calls: int, 
     sizes, predict = [], model.predict_x0
     monkeypatch.setattr(model, "predict_x0", lambda noisy, *rest: sizes.append(len(noisy)) or predict(noisy, *rest))
     noisy = torch.randn(4, 4, 8, 8)
-    found = denoise(noisy, 2.0, views(4))
+    found = denoise(noisy, 2.0, in_pairs())
     assert sizes == [4 // calls] * calls
-    together = models.guided(model, models.fixed_text(model, "a cube"), 1.0)(noisy, 2.0, views(4))
+    together = models.guided(model, models.fixed_text(model, "a cube"), 1.0)(noisy, 2.0, in_pairs())
     assert torch.allclose(found, together, atol=1e-4)
 
 
-def test_views_without_cameras_are_refused(folder: Path):
+def test_views_that_are_no_groups_are_refused(folder: Path):
     model = models.load(folder)
     denoise = models.guided(model, models.fixed_text(model, "a cube"), 1.0)
-    with pytest.raises(UserError, match=r"^a model of several views needs their cameras; hand in views with c2w"):
+    with pytest.raises(UserError, match=r"^a model of several views needs their cameras; hand in poses \[V,4,4\]"):
         denoise(torch.randn(2, 4, 8, 8), 2.0, [0, 1])
+    with pytest.raises(UserError, match=r"^the model sees 2 views at a time; use a multiple of it, not 3$"):
+        denoise(torch.randn(3, 4, 8, 8), 2.0, views(3))
+    with pytest.raises(UserError, match=r"^the cameras are no groups of 2 at one elevation, 180° apart; take `data_ty"):
+        denoise(torch.randn(4, 4, 8, 8), 2.0, views(4))
+    two = cameras.orbit(torch.tensor([0.0, 60.0]), torch.tensor([0.0, 180.0]), 2.0)
+    with pytest.raises(UserError, match=r"^the cameras are no groups of 2 at one elevation"):
+        denoise(torch.randn(2, 4, 8, 8), 2.0, two)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..errors import UserError
 from ..named import Choice
@@ -11,11 +16,15 @@ from .guided import GuidedDenoiser, TextOf
 from .protocol import Conditioning, LatentModel
 
 
+TOLERANCE = 20
+"""Degrees by which a camera's direction may be off its place in the group, for perturbed cameras."""
+
+
 class JointGuidedDenoiser(GuidedDenoiser):
     """A `GuidedDenoiser` of groups of views; a `JointDenoiser` of the core.
 
-    The views come group by group, and are dicts with c2w [V,4,4], see `pullback.views.cameras`. The text of a view is
-    that of a single-view model; its camera is added here, with guidance and without. A call that `chunk` makes takes
+    The views come group by group, and are poses [V,4,4], see `pullback.views.cameras`, or dicts with them as c2w. The
+    text of a view is that of a single-view model; its camera is added here, with guidance and without. A call that `chunk` makes takes
     whole groups.
 
     Args:
@@ -43,10 +52,34 @@ class JointGuidedDenoiser(GuidedDenoiser):
     def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
         from .multi_view import camera_numbers
 
-        if not isinstance(views, dict) or "c2w" not in views:
-            raise UserError("a model of several views needs their cameras; hand in views with c2w [V,4,4]")
-        camera = camera_numbers(views["c2w"])
+        camera = camera_numbers(grouped(views, self.group_size))
         return tuple(Conditioning({"text": text, "camera": camera.to(text)}) for text in super()._texts(views, count))
+
+
+def grouped(views: Any, group: int) -> Tensor:
+    """The poses [V,4,4] of views that come in groups, spread evenly round the z axis.
+
+    Args:
+        views: Poses, or a dict with them as c2w.
+        group: Views in a group.
+
+    Raises:
+        UserError: There are no poses, or they are no such groups.
+    """
+    c2w = views.get("c2w") if isinstance(views, Mapping) else views
+    if not isinstance(c2w, Tensor) or c2w.ndim != 3:
+        raise UserError("a model of several views needs their cameras; hand in poses [V,4,4], or a dict with c2w")
+    if len(c2w) % group:
+        raise UserError(f"the model sees {group} views at a time; use a multiple of it, not {len(c2w)}")
+    back = c2w[:, :3, 2].unflatten(0, (-1, group))
+    turn = torch.atan2(back[..., 1], back[..., 0]).diff(dim=1) - 2 * math.pi / group
+    off = torch.rad2deg(torch.atan2(turn.sin(), turn.cos()).abs())
+    if bool((off > TOLERANCE).any()) or bool((back[..., 2] - back[:, :1, 2]).abs().gt(0.3).any()):
+        raise UserError(
+            f"the cameras are no groups of {group} at one elevation, {360 / group:g}° apart; take "
+            f"`data_type: pullback-multiview-datamodule` with `data.n_view: {group}`"
+        )
+    return c2w
 
 
 def guided(

@@ -74,15 +74,21 @@ class PullbackGuidance(DropIn, BaseObject):
     def denoiser(self, prompt_utils: Any) -> models.AnySize:
         """The guided denoiser of a prompt processor's output, with Perp-Neg where its `use_perp_neg` is set.
 
-        Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
+        Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V], and c2w [V,4,4] for a model
+        of several views.
         """
         prompt = prompt_utils, self.cfg.view_dependent_prompting
         options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
         policy = self.policy()
+        if prompt_utils.use_perp_neg and self._group > 1:
+            raise UserError(
+                "`system.prompt_processor.use_perp_neg` is true, but the model sees several views at once and needs no "
+                "words for them; set it to false"
+            )
         if prompt_utils.use_perp_neg:
             text = models.perp_neg_text_of(*prompt)
             return models.AnySize(models.PerpNegDenoiser(self.model, text, *options, policy=policy))
-        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*prompt), *options, policy))
+        return models.AnySize(models.guided(self.model, models.text_of(*prompt), *options, policy))
 
     def policy(self) -> models.GuidancePolicy:
         """The calls that the options guide."""
@@ -94,7 +100,12 @@ class PullbackGuidance(DropIn, BaseObject):
 
     def coupling(self) -> Coupling:
         """The noise coupling of the options."""
-        return make_noise(self.cfg)
+        return make_noise(self.cfg, self._group)
+
+    @property
+    def _group(self) -> int:
+        """Views that the model sees at once."""
+        return getattr(self.model, "group_size", 1)
 
     def sampler(
         self,
@@ -123,5 +134,5 @@ class PullbackGuidance(DropIn, BaseObject):
             solver=pullback.FirstOrder(steps=self.cfg.fit_steps, optimizer=optimizer),
             order=self.cfg.order,
             generator=torch.Generator().manual_seed(seed),
-            restart=make_restart(self.cfg),
+            restart=make_restart(self.cfg, self._group),
         )

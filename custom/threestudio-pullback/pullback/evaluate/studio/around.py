@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...views.groups import Group
 from . import captions
 from . import world as worlds
 from .world import COLORS, SHAPES, StudioObject
@@ -150,11 +151,9 @@ def render(obj: AnyObject, c2w: Tensor, size: int = 64, plain: bool = False, sup
     return paint(*patches(obj.shape, c2w, size, supersample), patch_colours(obj), backdrop(c2w, size, plain))
 
 
-def group_of(elevation: Tensor, azimuth: Tensor, views: int = 4) -> Tensor:
-    """Poses [G·views,4,4] of G groups that start at elevation and azimuth [G] in degrees, spread evenly round."""
-    steps = torch.arange(views) * (360 / views)
-    around = (azimuth[:, None] + steps).flatten()
-    return worlds.look_at(elevation.repeat_interleave(views), around)
+def group_of(elevation: Tensor, azimuth: Tensor) -> Tensor:
+    """Poses [G·4,4,4] of G groups of four that start at elevation and azimuth [G] in degrees."""
+    return worlds.look_at(*Group().spread(elevation, azimuth))
 
 
 def random_object(rng: random.Random, shape: str | None = None) -> AnyObject:
@@ -180,6 +179,6 @@ def random_caption(obj: AnyObject, rng: random.Random) -> str:
         return captions.random_caption(obj, None, rng)
     if isinstance(obj, FourSided):
         text = obj.caption if rng.random() < 0.9 else f"an object {obj.colouring}"
-    else:
-        text = obj.caption if rng.random() < 0.5 else f"a {obj.colour} {obj.shape} with a {obj.mark} mark"
+        return rng.choice(captions.PREFIXES[:-1]) + text  # with the last one it is too long for 24 tokens
+    text = obj.caption if rng.random() < 0.5 else f"a {obj.colour} {obj.shape} with a {obj.mark} mark"
     return rng.choice(captions.PREFIXES) + text
