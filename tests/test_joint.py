@@ -18,7 +18,7 @@ SHAPE = (8, 2, 4, 4)
 
 
 class Whole:
-    """The exact denoiser of four one-pixel views of N objects, of wholes [M,4] with weights [M] and a spread of each."""
+    """The exact denoiser of four one-pixel views of N objects; wholes [M,4] have weights [M] and a spread."""
 
     group_size = 4
 

@@ -60,7 +60,8 @@ def test_views_of_a_group_may_come_in_any_order_with_their_cameras():
     order = torch.tensor([2, 0, 3, 1])
     found = call(net, *(part[order] for part in group))
     assert torch.allclose(found, call(net, *group)[order], atol=1e-12)
-    fixed = call(net, *(part[order] for part in group[:2]), group[2])
+    latents, text, camera = group
+    fixed = call(net, latents[order], text[order], camera)
     assert not torch.allclose(fixed, call(net, *group)[order], atol=1e-3)
 
 
@@ -126,7 +127,9 @@ def test_a_folder_is_a_joint_denoiser_with_guidance(folder: Path):
 
     def x0(prompt: Tensor) -> Tensor:
         with torch.no_grad():
-            eps = model.unet(bar**0.5 * noisy, time, encoder_hidden_states=prompt.expand(4, -1, -1), class_labels=camera)
+            eps = model.unet(
+                bar**0.5 * noisy, time, encoder_hidden_states=prompt.expand(4, -1, -1), class_labels=camera
+            )
         return noisy - 3.0 * eps.sample
 
     cond, uncond = (x0(part) for part in text(None))

@@ -75,7 +75,11 @@ def _shard(model: Any, shape: str, start: int) -> dict[str, Any]:
         with torch.autocast("cpu", torch.bfloat16):
             latents = model.encode(torch.cat(pictures))
         parts["latents"].append(latents.half().unflatten(0, (-1, SETTINGS["views"])))
-    return {"latents": torch.cat(parts["latents"]), "cameras": torch.stack(parts["cameras"]), "objects": parts["objects"]}
+    return {
+        "latents": torch.cat(parts["latents"]),
+        "cameras": torch.stack(parts["cameras"]),
+        "objects": parts["objects"],
+    }
 
 
 def new_networks(tokenizer: Any) -> torch.nn.ModuleDict:
@@ -87,7 +91,7 @@ def new_networks(tokenizer: Any) -> torch.nn.ModuleDict:
     config |= {"class_embed_type": "projection", "projection_class_embeddings_input_dim": CAMERA_NUMBERS}
     unet = MultiViewUNet2DConditionModel(group=SETTINGS["views"], **config)
     unet.load_state_dict(start.state_dict(), strict=False)
-    last = unet.class_embedding.linear_2
+    last: Any = getattr(unet.class_embedding, "linear_2")  # noqa: B009 (it is an optional of several kinds)
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     text = single.new_text_encoder(tokenizer)
@@ -96,7 +100,7 @@ def new_networks(tokenizer: Any) -> torch.nn.ModuleDict:
 
 
 def trapezoid(step: int, steps: int, warm: int = 200) -> float:
-    """The share of the learning rate: a warm-up, a plateau, and a straight fall, so that the plateau can be made longer."""
+    """The share of the learning rate: a warm-up, a plateau, which a resumed run may lengthen, and a straight fall."""
     return min(1.0, (step + 1) / warm, max(0.01, (steps - step) / (SETTINGS["unet"]["fall"] * steps)))
 
 

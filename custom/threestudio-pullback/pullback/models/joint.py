@@ -15,7 +15,6 @@ from .guidance_policy import GuidancePolicy
 from .guided import GuidedDenoiser, TextOf
 from .protocol import Conditioning, LatentModel
 
-
 TOLERANCE = 20
 """Degrees by which a camera's direction may be off its place in the group, for perturbed cameras."""
 
@@ -24,8 +23,8 @@ class JointGuidedDenoiser(GuidedDenoiser):
     """A `GuidedDenoiser` of groups of views; a `JointDenoiser` of the core.
 
     The views come group by group, and are poses [V,4,4], see `pullback.views.cameras`, or dicts with them as c2w. The
-    text of a view is that of a single-view model; its camera is added here, with guidance and without. A call that `chunk` makes takes
-    whole groups.
+    text of a view is that of a single-view model; its camera is added here, with guidance and without. A call that
+    `chunk` makes takes whole groups.
 
     Args:
         model: A model with `group_size`.

@@ -92,6 +92,8 @@ def load_unet(folder: ModelFolder, dtype: torch.dtype) -> Any:
         found = convert(weights, config)
         missing = sorted(unet.state_dict().keys() - found.keys())
         if missing:
-            raise ModelError(f"{folder.place('unet')} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
+            raise ModelError(
+                f"{folder.place('unet')} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}"
+            )
         unet.load_state_dict({name: tensor.to(dtype) for name, tensor in found.items()}, assign=True)
     return unet.eval().requires_grad_(False)

@@ -25,7 +25,9 @@ class Group:
 
     def __post_init__(self) -> None:
         if not self.steps or self.steps[0] != 0:
-            raise UserError(f"a group's steps of azimuth must begin with 0, not {list(self.steps)}; give them in degrees")
+            raise UserError(
+                f"a group's steps of azimuth must begin with 0, not {list(self.steps)}; give them in degrees"
+            )
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -93,7 +93,7 @@ class MultiViewDataConfig:
 def orbit_batch(
     cfg: Any, elevation: Tensor, azimuth: Tensor, distance: Tensor, fovy: Tensor, height: int, width: int
 ) -> dict[str, Any]:
-    """Cameras [V] that look at the origin, as a batch with the host's keys; fovy in radians, other angles in degrees."""
+    """Cameras [V] that look at the origin, with the host's keys; fovy in radians, other angles in degrees."""
     batch = camera_batch(orbit(elevation, azimuth, distance), fovy, height, width, cfg.rays_d_normalize)
     return {
         **batch,

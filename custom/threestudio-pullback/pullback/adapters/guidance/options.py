@@ -109,7 +109,9 @@ class Options(BaseObject.Config):
         coupling, constraint = _part(self, "noise", COUPLINGS), _part(self, "constraint", CONSTRAINTS)
         kind = _name(self.constraint)
         if constraint.per_view_noise and coupling != COUPLINGS["independent"]:
-            raise ConfigError("noise", f"must be independent where constraint is {kind}, not {_name(_choice(self, 'noise'))!r}")
+            raise ConfigError(
+                "noise", f"must be independent where constraint is {kind}, not {_name(_choice(self, 'noise'))!r}"
+            )
         if constraint.per_view_noise and self.settle_sigma is not None:
             raise ConfigError("settle_sigma", f"must be null where constraint is {kind}, which has noise of its own")
         orders = make_constraint(self).orders
@@ -123,7 +125,7 @@ class Options(BaseObject.Config):
 
 
 def _choice(cfg: Any, key: str) -> Any:
-    """The value of a key, or the preset's where it has one; `noise` stays null in the options, for the model decides."""
+    """The value of a key, or the preset's. `noise` stays null in the options, since the model decides."""
     choice = getattr(cfg, key)
     return getattr(PRESETS[cfg.preset], key) if choice is None else choice
 

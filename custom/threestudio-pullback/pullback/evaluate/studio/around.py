@@ -157,7 +157,7 @@ def group_of(elevation: Tensor, azimuth: Tensor) -> Tensor:
 
 
 def random_object(rng: random.Random, shape: str | None = None) -> AnyObject:
-    """Of ten objects six are one- or two-coloured, as `captions.random_object` has it; two have four sides, two marks."""
+    """Six objects of ten are those of `captions.random_object`, two have four sides, two a mark."""
     shape = shape or rng.choice(SHAPES)
     u = rng.random()
     if u < 0.6:
