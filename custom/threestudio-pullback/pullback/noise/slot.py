@@ -34,16 +34,10 @@ class Slot(OneSource):
             raise UserError(f"a group has at least 1 view, not {self.group}; set group to the denoiser's")
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """One image per place [group,C,H,W].
-
-        Raises:
-            UserError: The views are no whole number of groups.
-        """
-        if shape[0] % self.group:
-            raise UserError(f"slot noise is for groups of {self.group} views; use a multiple of it, not {shape[0]}")
+        """One image per place [group,C,H,W]."""
         return (self.group, *shape[1:])
 
     def at(self, source: Tensor, views: Any, shape: tuple[int, ...]) -> Tensor:
-        """The images, once for every group."""
+        """The images, once for every group; the i-th view's place is i modulo `group`."""
         self.check_size(source, shape)
-        return source.repeat(shape[0] // self.group, 1, 1, 1)
+        return source.repeat(-(-shape[0] // self.group), 1, 1, 1)[: shape[0]]

@@ -12,7 +12,7 @@ from pullback.constraints import Constraint
 from pullback.denoiser import Denoiser
 from pullback.errors import UserError
 from pullback.fitting import DiffRep
-from pullback.noise import Coupling
+from pullback.noise import Coupling, Slot
 
 from .._framework import BaseObject, C, info, register
 from .drop_in import DropIn
@@ -35,6 +35,7 @@ class PullbackGuidance(DropIn, BaseObject):
 
     def __init__(self, cfg: Any = None, *args: Any, **kwargs: Any) -> None:
         cfg, foreign = split(cfg, self.Config)
+        self._names_noise = bool(cfg) and cfg.get("noise") is not None  # beside the preset's
         if foreign:
             info(f"pullback-guidance has no use for {', '.join(foreign)} of system.guidance")
         super().__init__(cfg, *args, **kwargs)
@@ -99,8 +100,8 @@ class PullbackGuidance(DropIn, BaseObject):
         return make_constraint(self.cfg)
 
     def coupling(self) -> Coupling:
-        """The noise coupling of the options."""
-        return make_noise(self.cfg, self._group)
+        """The noise coupling of the options; slot for a model of several views where they name none."""
+        return make_noise(self.cfg) if self._names_noise or self._group == 1 else Slot(self._group)
 
     @property
     def _group(self) -> int:
@@ -134,5 +135,5 @@ class PullbackGuidance(DropIn, BaseObject):
             solver=pullback.FirstOrder(steps=self.cfg.fit_steps, optimizer=optimizer),
             order=self.cfg.order,
             generator=torch.Generator().manual_seed(seed),
-            restart=make_restart(self.cfg, self._group),
+            restart=make_restart(self.cfg, self.coupling()),
         )

@@ -13,7 +13,7 @@ from pullback.errors import ConfigError, UserError
 from pullback.models.guidance_policy import POLICIES, GuidancePolicy
 from pullback.models.guided import FIT_SPACES
 from pullback.named import Named
-from pullback.noise import COUPLINGS, Coupling, Slot
+from pullback.noise import COUPLINGS, Coupling
 from pullback.sampling.integrators import INTEGRATORS
 from pullback.sampling.presets import PRESETS, retried
 from pullback.sampling.restart import Restart
@@ -88,7 +88,7 @@ class Options(BaseObject.Config):
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        for name in ("constraint", "tries"):
+        for name in ("noise", "constraint", "tries"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(PRESETS[self.preset], name))
         for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
@@ -109,9 +109,7 @@ class Options(BaseObject.Config):
         coupling, constraint = _part(self, "noise", COUPLINGS), _part(self, "constraint", CONSTRAINTS)
         kind = _name(self.constraint)
         if constraint.per_view_noise and coupling != COUPLINGS["independent"]:
-            raise ConfigError(
-                "noise", f"must be independent where constraint is {kind}, not {_name(_choice(self, 'noise'))!r}"
-            )
+            raise ConfigError("noise", f"must be independent where constraint is {kind}, not {_name(self.noise)!r}")
         if constraint.per_view_noise and self.settle_sigma is not None:
             raise ConfigError("settle_sigma", f"must be null where constraint is {kind}, which has noise of its own")
         orders = make_constraint(self).orders
@@ -120,14 +118,8 @@ class Options(BaseObject.Config):
             raise ConfigError("order", f"must be {allowed} where constraint is {kind}, not {self.order}")
         if self.order == "multistep" and not coupling.kept:
             raise ConfigError(
-                "noise", f"must be kept along the path where order is multistep, not {_name(_choice(self, 'noise'))!r}"
+                "noise", f"must be kept along the path where order is multistep, not {_name(self.noise)!r}"
             )
-
-
-def _choice(cfg: Any, key: str) -> Any:
-    """The value of a key, or the preset's. `noise` stays null in the options, since the model decides."""
-    choice = getattr(cfg, key)
-    return getattr(PRESETS[cfg.preset], key) if choice is None else choice
 
 
 def _name(choice: Any) -> Any:
@@ -140,7 +132,7 @@ def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
     Raises:
         ConfigError: There is no such part.
     """
-    choice = _choice(cfg, key)
+    choice = getattr(cfg, key)
     choice = config_to_primitive(choice) if OmegaConf.is_config(choice) else choice  # threestudio's takes configs alone
     if _name(choice) not in table:
         raise ConfigError(key, f"must be one of {', '.join(table)}, not {_name(choice)!r}")
@@ -150,9 +142,9 @@ def _part(cfg: Any, key: str, table: Named[Any]) -> Any:
         raise ConfigError(key, f"cannot be built: {error}") from error
 
 
-def make_noise(cfg: Any, group: int = 1) -> Coupling:
-    """The coupling that these options describe, for a model that sees `group` views at once."""
-    return Slot(group) if cfg.noise is None and group > 1 else _part(cfg, "noise", COUPLINGS)
+def make_noise(cfg: Any) -> Coupling:
+    """The coupling that these options describe."""
+    return _part(cfg, "noise", COUPLINGS)
 
 
 def make_policy(cfg: Any) -> GuidancePolicy:
@@ -169,8 +161,8 @@ def make_constraint(cfg: Any) -> Constraint:
     return constraint if cfg.settle_sigma is None else FreshBelow(float(cfg.settle_sigma), constraint)
 
 
-def make_restart(cfg: Any, group: int = 1) -> Restart | None:
-    """The run control that these options describe, for a model that sees `group` views at once."""
+def make_restart(cfg: Any, coupling: Coupling | None = None) -> Restart | None:
+    """The run control that these options describe, for a run with their coupling or another."""
     sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
     limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
-    return retried(make_noise(cfg, group), int(cfg.tries), sigma, limit)
+    return retried(coupling or make_noise(cfg), int(cfg.tries), sigma, limit)
