@@ -47,27 +47,32 @@ class GaussianPrior:
 
 
 class SceneMixture:
-    """M scenes from any view: x ~ Σ_k w_k N(x_k(π), s²I), for each view on its own.
+    """M scenes from any view: x ~ Σ_k w_k N(x_k(π), s²I), for each view on its own or for each group of views.
 
     Args:
         render_fn: Views -> x_k(π) [M,V,C,H,W].
         smoothing: s >= 0, in the images' units.
         weights: w [M], positive; they are scaled to sum to 1. All are equal if None.
+        group: Views that show one scene; they come group by group, and are denoised together.
 
     Raises:
         UserError: Other values.
     """
 
-    def __init__(self, render_fn: Callable[[Any], Tensor], smoothing: float, weights: Tensor | None = None):
+    def __init__(
+        self, render_fn: Callable[[Any], Tensor], smoothing: float, weights: Tensor | None = None, group: int = 1
+    ):
         if not 0 <= smoothing < math.inf:
             raise UserError(f"smoothing of a mixture must be at least 0, not {smoothing}")
         if weights is not None and (weights.ndim != 1 or not bool((weights > 0).all())):
             raise UserError("weights of a mixture must be a 1-D tensor of positive numbers")
-        self.render_fn, self.smoothing = render_fn, smoothing
+        if group < 1:
+            raise UserError(f"a group of a mixture must have at least 1 view, not {group}")
+        self.render_fn, self.smoothing, self.group = render_fn, smoothing, group
         self.weights = None if weights is None else weights / weights.sum()
 
     def responsibilities(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
-        """P(scene k | noisy view) [M,V], proportional to w_k exp(−‖y − x_k‖²/(2(σ² + s²)))."""
+        """P(scene k | noisy view) [M,V], proportional to w_k exp(−‖y − x_k‖²/(2(σ² + s²))), y all views of a group."""
         return self._responsibilities(noisy, sigma, self._scenes(views, noisy))
 
     def _scenes(self, views: Any, like: Tensor) -> Tensor:
@@ -78,10 +83,11 @@ class SceneMixture:
 
     def _responsibilities(self, noisy: Tensor, sigma: float, scenes: Tensor) -> Tensor:
         square = (noisy - scenes).flatten(2).square().sum(2)
+        square = square.view(len(square), -1, self.group).sum(2)
         log_odds = -square / (2 * (sigma**2 + self.smoothing**2))
         if self.weights is not None:
             log_odds = log_odds + self.weights.to(noisy).log()[:, None]
-        return log_odds.softmax(0)
+        return log_odds.softmax(0).repeat_interleave(self.group, 1)
 
     def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
         """x̂0 = m + s²/(s² + σ²) (y − m) [V,C,H,W], m the scenes' mean under their responsibilities."""

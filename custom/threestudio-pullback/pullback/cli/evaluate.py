@@ -34,7 +34,14 @@ def add_evaluate(commands: Any) -> None:
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
-        help="worlds or groups of them, commas between: all, gauss, plane, scenes, panoramas (default shapes,two-tone)",
+        help="worlds or groups of them, commas between: all, gauss, plane, scenes, panoramas, joint "
+        "(default shapes,two-tone)",
+    )
+    worlds.add_argument(
+        "--denoiser",
+        choices=("single", "joint"),
+        default="single",
+        help="joint: it sees groups of views (default single)",
     )
     worlds.add_argument("--method", action="append", help=METHOD_HELP)
     _add_seeds(worlds, 16)
@@ -110,7 +117,11 @@ def run_worlds(args: argparse.Namespace) -> int:
     from ..evaluate import exact_worlds
 
     methods = args.method or ["pullback"]
-    print(exact_worlds.evaluate(exact_worlds.expand(args.world), methods, args.seeds, args.out, args.workers))
+    print(
+        exact_worlds.evaluate(
+            exact_worlds.expand(args.world, args.denoiser), methods, args.seeds, args.out, args.workers
+        )
+    )
     print(f"written to {args.out / 'worlds.md'}")
     return 0
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...constraints import CONSTRAINTS, Constraint, Langevin, Projection, Repaint
 from ...errors import UserError
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
+from ...noise import Slot
 from ...sampling import presets
 from ...sampling.loops import sample
 from ...sampling.schedule import settling_sigmas
@@ -49,7 +50,7 @@ def pullback(
         world: The world.
         seed: The seed of the sample.
         preset: The values of noise, constraint and tries, where they are "" or 0.
-        noise: A coupling.
+        noise: A coupling; slot is for the worlds of groups.
         constraint: none, repaint, projection, langevin, or the name of another.
         cycles: Visits of a level, for repaint.
         fresh: Share of new noise, for projection.
@@ -95,7 +96,8 @@ def pullback(
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
-        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(), noise=noise,
+        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(),
+        noise=Slot(world.group) if noise == "slot" else noise,
         constraint=_choice("constraint", constraint, constraints)(),
         restart=presets.retried(noise, tries, limit=limit or None), solver=_choice("solver", solver, solvers)(),
         order=order, generator=torch.Generator().manual_seed(seed),

@@ -18,18 +18,25 @@ from ..studio.world import signed_distance
 SHAPES = ("sphere", "cube", "cone", "torus")
 COLOURS = {"red": (0.6, -0.6, -0.6), "green": (-0.6, 0.6, -0.6), "blue": (-0.6, -0.6, 0.6), "yellow": (0.6, 0.6, -0.6)}
 """In [−1, 1]; a field that starts grey can reach them, and they differ enough to tell scenes apart."""
-SIZES = {"sphere": 0.97, "cube": 1.15, "cone": 1.1, "torus": 1.1}  # times the studio's solids
+SIZES = {"sphere": 0.97, "cube": 1.15, "cone": 1.1, "torus": 1.1, "cylinder": 1.1}  # times the studio's solids
 SHARPNESS = 60.0  # fall of the raw density per unit of distance; with LIMIT, the surface is one voxel thick
 LIMIT = 6.0
 ELEVATIONS = (5.0, 25.0)  # degrees: the band of all cameras
+SIDES = 8
+MARK = 15.0  # degrees to both sides of a mark's middle
 
 
-def cameras(count: int = 32) -> Tensor:
-    """Poses [count,4,4] for training views: evenly all round, with elevations over the whole band."""
+def cameras(count: int = 32, group: int = 1) -> Tensor:
+    """Poses [count,4,4] for training views: evenly all round, with elevations over the whole band.
+
+    Args:
+        count: Cameras, a multiple of `group`.
+        group: Cameras of one elevation, spread evenly round: i, i + count/group, …
+    """
     i = torch.arange(count, dtype=torch.float64)
     low, high = ELEVATIONS
     golden = (math.sqrt(5) - 1) / 2
-    return orbit(low + (high - low) * (i * golden % 1), i * 360 / count).float()
+    return orbit(low + (high - low) * (i % (count // group) * golden % 1), i * 360 / count).float()
 
 
 def held_out(count: int = 16) -> Tensor:
@@ -46,6 +53,11 @@ def one_coloured() -> list[dict[str, Any]]:
 def two_toned() -> list[dict[str, Any]]:
     """16 labels: cubes of 4 front (x > 0) × 4 back colours, front major."""
     return [{"shape": "cube", "front": front, "back": back} for front in COLOURS for back in COLOURS]
+
+
+def marked() -> list[dict[str, Any]]:
+    """8 labels: a blue cylinder with one narrow yellow mark, on one of 8 sides."""
+    return [{"shape": "cylinder", "side": str(side)} for side in range(SIDES)]
 
 
 def crowd(per_shape: int = 50, strides: tuple[int, int] = (29, 3)) -> list[dict[str, Any]]:
@@ -73,6 +85,10 @@ def parameters(label: dict[str, Any], resolution: int = 24) -> Tensor:
     if "front" in label:
         front, back = (torch.tensor(COLOURS[label[side]]) for side in ("front", "back"))
         colour = torch.where(points[:, :1] > 0, front, back)
+    elif "side" in label:
+        azimuth = torch.rad2deg(torch.atan2(points[:, 1:2], points[:, :1])) - 360 / SIDES * int(label["side"])
+        off = ((azimuth + 180) % 360 - 180).abs()
+        colour = torch.where(off < MARK, torch.tensor(COLOURS["yellow"]), torch.tensor(COLOURS["blue"]))
     else:
         rgb = hue_colour(label["hue"]) if "hue" in label else torch.tensor(COLOURS[label["colour"]])
         colour = rgb.expand(len(points), 3)

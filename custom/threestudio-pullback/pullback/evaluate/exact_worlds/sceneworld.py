@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ... import priors
+from ...denoiser import Denoiser
 from ...diffreps import VoxelField
 from ...output.contact_sheet import grid
 from ...sampling.schedule import karras_sigmas
@@ -23,8 +24,8 @@ SMOOTHING = 0.01
 
 
 @functools.cache
-def _lookups() -> Lookups:
-    return Lookups(VoxelField(), torch.cat([scenes.cameras(), scenes.held_out()]))
+def _lookups(count: int, group: int) -> Lookups:
+    return Lookups(VoxelField(), torch.cat([scenes.cameras(count, group), scenes.held_out()]))
 
 
 class SceneWorld:
@@ -36,22 +37,26 @@ class SceneWorld:
         name: As on the command line.
         labels: The attributes of each scene (see scenes.py).
         weights: M positive numbers, which are scaled to sum to 1; None for equal weights.
+
+    Attributes:
+        denoise: The exact posterior mean x̂0 [V,3,24,24] of (noisy, σ, poses [V,4,4]).
     """
 
-    samples = 1
+    samples, cameras_in_all, group = 1, 32, 1
 
     def __init__(self, name: str, labels: list[dict[str, Any]], weights: list[float] | None = None):
         self.name, self.labels = name, labels
-        self.defaults = {"levels": 24, "sigma_max": 80.0}
+        self.defaults: dict[str, Any] = {"levels": 24, "sigma_max": 80.0}
         self.weights = torch.tensor(weights or [1.0] * len(labels), dtype=torch.float64)
         self.weights = self.weights / self.weights.sum()
-        self.cameras, self.held_out = scenes.cameras(), scenes.held_out()
-        self.prior = priors.SceneMixture(self.images, SMOOTHING, self.weights)
+        self.cameras, self.held_out = scenes.cameras(self.cameras_in_all, self.group), scenes.held_out()
+        self.prior = priors.SceneMixture(self.images, SMOOTHING, self.weights, self.group)
+        self.denoise: Denoiser = self.prior.denoise
         self._cache: dict[tuple[float, ...], Tensor] = {}
 
     def diffrep(self) -> VoxelField:
         """A field in its start state, a faint grey fog: 24³, 24×24 px."""
-        return FixedCameraField(_lookups())
+        return FixedCameraField(_lookups(self.cameras_in_all, self.group))
 
     def prepare(self) -> None:
         """Renders every scene from all cameras, which is done once in a process."""
@@ -68,10 +73,6 @@ class SceneWorld:
         one view the histogram is off by 0.05 in total variation. From σ = 80 on it is off by less than 0.005.
         """
         return karras_sigmas(levels, 0.05, sigma_max, rho=4.0)
-
-    def denoise(self, noisy: Tensor, sigma: float, views: Tensor) -> Tensor:
-        """The exact posterior mean x̂0 [V,3,24,24] for poses [V,4,4]."""
-        return self.prior.denoise(noisy, sigma, views)
 
     def images(self, views: Tensor) -> Tensor:
         """Every scene's exact image [M,V,3,24,24] from any poses [V,4,4]; each pose is rendered once and kept."""
@@ -156,6 +157,11 @@ def weighted_two_tone() -> SceneWorld:
     """The same, front and back colours each weighted 0.4, 0.3, 0.2, 0.1."""
     labels = scenes.two_toned()
     return SceneWorld("weighted-two-tone", labels, _colour_shares(labels, "front", "back"))
+
+
+def badge() -> SceneWorld:
+    """A cylinder with a narrow mark on one of 8 sides; quarters weighted 0.4, 0.3, 0.2, 0.1, two sides each."""
+    return SceneWorld("badge", scenes.marked(), [share for share in (0.4, 0.3, 0.2, 0.1) for _ in range(2)])
 
 
 def crowd() -> SceneWorld:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ...errors import UserError
 from . import gauss, panorama, rings, sceneworld
+from .joint import joint
 from .protocol import World
 
 WORLDS: dict[str, Callable[[], World]] = {
@@ -21,14 +22,19 @@ WORLDS: dict[str, Callable[[], World]] = {
     "two-tone": sceneworld.two_tone,
     "weighted-two-tone": sceneworld.weighted_two_tone,
     "crowd": sceneworld.crowd,
+    "badge": sceneworld.badge,
     "panorama": panorama.panorama,
     "panorama-grid": panorama.panorama_grid,
 }
+SCENES = ["shapes", "weighted-shapes", "two-tone", "weighted-two-tone", "crowd", "badge"]
+WORLDS |= {f"joint-{name}": joint(getattr(sceneworld, name.replace("-", "_"))) for name in SCENES}
+WORLDS["joint-pairs"] = joint(sceneworld.two_tone, "joint-pairs", 2)
 GROUPS = {
     "all": list(WORLDS),
     "gauss": ["gauss-square", "gauss-tall", "gauss-stiff", "gauss-large"],
     "plane": ["mixture", "rings"],
-    "scenes": ["shapes", "weighted-shapes", "two-tone", "weighted-two-tone", "crowd"],
+    "scenes": SCENES,
+    "joint": [name for name in WORLDS if name.startswith("joint-")],
     "panoramas": ["panorama", "panorama-grid"],
 }
 
@@ -45,6 +51,17 @@ def _check(name: str) -> str:
     return name
 
 
-def expand(text: str) -> list[str]:
-    """Expands names of worlds and groups, with commas between them, to worlds; raises UserError for other names."""
-    return list(dict.fromkeys(_check(name) for part in text.split(",") for name in GROUPS.get(part, [part])))
+def expand(text: str, denoiser: str = "") -> list[str]:
+    """Expands names of worlds and groups, with commas between them, to worlds.
+
+    Args:
+        text: The names.
+        denoiser: "joint" for the worlds whose denoiser sees groups of views.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    names = [name for part in text.split(",") for name in GROUPS.get(part, [part])]
+    if denoiser == "joint":
+        names = [name if name.startswith("joint-") else f"joint-{name}" for name in names]
+    return list(dict.fromkeys(map(_check, names)))
