@@ -370,6 +370,46 @@ def test_the_sampler_finds_a_scene_and_its_evaluations_are_counted():
     assert outcome.nfe == 24 * 8  # levels, views
 
 
+def azimuths(poses: torch.Tensor) -> torch.Tensor:
+    return torch.rad2deg(torch.atan2(poses[:, 1, 3], poses[:, 0, 3]))
+
+
+@pytest.mark.parametrize("name,group", [("joint-two-tone", 4), ("joint-pairs", 2)])
+def test_views_of_a_joint_world_come_in_groups_round_the_object(name: str, group: int):
+    world = world_of(name)
+    firsts = []
+    for seed in range(20):
+        poses = world.views(seeded(seed))
+        assert len(poses) == 8
+        for one in poses.split(group):
+            steps = (azimuths(one) - azimuths(one)[0]) % 360
+            expected = torch.arange(group) * (360 / group)
+            assert torch.allclose((steps - expected + 180) % 360 - 180, torch.zeros(group), atol=1e-3)
+            assert torch.allclose(one[:, 2, 3], one[:1, 2, 3].expand(group), atol=1e-5)
+            firsts.append(round(float(azimuths(one)[0])))
+    assert len(set(firsts)) > 20 and min(firsts) < -90 and max(firsts) > 90  # any of its views can be the first
+
+
+def test_marks_of_a_badge_are_seen_from_their_side_alone():
+    world = world_of("badge")
+    views = diffreps.orbit(torch.full((8,), 10.0), torch.arange(8) * 45.0)
+    images = world.images(views)  # [scene, view, …]
+    yellow = (images[:, :, 0] - images[:, :, 2]).flatten(2).amax(2)
+    assert (yellow.argmax(1) == torch.arange(8)).all()
+    opposite = yellow[torch.arange(8), (torch.arange(8) + 4) % 8]
+    assert (opposite < 0).all() and (yellow.amax(1) > 0.3).all()
+
+
+def test_one_setting_serves_joint_worlds_at_120_calls():
+    world = world_of("joint-two-tone")
+    outcome = methods.parse("pullback")(world, 0)
+    verdict = world.judge(outcome.diffrep)
+    assert not verdict["blend"] and verdict["consistent"] and outcome.nfe == 120
+    assert exact_worlds.expand("two-tone,joint-pairs", "joint") == ["joint-two-tone", "joint-pairs"]
+    with pytest.raises(UserError, match="joint-pears"):
+        exact_worlds.expand("pears", "joint")
+
+
 def test_a_run_taken_again_counts_its_tries_and_its_checks():
     world = world_of("two-tone")
     outcome = methods.parse("pullback preset=faithful start=dense tries=2 levels=6 steps=1")(world, 0)

@@ -95,6 +95,24 @@ def test_scene_weights_rule_where_noise_hides_the_scene():
     assert torch.allclose(odds, torch.tensor([0.6, 0.3, 0.1], dtype=D)[:, None].expand(3, 2), atol=1e-8)
 
 
+def test_a_group_of_views_votes_once_by_bayes_rule():
+    views = torch.tensor([0.2, 1.7, 0.9, 2.4], dtype=D)
+    weights = torch.tensor([6.0, 3.0, 1.0], dtype=D)
+    prior, sigma = priors.SceneMixture(scenes, 0.1, weights, group=2), 0.8
+    noisy = torch.randn(4, 1, 2, 2, dtype=D, generator=torch.Generator().manual_seed(0))
+    odds = prior.responsibilities(noisy, sigma, views)
+    normal = torch.distributions.Normal(scenes(views), (sigma**2 + 0.1**2) ** 0.5)
+    likelihood = normal.log_prob(noisy).sum((2, 3, 4)).exp()
+    for first in (0, 2):
+        joint = weights * likelihood[:, first] * likelihood[:, first + 1]
+        for view in (first, first + 1):
+            assert torch.allclose(odds[:, view], joint / joint.sum(), atol=1e-12)
+    alone = priors.SceneMixture(scenes, 0.1, weights).denoise(noisy, sigma, views)
+    assert not torch.allclose(prior.denoise(noisy, sigma, views), alone, atol=1e-3)
+    with pytest.raises(UserError, match="at least 1 view"):
+        priors.SceneMixture(scenes, 0.1, weights, group=0)
+
+
 @pytest.mark.parametrize("smoothing,weights", [(-0.1, None), (0.1, torch.tensor([1.0, 0.0])), (0.1, torch.ones(1, 2))])
 def test_impossible_mixtures_are_refused(smoothing, weights):
     with pytest.raises(UserError):

@@ -35,7 +35,7 @@ class World(Protocol):
         """A schedule that suits the world, ending in 0."""
         ...
 
-    def denoise(self, noisy: Tensor, sigma: float, views: Any) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: float, views: Any, /) -> Tensor:
         """The exact posterior mean [V,C,H,W]."""
         ...
 
