@@ -30,8 +30,9 @@ class JointMixture:
 class JointSceneWorld(SceneWorld):
     """A world of scenes with groups of cameras spread evenly round, at a random azimuth at every visit.
 
-    A group has one of 64 azimuths of its first camera, so that exact images can be kept. One setting serves all such
-    worlds: 15 levels, noise by slot, 8 views at a visit, one pass.
+    A group's first camera is always on the same side, so that a place in the group sees its own side of the object:
+    votes of groups then agree more, see docs/theory.md. Its azimuth is one of a few, so that exact images can be kept.
+    One setting serves all such worlds: 15 levels, noise by slot, 8 views at a visit, one pass.
 
     Args:
         base: The world with single views.
@@ -48,10 +49,9 @@ class JointSceneWorld(SceneWorld):
 
     def views(self, generator: torch.Generator) -> Tensor:
         """8 cameras [8,4,4], group by group."""
-        count = len(self.cameras)
-        first = torch.randint(count, (8 // self.group, 1), generator=generator)
-        steps = torch.arange(self.group) * (count // self.group)
-        return self.cameras[((first + steps) % count).flatten()]
+        side = len(self.cameras) // self.group
+        first = torch.randint(side, (8 // self.group, 1), generator=generator)
+        return self.cameras[(first + torch.arange(self.group) * side).flatten()]
 
 
 def joint(make: Callable[[], SceneWorld], name: str = "", group: int = 4) -> Callable[[], SceneWorld]:
