@@ -16,7 +16,7 @@ from ...denoiser import Sigma
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...noise import White
 from ...sampling.loops import steps
-from ..studio.model import ddim
+from ..studio.ddim import ddim
 from .samples import Batch
 
 Made = tuple[Tensor, int, dict[str, Any]]

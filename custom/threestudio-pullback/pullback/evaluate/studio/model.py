@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
 import random
@@ -18,8 +17,9 @@ from ... import models
 from ...output.contact_sheet import grid
 from ...output.pictures import psnr, save_png
 from ...sampling import schedule
-from . import captions, naming
+from . import captions, groups, naming
 from . import world as worlds
+from .ddim import ddim
 from .world import COLORS, StudioObject
 
 SHEET = [StudioObject(*words.split()) for words in (
@@ -46,22 +46,6 @@ def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> lis
         with torch.no_grad():
             values.append(psnr(model.decode(model.encode(picture)), picture))
     return values
-
-
-@torch.no_grad()
-def ddim(denoise: models.GuidedDenoiser, noisy: Tensor, sigmas: list[float], views: list[int] | None) -> Tensor:
-    """Samples latents [V,c,h,w] by DDIM (Song et al. 2021), Euler's method in VE coordinates.
-
-    Args:
-        denoise: The denoiser.
-        noisy: y = σ ε at the first of the levels.
-        sigmas: Noise levels, descending.
-        views: The denoiser's views.
-    """
-    for sigma, following in itertools.pairwise(sigmas):
-        x0 = denoise(noisy, sigma, views)
-        noisy = x0 + following / sigma * (noisy - x0)
-    return noisy
 
 
 @torch.no_grad()
@@ -118,6 +102,32 @@ def free_histogram(
     }  # fmt: skip
 
 
+class SingleViews:
+    """The figures of a model of single views; `groups.GroupsOfViews` has those of a model of several.
+
+    Args:
+        model: The model.
+        seed: Of all samples.
+    """
+
+    free_captions = (("a cube", "color"), ("a cone", "color"), ("a blue object", "shape"))
+
+    def __init__(self, model: models.LatentModel, seed: int) -> None:
+        self.model, self.seed, self.bank = model, seed, naming.PictureBank()
+
+    def full(self, count: int, scale: float) -> dict[str, Any]:
+        """A row of full captions."""
+        return right_share(self.model, self.bank, count, scale, self.seed)
+
+    def free(self, prompt: str, free: str) -> dict[str, Any]:
+        """A row of a partial caption."""
+        return free_histogram(self.model, self.bank, prompt, free, 120, self.seed)
+
+    def sheet(self) -> Tensor:
+        """Samples to look at: [3,H,W]."""
+        return contact_sheet(self.model, SHEET, 2.5, self.seed)
+
+
 def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path) -> dict[str, Any]:
     """Measures the figures of the model card; writes them to out/model.json, and samples to out/sheet.png."""
     model = load(path)
@@ -129,21 +139,20 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
         "full_captions": [],
         "partial_captions": [],
     }
-    bank = naming.PictureBank()
+    several = getattr(model, "group_size", 1) > 1
+    card = groups.GroupsOfViews(model, seed) if several else SingleViews(model, seed)
     for scale in scales:
-        row = right_share(model, bank, samples, scale, seed)
+        row = card.full(samples, scale)
         report["full_captions"].append(row)
-        swapped, shape = row["sides_swapped"], row["shape_right"]
-        print(
-            f"guidance {scale}: {row['right']:.3f} right, front and back swapped {swapped:.3f}, shape {shape:.3f}",
-            flush=True,
-        )
-    for prompt, free in (("a cube", "color"), ("a cone", "color"), ("a blue object", "shape")):
-        row = free_histogram(model, bank, prompt, free, 120, seed)
+        shares = ", ".join(f"{name} {v:.3f}" for name, v in row.items() if isinstance(v, float) and v != scale)
+        print(f"guidance {scale}: {shares}", flush=True)
+    for prompt, free in card.free_captions:
+        row = card.free(prompt, free)
         report["partial_captions"].append(row)
-        print(f"{prompt}: {row['counts']}, two-coloured {row['two_coloured']}, p {row['chi_square_p']:.3f}", flush=True)
+        found = ", ".join(f"{name} {v}" for name, v in row.items() if name not in ("prompt", "samples", "expected"))
+        print(f"{prompt}: {found}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
-    save_png(out / "sheet.png", contact_sheet(model, SHEET, 2.5, seed))
+    save_png(out / "sheet.png", card.sheet())
     (out / "model.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
