@@ -24,8 +24,8 @@ from .ddim import ddim
 from .world import COLORS, SHAPES, StudioObject, all_objects
 
 NEAR = 0.08
-"""Rms by which a view's own nearest picture may differ from the group's object in that view. A mark or a side of another
-colour, seen whole, makes 0.15 and more; what is below is a sliver at an edge."""
+"""Rms by which a view's own nearest picture may differ from the group's object in that view. A mark, or a side of
+another colour, makes 0.15 and more where it is seen whole; what is below is a sliver at an edge."""
 ELEVATIONS = (5.0, 20.0, 35.0, 50.0)
 
 
