@@ -39,7 +39,9 @@ def run_demo(args: argparse.Namespace) -> int:
     folder = args.out / "demo" / tag
     checkpoint = folder / "ckpts" / "last.ckpt"
     parsed = str(folder / "configs" / "parsed.yaml")
-    export = ["--export", f"resume={checkpoint}", "use_timestamp=false", "system.exporter.fmt=glb"]
+    export = ["--export", f"resume={checkpoint}", "use_timestamp=false"]
+    # colours at the vertices take a second, a texture many
+    export += ["system.exporter.fmt=glb", "system.exporter.save_uv=false"]
     status = launch(["--config", parsed, *options, *export])
     if status:
         return status

@@ -1,8 +1,6 @@
-"""Pictures and meshes in numpy arrays, of any range of values."""
+"""Pictures in numpy arrays, of any range of values."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -47,11 +45,3 @@ def resize(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
-def save_mesh(path: str, v_pos: np.ndarray, t_pos_idx: np.ndarray, v_rgb: np.ndarray | None = None) -> None:
-    """Writes a triangle mesh: vertices [N,3], indices [M,3], colours [N,3] in [0,1]; the ending is the format."""
-    import trimesh
-
-    colours: Any = None if v_rgb is None else to_bytes(v_rgb, (0, 1))
-    trimesh.Trimesh(v_pos, t_pos_idx, vertex_colors=colours, process=False).export(path)

@@ -1,4 +1,4 @@
-"""`mesh-exporter`: the geometry's surface with the material's colours at its vertices."""
+"""`mesh-exporter`: the geometry's outer surface with the colours that its renders show."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ...errors import ConfigError
+from ...errors import ConfigError, check_at_least
+from ...output.mesh_files import UP
 from ..base import BaseObject
-from ..registry import register
+from ..config import config_path
+from ..registry import info, register, warn
+from .appearance import surface_colours
+from .simplify import simplify, vertex_normals
+from .texture import bake, check_options, unwrap
+
+FORMATS = {"obj-mtl": "obj", "obj": "obj", "glb": "glb", "ply": "ply"}
+# The world has z up, and azimuth 0°, which prompts call the front, at +x. Rows: a file's axes in those of the world.
+_AXES = {"y": ((0, 1, 0), (0, 0, 1), (1, 0, 0)), "z": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
+_FEWEST_FACES = 100
 
 
 @dataclass
@@ -48,35 +59,70 @@ class DummyExporter(Exporter):
 
 @register("mesh-exporter")
 class MeshExporter(Exporter):
-    """Writes `save_name`.obj (lines "v x y z r g b") or `save_name`.glb.
+    """Writes `save_name`.obj with a mtl ("obj-mtl") or without, `save_name`.glb or `save_name`.ply.
 
-    The keys from save_normal on have no effect: they belong to textured meshes, which need a rasteriser.
+    The keys are threestudio's; `faces`, glb and ply are this exporter's own. obj-mtl has its colours in a texture, obj
+    and ply at the vertices, and glb in a texture with `save_uv`, else at the vertices. The object stands upright, with
+    its front to the viewer, in the axes of each format.
     """
 
     @dataclass
     class Config(Exporter.Config):
-        fmt: str = "obj"  # "obj" or "glb"
+        fmt: str = "obj-mtl"  # one of FORMATS
         save_name: str = "model"
+        faces: int = 20000  # the most triangles; 0: as many as the surface has
         save_texture: bool = True  # colours
-        save_normal: bool = False
-        save_uv: bool = True
+        save_normal: bool = True
+        save_uv: bool = True  # texture coordinates, by xatlas
         texture_size: int = 1024
-        texture_format: str = "jpg"
+        texture_format: str = "jpg"  # or "png"
         xatlas_chart_options: dict = field(default_factory=dict)
         xatlas_pack_options: dict = field(default_factory=dict)
-        context_type: str = "gl"
+        context_type: str = "gl"  # threestudio's rasteriser; textures are made on the CPU here
 
         def __post_init__(self) -> None:
-            if self.fmt not in ("obj", "glb"):
-                raise ConfigError("fmt", f"must be 'obj' or 'glb' (colours at the vertices), not '{self.fmt}'")
+            if self.fmt not in FORMATS:
+                raise ConfigError("fmt", f"must be one of {', '.join(FORMATS)}, not '{self.fmt}'")
             if not self.save_name or "/" in self.save_name:
                 raise ConfigError("save_name", f"must be a file's name without a folder, not '{self.save_name}'")
+            if self.texture_format not in ("jpg", "png"):
+                raise ConfigError("texture_format", f"must be 'jpg' or 'png', not '{self.texture_format}'")
+            if self.context_type not in ("gl", "cuda"):
+                raise ConfigError("context_type", f"must be 'gl' or 'cuda', not '{self.context_type}'")
+            if self.fmt == "obj-mtl" and self.save_texture and not self.save_uv:
+                raise ConfigError("save_uv", "must be true where fmt is obj-mtl and save_texture is true")
+            if self.faces and not self.faces >= _FEWEST_FACES:
+                raise ConfigError("faces", f"must be 0 (all) or at least {_FEWEST_FACES}, not {self.faces}")
+            check_at_least(self, 8, "texture_size")
+            check_options(self.xatlas_chart_options, self.xatlas_pack_options)
 
     @torch.no_grad()
     def __call__(self) -> list[ExporterOutput]:
-        """The one file; raises UserError where the geometry has no surface at its threshold."""
-        mesh = self.geometry.isosurface()
-        params = {"v_pos": mesh.v_pos, "t_pos_idx": mesh.t_pos_idx, "v_rgb": None}
-        if self.cfg.save_texture:
-            params["v_rgb"] = self.material.export(**self.geometry.export(mesh.v_pos)).get("albedo")
-        return [ExporterOutput(f"{self.cfg.save_name}.{self.cfg.fmt}", "mesh", params)]
+        """The one file; raises UserError where the geometry has no surface."""
+        cfg, kind = self.cfg, FORMATS[self.cfg.fmt]
+        mesh = simplify(self.geometry.isosurface(), cfg.faces)
+        normals = vertex_normals(mesh)
+        turn = torch.tensor(_AXES[UP[kind]], dtype=mesh.v_pos.dtype, device=mesh.v_pos.device)
+        params: dict[str, Any] = {
+            "v_pos": mesh.v_pos @ turn.T,
+            "t_pos_idx": mesh.t_pos_idx,
+            "v_nrm": normals @ turn.T if cfg.save_normal else None,
+            "material": cfg.fmt == "obj-mtl",
+        }
+        in_texture = cfg.save_uv and cfg.fmt in ("obj-mtl", "glb")
+        if cfg.save_uv and kind != "ply":
+            info("Cutting the surface into charts, which may take some seconds")
+            options = cfg.xatlas_chart_options, cfg.xatlas_pack_options
+            params["v_tex"], params["t_tex_idx"] = unwrap(mesh, *options, cfg.texture_size)
+        if cfg.save_texture and in_texture:
+            charts = params["v_tex"], params["t_tex_idx"]
+            params["texture"] = bake(mesh, normals, *charts, cfg.texture_size, self._colours)
+            params["texture_format"] = cfg.texture_format
+        elif cfg.save_texture:
+            params["v_rgb"] = self._colours(mesh.v_pos, normals)
+        if cfg.save_texture and params.get("v_rgb") is None and params.get("texture") is None:
+            warn("`%s` is true, but the material has no colours", config_path(cfg, "save_texture"))
+        return [ExporterOutput(f"{cfg.save_name}.{kind}", "mesh", params)]
+
+    def _colours(self, points: Tensor, normals: Tensor) -> Tensor | None:
+        return surface_colours(self.geometry, self.material, points, normals)

@@ -1,9 +1,8 @@
-"""The surface of a density field: marching cubes on a grid, closed at the box, without specks."""
+"""The surface of a density field: marching cubes on a grid, closed at the box, without specks and what lies inside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,20 +10,19 @@ from torch import Tensor
 
 from ...errors import NonFiniteError, UserError
 from ..config import config_path
-from ..registry import info
+from .mesh_parts import Mesh, remove_specks, without_hidden_parts
+from .outside import close_cracks, light_from_outside
 
-
-@dataclass
-class Mesh:
-    """Vertices v_pos [N, 3] in world units; faces t_pos_idx [M, 3] int64, counter-clockwise from outside."""
-
-    v_pos: Tensor
-    t_pos_idx: Tensor
+# The light at the surface. A ray that grazes a rounded object crosses several times as much of its fuzzy shell as one
+# that meets it head-on, so silhouettes of opacity 1/2 lie where about this much light arrives head-on.
+LIT = 0.8
+_COARSE = 128  # vertices per axis that suffice to find the box
+_POINTS = 2**17  # at a time; a hash grid needs some 1 KB for each
 
 
 @torch.no_grad()
 def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> Mesh:
-    """The surface at a threshold of the density.
+    """The outer surface, at a threshold of the density or where the light from outside fades.
 
     Args:
         density: [N, 3] points in world units → [N, 1].
@@ -32,43 +30,46 @@ def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> M
         bbox: [2, 3], where to look; coarse_to_fine looks once more in the box that the first surface fills.
 
     Raises:
-        UserError: `isosurface` is false, or nothing, or everything, is denser than the threshold.
+        UserError: `isosurface` is false, or nothing, or everything, is denser than the threshold, or no part has as
+            many faces as `isosurface_outlier_n_faces_threshold` asks for.
         NonFiniteError: the density is not finite somewhere.
     """
     if not cfg.isosurface:
         raise UserError(f"`{config_path(cfg, 'isosurface')}` is false; a mesh needs it to be true")
-    mesh = _surface(density, cfg, bbox)
+    resolution = cfg.isosurface_resolution
     if cfg.isosurface_coarse_to_fine:
-        low, high = mesh.v_pos.amin(0), mesh.v_pos.amax(0)
+        rough = _surface(density, cfg, bbox, min(resolution, _COARSE))
+        low, high = rough.v_pos.amin(0), rough.v_pos.amax(0)
         margin = 0.1 * (high - low)
-        mesh = _surface(density, cfg, torch.stack([(low - margin).max(bbox[0]), (high + margin).min(bbox[1])]))
-    return mesh
+        bbox = torch.stack([(low - margin).max(bbox[0]), (high + margin).min(bbox[1])])
+    return _surface(density, cfg, bbox, resolution)
 
 
-def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> Mesh:
-    points = grid_points(bbox, cfg.isosurface_resolution)
-    flat = points.reshape(-1, 3)
-    chunks = flat.split(cfg.isosurface_chunk or len(flat))
-    field = torch.cat([density(c) for c in chunks]).view(points.shape[:3])
-    if not field.isfinite().all():
-        raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
-    mesh = marching_cubes(field, _threshold(field, cfg), bbox)
-    return remove_specks(mesh, cfg.isosurface_outlier_n_faces_threshold) if cfg.isosurface_remove_outliers else mesh
+def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, resolution: int) -> Mesh:
+    field = _on_grid(density, bbox, resolution, cfg.isosurface_chunk or _POINTS)
+    if cfg.isosurface_threshold == "auto":
+        x, y, z = ((bbox[1] - bbox[0]) / (resolution - 1)).tolist()
+        field = close_cracks(light_from_outside(field, (x, y, z)))
+        threshold = 1 - LIT
+        field = field.neg_().add_(1)
+        if float(field.max()) <= threshold:
+            least = 100 * (1 - float(field.max()))
+            raise UserError(
+                f"there is no surface to export: at least {least:.3g} % of the light from outside reaches every point; "
+                "train the geometry first, or longer"
+            )
+    else:
+        threshold = _threshold(field, cfg)
+    mesh = marching_cubes(field, threshold, bbox)
+    del field
+    if cfg.isosurface_remove_outliers:
+        least, key = cfg.isosurface_outlier_n_faces_threshold, "isosurface_outlier_n_faces_threshold"
+        mesh = remove_specks(mesh, least, config_path(cfg, key))
+    return without_hidden_parts(mesh)
 
 
 def _threshold(field: Tensor, cfg: Any) -> float:
-    low, high = float(field.min()), float(field.max())
-    if cfg.isosurface_threshold == "auto":
-        occupied = field[field > 1e-5]
-        if not len(occupied) or high == low:
-            raise UserError(
-                f"there is no surface to export: the density lies between {low:.3g} and {high:.3g} "
-                "everywhere; train the geometry first, or longer"
-            )
-        threshold = float(occupied.mean())
-        info("isosurface threshold: %.4g", threshold)
-        return threshold
-    threshold = float(cfg.isosurface_threshold)
+    low, high, threshold = float(field.min()), float(field.max()), float(cfg.isosurface_threshold)
     if high <= threshold or threshold < low:
         path = config_path(cfg, "isosurface_threshold")
         raise UserError(
@@ -76,6 +77,13 @@ def _threshold(field: Tensor, cfg: Any) -> float:
             f"{low:.3g} and {high:.3g}; try {path}={(low + high) / 2:.2g} or {path}=auto"
         )
     return threshold
+
+
+def _axes(bbox: Tensor, resolution: int) -> list[Tensor]:
+    return [
+        torch.linspace(float(lo), float(hi), resolution, dtype=bbox.dtype, device=bbox.device)
+        for lo, hi in zip(bbox[0], bbox[1], strict=True)
+    ]
 
 
 def grid_points(bbox: Tensor, resolution: int) -> Tensor:
@@ -88,11 +96,21 @@ def grid_points(bbox: Tensor, resolution: int) -> Tensor:
     Returns:
         [resolution, resolution, resolution, 3], indexed [x, y, z].
     """
-    axes = [
-        torch.linspace(float(lo), float(hi), resolution, dtype=bbox.dtype, device=bbox.device)
-        for lo, hi in zip(bbox[0], bbox[1], strict=True)
-    ]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    return torch.stack(torch.meshgrid(*_axes(bbox, resolution), indexing="ij"), -1)
+
+
+def _on_grid(density: Callable[[Tensor], Tensor], bbox: Tensor, resolution: int, chunk: int) -> Tensor:
+    """The density [R, R, R] at `grid_points(bbox, R)`, which are never all in memory at once."""
+    axes = _axes(bbox, resolution)
+    field = torch.empty(resolution**3, device=bbox.device)
+    for start in range(0, len(field), chunk):
+        index = torch.arange(start, min(start + chunk, len(field)), device=bbox.device)
+        x, y, z = index // resolution**2, index // resolution % resolution, index % resolution
+        values = density(torch.stack([axes[0][x], axes[1][y], axes[2][z]], -1))[:, 0]
+        if not values.isfinite().all():
+            raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
+        field[start : start + chunk] = values
+    return field.view(resolution, resolution, resolution)
 
 
 def marching_cubes(field: Tensor, threshold: float, bbox: Tensor) -> Mesh:
@@ -118,26 +136,3 @@ def marching_cubes(field: Tensor, threshold: float, bbox: Tensor) -> Mesh:
     size = torch.as_tensor(field.shape, dtype=bbox.dtype, device=bbox.device) - 1
     v_pos = bbox[0] + (at.clamp(min=0).minimum(size) / size) * (bbox[1] - bbox[0])
     return Mesh(v_pos, torch.from_numpy(faces.astype("int64")).to(bbox.device))
-
-
-def remove_specks(mesh: Mesh, n_faces: int | float) -> Mesh:
-    """The mesh without the connected parts that have fewer faces than `n_faces`.
-
-    Args:
-        mesh: any mesh.
-        n_faces: a count, or as a float the fraction of the largest part's count.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    faces = mesh.t_pos_idx.cpu().numpy()
-    a, b = faces[:, [0, 1]].T.reshape(2, -1), faces[:, [1, 2]].T.reshape(2, -1)
-    rows, columns = [*a[0], *b[0]], [*a[1], *b[1]]
-    n = len(mesh.v_pos)
-    _, vertex_part = connected_components(coo_matrix(([True] * len(rows), (rows, columns)), (n, n)), directed=False)
-    part = torch.from_numpy(vertex_part).long()[mesh.t_pos_idx[:, 0].cpu()]
-    counts = torch.bincount(part)
-    least = n_faces * int(counts.max()) if isinstance(n_faces, float) else n_faces
-    left = mesh.t_pos_idx[(counts[part] >= least).to(mesh.t_pos_idx.device)]
-    vertices, renumbered = left.unique(return_inverse=True)
-    return Mesh(mesh.v_pos[vertices], renumbered)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ...errors import UserError
-from ...output import arrays
+from ...output import arrays, mesh_files
 from ...output.video import save_video
 
 _RGB = {"data_format": "HWC", "data_range": (0, 1)}
@@ -184,17 +184,20 @@ class SaverMixin:
 
     # ---- the rest
 
-    def save_mesh(self, filename: str, v_pos: Any, t_pos_idx: Any, v_rgb: Any = None) -> str:
-        """A triangle mesh; the file's extension (obj, glb, ply) is the format.
+    def save_mesh(self, filename: str, v_pos: Any, t_pos_idx: Any, v_rgb: Any = None, **more: Any) -> str:
+        """A triangle mesh; the file's extension (glb, obj, ply) is the format.
 
         Args:
             filename: relative to the save folder.
-            v_pos: [N,3] vertices.
+            v_pos: [N,3] vertices, in the axes of the format.
             t_pos_idx: [M,3] indices.
             v_rgb: [N,3] colours in [0,1], or None.
+            more: what else `output.mesh_files.MeshData` has.
         """
         path = self.get_save_path(filename)
-        arrays.save_mesh(path, *(self.convert_data(part) for part in (v_pos, t_pos_idx, v_rgb)))
+        parts = {"v_pos": v_pos, "t_pos_idx": t_pos_idx, "v_rgb": v_rgb, **more}
+        tensors = {k: self.convert_data(v) for k, v in parts.items() if isinstance(v, torch.Tensor)}
+        mesh_files.save(path, mesh_files.MeshData(**{**parts, **tensors}))
         return path
 
     def save_data(self, filename: str, data: Any) -> str:

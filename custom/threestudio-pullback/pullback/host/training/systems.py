@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from ...errors import UserError
+from ...version import describe
 from ..base import Updateable, load_module_weights, load_state
 from ..config import C, config_path, config_to_primitive, parse_structured
 from ..registry import find, info, warn
@@ -194,6 +195,12 @@ class BaseLift3DSystem(BaseSystem):
         """Writes the video, where it is asked for, and the exporter's files."""
         if self.exporter.cfg.save_video:
             self.on_test_epoch_end()
+        origin = {
+            "prompt": str(self.cfg.prompt_processor.get("prompt", "")),
+            "seed": torch.initial_seed(),
+            "version": describe(),
+        }
         for output in self.exporter():
+            params = {"extras": origin, **output.params} if output.save_type == "mesh" else output.params
             save = getattr(self, f"save_{output.save_type}")
-            info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **output.params)}")
+            info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **params)}")

@@ -1,0 +1,131 @@
+"""Textures: charts of a mesh, and colours at their texels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from .mesh_parts import Mesh
+
+_PIXELS = 2**22  # of boxes round triangles, at a time
+
+
+def unwrap(mesh: Mesh, chart_options: dict[str, Any], pack_options: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
+    """Charts of the mesh in the unit square, by xatlas.
+
+    Args:
+        mesh: The mesh.
+        chart_options: Fields of xatlas's ChartOptions.
+        pack_options: Fields of its PackOptions; where they are not set, `resolution` is `size` and `padding` is 2.
+        size: Width of the texture.
+
+    Returns:
+        v_tex [K, 2], v down from the top as in glTF, and t_tex_idx [M, 3], indices into it.
+    """
+    import xatlas
+
+    charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
+    _set(charts, chart_options, "xatlas_chart_options")
+    _set(packing, {"resolution": size, "padding": 2, **pack_options}, "xatlas_pack_options")
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(mesh.v_pos.cpu().float().numpy(), mesh.t_pos_idx.cpu().numpy().astype(np.uint32))
+    atlas.generate(charts, packing)
+    _, indices, uvs = atlas[0]
+    device = mesh.v_pos.device
+    return torch.from_numpy(uvs.copy()).to(device), torch.from_numpy(indices.astype(np.int64)).to(device)
+
+
+def check_options(chart_options: dict[str, Any], pack_options: dict[str, Any]) -> None:
+    """Raises ConfigError where xatlas has no option of a name, or wants another type."""
+    if chart_options or pack_options:
+        import xatlas
+
+        _set(xatlas.ChartOptions(), chart_options, "xatlas_chart_options")
+        _set(xatlas.PackOptions(), pack_options, "xatlas_pack_options")
+
+
+def _set(target: Any, options: dict[str, Any], key: str) -> None:
+    for name, value in options.items():
+        known = sorted(field for field in dir(target) if not field.startswith("_"))
+        if name not in known:
+            raise ConfigError(f"{key}.{name}", f"is no option of xatlas; known are {', '.join(known)}")
+        kind = type(getattr(target, name)).__name__
+        try:
+            setattr(target, name, value)
+        except TypeError as e:
+            raise ConfigError(f"{key}.{name}", f"must be of type {kind}, not {value!r}") from e
+
+
+def bake(
+    mesh: Mesh,
+    normals: Tensor,
+    v_tex: Tensor,
+    t_tex_idx: Tensor,
+    size: int,
+    colour: Callable[[Tensor, Tensor], Tensor | None],
+) -> Tensor | None:
+    """A texture: the colour at the centre of each texel that a chart covers, and that of the nearest one elsewhere.
+
+    Args:
+        mesh: The mesh.
+        normals: [N, 3] at its vertices.
+        v_tex: [K, 2] in the unit square.
+        t_tex_idx: [M, 3] indices into v_tex.
+        size: Width and height.
+        colour: Points and unit normals [P, 3] → colours [P, 3], or None where there are none.
+
+    Returns:
+        [size, size, 3], row 0 at v = 0; None where there are no colours.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    corners = v_tex[t_tex_idx].double().cpu() * size
+    face = torch.full((size * size,), -1)
+    weights = torch.zeros(size * size, 3, dtype=torch.float64)
+    for texel, triangle, at in _covered(corners, size):
+        face[texel], weights[texel] = triangle, at
+    (texel,) = (face >= 0).nonzero(as_tuple=True)
+    picked = mesh.t_pos_idx[face[texel].to(mesh.t_pos_idx.device)]
+    share = weights[texel].to(mesh.v_pos)[:, :, None]
+    normal = torch.nn.functional.normalize((share * normals[picked]).sum(1), dim=-1)
+    colours = colour((share * mesh.v_pos[picked]).sum(1), normal)
+    if colours is None:
+        return None
+    picture = torch.zeros(size * size, 3, dtype=colours.dtype)
+    picture[texel] = colours.cpu()
+    rows, columns = distance_transform_edt(
+        (face < 0).view(size, size).numpy(), return_distances=False, return_indices=True
+    )
+    return picture[torch.from_numpy(rows.astype(np.int64) * size + columns)]
+
+
+def _covered(corners: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Texels whose centres lie in triangles [M, 3, 2]: row · size + column, the triangle, and barycentrics [P, 3]."""
+    low = (corners.amin(1) - 0.5).ceil().clamp(0, size - 1).long()
+    high = (corners.amax(1) - 0.5).floor().clamp(0, size - 1).long()
+    width, height = (high - low + 1).clamp(min=0).unbind(-1)
+    group = (width * height).cumsum(0) // _PIXELS
+    for g in range(int(group[-1]) + 1):
+        triangles = (group == g).nonzero()[:, 0]
+        area = (width * height)[triangles]
+        triangle = triangles.repeat_interleave(area)
+        within = torch.arange(len(triangle)) - (area.cumsum(0) - area).repeat_interleave(area)
+        column = low[triangle, 0] + within % width[triangle]
+        row = low[triangle, 1] + within // width[triangle]
+        centre = torch.stack([column, row], -1) + 0.5
+        a, b, c = corners[triangle].unbind(1)
+        edges = torch.stack(
+            [_cross(b - centre, c - centre), _cross(c - centre, a - centre), _cross(a - centre, b - centre)], -1
+        )
+        at = edges / edges.sum(-1, keepdim=True)  # a triangle of no area gives NaN, which is no texel's
+        inside = (at >= -1e-9).all(-1)
+        yield (row * size + column)[inside], triangle[inside], at[inside]
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
