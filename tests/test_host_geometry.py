@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from pullback.errors import NonFiniteError, UserError
 from pullback.host.config import load_config
 from pullback.host.registry import find
-from pullback.host.scene.mesh import Mesh, grid_points, remove_specks
+from pullback.host.scene.mesh import LIT, isosurface
+from pullback.host.scene.mesh_parts import Mesh, remove_specks, without_hidden_parts
+from pullback.host.scene.outside import close_cracks, light_from_outside
 
 HASH = {"otype": "HashGrid", "n_levels": 3, "n_features_per_level": 2, "log2_hashmap_size": 10}
 HASH |= {"base_resolution": 4, "per_level_scale": 2.0}
@@ -29,15 +31,9 @@ def grid(**cfg):
 
 def ball(resolution: int = 48, radius: float = 1.0, **cfg):
     """A grid whose density falls off linearly in |x| and is 25 at |x| = 0.6."""
-    field = grid(
-        grid_size=[resolution] * 3,
-        density_bias=0.0,
-        density_activation="relu",
-        isosurface_threshold=25.0,
-        isosurface_resolution=48,
-        radius=radius,
-        **cfg,
-    )
+    defaults = {"density_bias": 0.0, "density_activation": "relu", "isosurface_threshold": 25.0}
+    defaults |= {"isosurface_resolution": 48, "radius": radius, "grid_size": [resolution] * 3}
+    field = grid(**{**defaults, **cfg})
     with torch.no_grad():
         x = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
         z, y, x = (radius * a for a in torch.meshgrid(x, x, x, indexing="ij"))
@@ -161,15 +157,93 @@ def test_isosurface_that_reaches_the_box_is_closed_there():
     assert solid.volume == pytest.approx(4 / 3 * math.pi * 1.2**3 - 6 * cap, rel=0.01)
 
 
-def test_auto_threshold_is_the_mean_of_what_is_occupied():
-    field = ball(isosurface_coarse_to_fine=False)
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_the_automatic_surface_is_where_the_light_from_outside_fades(factor):
+    """And not at some density: twice as much of it moves the surface outwards, as it does the render's rim."""
+    field = ball(isosurface_threshold="auto", isosurface_coarse_to_fine=False)
     with torch.no_grad():
-        field.grid[0, 0] = (field.grid[0, 0] > 25) * 10.0  # a ball of density 10
-    density = field.forward_density(grid_points(field.bbox, 48)).detach()
-    field.cfg.isosurface_threshold = float(density[density > 1e-5].mean())
-    expected = field.isosurface()
-    field.cfg.isosurface_threshold = "auto"
-    torch.testing.assert_close(field.isosurface().v_pos, expected.v_pos)
+        field.grid[0, 0] *= factor
+    found = field.isosurface().v_pos
+    above = found[found[:, 2] > 0.3].norm(dim=-1)
+    # the density falls from outside, at 0.85, by 100·factor: its integral head-on is 50·factor·depth²
+    depth = math.sqrt(-math.log(LIT) / (50 * factor))
+    # the nearest way of the light may be 28° from the normal, which lengthens it by 1/cos
+    voxel = 2 / 47
+    assert 0.85 - depth - 0.2 * voxel < above.min()
+    assert above.max() < 0.85 - depth * math.cos(math.radians(28)) + 0.2 * voxel
+    assert found.norm(dim=-1).max() < 0.86  # from below, where no light comes from
+
+
+def test_light_from_outside_is_the_transmittance_of_the_best_way():
+    """Through a slab, from above; under its rim, from the side; and none from below."""
+    density = torch.zeros(9, 9, 9)
+    density[:, :, 4:6] = 0.7
+    light = light_from_outside(density, (1.0, 1.0, 0.5))
+    assert (light[:, :, 6:] == 1).all()
+    # by the trapezium rule: half a step up to 0.7 and one at it, from above; from the side along the slab's first step
+    steps = torch.tensor([0.5 * 0.5 * 0.7, 1.5 * 0.5 * 0.7])
+    torch.testing.assert_close(light[4, 4, [5, 4]], torch.exp(-steps))
+    assert (light[0, :, :4] == 1).all() and (light[:, 4, 3] == 1).all()  # level light
+    density[:, :, 0] = density[[0, -1]] = 0.7
+    density[:, [0, -1]] = 0.7  # a closed box
+    assert light_from_outside(density, (1.0, 1.0, 0.5))[4, 4, 2] < math.exp(-0.69)
+
+
+def test_a_hole_of_one_vertex_is_closed_and_a_wide_one_is_not():
+    light = torch.zeros(11, 11, 11)
+    light[:, :, 6:] = 1
+    flat = light.clone()
+    light[5, 5, :] = 1
+    assert torch.equal(close_cracks(light.clone()), flat)
+    light[3:7, 3:7, :] = 1
+    wide = close_cracks(light.clone())
+    assert torch.equal(wide, light)
+
+
+def test_what_lies_inside_is_left_out_and_what_stands_beside_is_not():
+    import trimesh
+
+    def shell(radius: float, at: float = 0.0, outwards: bool = True) -> Any:
+        part = trimesh.creation.icosphere(2, radius)
+        part.apply_translation([at, 0, 0])
+        if not outwards:
+            part.invert()
+        return part
+
+    hollow = [shell(1.0), shell(0.8, outwards=False), shell(0.5), shell(0.1, 0.3), shell(0.4, 2.0)]
+    both: Any = trimesh.util.concatenate(hollow)
+    mesh = without_hidden_parts(Mesh(torch.from_numpy(both.vertices.copy()), torch.from_numpy(both.faces.copy())))
+    left = trimesh.Trimesh(mesh.v_pos.numpy(), mesh.t_pos_idx.numpy(), process=False)
+    assert left.is_watertight and left.body_count == 2
+    assert left.volume == pytest.approx(hollow[0].volume + hollow[-1].volume)
+
+
+@pytest.mark.parametrize("threshold", ["auto", 5.0])
+def test_a_hollow_ball_has_one_surface(threshold):
+    import trimesh
+
+    field = ball(isosurface_threshold=threshold)
+    with torch.no_grad():
+        field.grid[0, 0, 18:30, 18:30, 18:30] = 0
+    mesh = field.isosurface()
+    solid = trimesh.Trimesh(mesh.v_pos.numpy(), mesh.t_pos_idx.numpy(), process=False)
+    assert solid.is_watertight and solid.body_count == 1 and solid.volume > 4 / 3 * math.pi * 0.75**3
+
+
+def test_a_surface_at_any_resolution_asks_for_few_points_at_a_time():
+    most = []
+
+    def density(points):
+        most.append(len(points))
+        return 50 + 50 * (0.5 - points.norm(dim=-1, keepdim=True))
+
+    field = ball(isosurface_resolution=150)
+    isosurface(density, field.cfg, field.bbox)
+    assert max(most) == 2**15
+    field.cfg.isosurface_chunk = 1000
+    most.clear()
+    isosurface(density, field.cfg, field.bbox)
+    assert max(most) == 1000
 
 
 def test_specks_are_removed_by_share_and_by_count():

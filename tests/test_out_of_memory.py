@@ -198,7 +198,7 @@ def test_the_fused_renderer_has_no_use_for_fewer_samples(
     [
         ("--validate", ["pictures of validation or test", "`system.renderer.eval_chunk_size`", "eval_width`, now 16"]),
         ("--test", ["pictures of validation or test", "`system.renderer.eval_chunk_size`"]),
-        ("--export", ["in the export", "set `system.geometry.isosurface_chunk` to 100000", "_resolution`, now 16"]),
+        ("--export", ["in the export, at", "; lower `system.geometry.isosurface_resolution`, now 16"]),
     ],
 )  # fmt: skip
 def test_pictures_and_meshes(
@@ -249,7 +249,7 @@ def test_every_key_that_a_sentence_may_name_is_one_of_the_config() -> None:
         walk(blocks)
     stages = {stage for stage, _ in out_of_memory._STAGES}
     named = {key for stage in stages for key in stage.keys}
-    assert len(stages) == 9 and named <= names, named - names
+    assert len(stages) == 10 and named <= names, named - names
 
 
 def test_a_checkpoint_or_a_model_that_does_not_fit_into_memory_is_not_called_damaged(

@@ -53,11 +53,13 @@ _EXTRAS = frozenset(
         "PIL",
         "accelerate",
         "diffusers",
+        "fast_simplification",
         "huggingface_hub",
         "imageio",
         "imageio_ffmpeg",
         "jinja2",
         "jsonschema",
+        "manifold3d",
         "markupsafe",
         "nerfacc",
         "numpy",
@@ -70,6 +72,7 @@ _EXTRAS = frozenset(
         "transformers",
         "trimesh",
         "warp",
+        "xatlas",
         "yaml",
     ]
 )

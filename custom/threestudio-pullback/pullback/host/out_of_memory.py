@@ -42,7 +42,8 @@ PICTURES = Stage(
     "in the pictures of validation or test",
     ("system.renderer.eval_chunk_size", "data.eval_width", "data.eval_height"),
 )
-EXPORT = Stage("in the export", ("system.geometry.isosurface_chunk", "system.geometry.isosurface_resolution"))
+EXPORT = Stage("in the export", ("system.geometry.isosurface_resolution", "system.geometry.isosurface_chunk"))
+TEXTURE = Stage("while the mesh's texture is made", ("system.exporter.texture_size", "system.exporter.faces"))
 SCENE = Stage(
     "while `system.geometry` is built",
     (
@@ -63,6 +64,7 @@ _OF_SAMPLES = ("system.renderer.eval_chunk_size", "system.renderer.num_samples_p
 _STAGES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     (LOADING, ("pullback.models.loading",)),
     (NETWORKS, ("pullback.models",)),
+    (TEXTURE, ("pullback.host.scene.texture",)),
     (EXPORT, ("pullback.host.scene.mesh",)),
     (EXPORT, ("pullback.host.scene.exporter",)),
     (WHOLE_FIT, ("pullback.fitting", "pullback.adapters.rendered_field:render")),
@@ -123,7 +125,5 @@ def _changes(keys: tuple[str, ...], blocks: Mapping[str, Any]) -> Iterator[str]:
             continue
         if value is False:
             yield f"set `{key}` to true"
-        elif value == 0:  # of a chunk: all at once
-            yield f"set `{key}` to 100000"
-        else:
+        elif value != 0:  # a 0 leaves the choice to the part
             yield f"lower `{key}`, now {list(value) if isinstance(value, (list, tuple)) else value}"

@@ -223,5 +223,5 @@ def ply(mesh: MeshData) -> bytes:
 
     colours: Any = None if mesh.v_rgb is None else _bytes(mesh.v_rgb)
     whole = trimesh.Trimesh(mesh.v_pos, mesh.t_pos_idx, vertex_normals=mesh.v_nrm, vertex_colors=colours, process=False)
-    content: Any = trimesh.exchange.ply.export_ply(whole, vertex_normal=mesh.v_nrm is not None)
+    content: Any = whole.export(file_type="ply", vertex_normal=mesh.v_nrm is not None)
     return content

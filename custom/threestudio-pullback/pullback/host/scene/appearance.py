@@ -10,7 +10,7 @@ from torch import Tensor
 from .geometry import DensityField
 
 _OUTSIDE, _INSIDE, _SAMPLES = 0.1, 0.2, 32  # of a ray, in units of the geometry's radius
-_POINTS = 2**18  # at a time
+_POINTS = 2**16  # at a time
 _VISIBLE = 1e-3  # weight of a sample below which its colour is not asked for
 
 

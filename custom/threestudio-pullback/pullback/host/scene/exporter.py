@@ -14,7 +14,7 @@ from ..base import BaseObject
 from ..config import config_path
 from ..registry import info, register, warn
 from .appearance import surface_colours
-from .simplify import simplify, vertex_normals
+from .simplify import simplify
 from .texture import bake, check_options, unwrap
 
 FORMATS = {"obj-mtl": "obj", "obj": "obj", "glb": "glb", "ply": "ply"}
@@ -100,27 +100,28 @@ class MeshExporter(Exporter):
     def __call__(self) -> list[ExporterOutput]:
         """The one file; raises UserError where the geometry has no surface."""
         cfg, kind = self.cfg, FORMATS[self.cfg.fmt]
-        mesh = simplify(self.geometry.isosurface(), cfg.faces)
-        normals = vertex_normals(mesh)
+        in_texture = cfg.save_texture and cfg.save_uv and cfg.fmt in ("obj-mtl", "glb")
+        at_vertices = cfg.save_texture and not in_texture
+        mesh, normals = simplify(self.geometry.isosurface(), cfg.faces, at_vertices)
         turn = torch.tensor(_AXES[UP[kind]], dtype=mesh.v_pos.dtype, device=mesh.v_pos.device)
         params: dict[str, Any] = {
             "v_pos": mesh.v_pos @ turn.T,
             "t_pos_idx": mesh.t_pos_idx,
+            "v_rgb": None,
             "v_nrm": normals @ turn.T if cfg.save_normal else None,
             "material": cfg.fmt == "obj-mtl",
         }
-        in_texture = cfg.save_uv and cfg.fmt in ("obj-mtl", "glb")
         if cfg.save_uv and kind != "ply":
             info("Cutting the surface into charts, which may take some seconds")
             options = cfg.xatlas_chart_options, cfg.xatlas_pack_options
             params["v_tex"], params["t_tex_idx"] = unwrap(mesh, *options, cfg.texture_size)
-        if cfg.save_texture and in_texture:
+        if in_texture:
             charts = params["v_tex"], params["t_tex_idx"]
             params["texture"] = bake(mesh, normals, *charts, cfg.texture_size, self._colours)
             params["texture_format"] = cfg.texture_format
-        elif cfg.save_texture:
+        if at_vertices:
             params["v_rgb"] = self._colours(mesh.v_pos, normals)
-        if cfg.save_texture and params.get("v_rgb") is None and params.get("texture") is None:
+        if cfg.save_texture and params["v_rgb"] is None and params.get("texture") is None:
             warn("`%s` is true, but the material has no colours", config_path(cfg, "save_texture"))
         return [ExporterOutput(f"{cfg.save_name}.{kind}", "mesh", params)]
 

@@ -57,7 +57,7 @@ class DensityField(BaseGeometry):
         isosurface_method: str = "mt"  # "mt" or "mc-cpu": marching cubes, both of them
         isosurface_resolution: int = 128
         isosurface_threshold: Any = 25.0  # a density, or "auto": where the light from outside fades
-        isosurface_chunk: int = 0  # points at a time; 0: as many as fit into some 100 MB
+        isosurface_chunk: int = 0  # points at a time; 0: 32768
         isosurface_coarse_to_fine: bool = True  # once more, in the box the first surface fills
         isosurface_deformable_grid: bool = False  # no use to a density
         isosurface_remove_outliers: bool = True

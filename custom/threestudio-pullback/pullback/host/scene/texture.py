@@ -98,10 +98,10 @@ def bake(
         return None
     picture = torch.zeros(size * size, 3, dtype=colours.dtype)
     picture[texel] = colours.cpu()
-    rows, columns = distance_transform_edt(
-        (face < 0).view(size, size).numpy(), return_distances=False, return_indices=True
-    )
-    return picture[torch.from_numpy(rows.astype(np.int64) * size + columns)]
+    empty = (face < 0).view(size, size).numpy()
+    nearest: Any = distance_transform_edt(empty, return_distances=False, return_indices=True)
+    rows, columns = nearest.astype(np.int64)
+    return picture[torch.from_numpy(rows * size + columns)]
 
 
 def _covered(corners: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
