@@ -1,20 +1,10 @@
-"""An exported glb as three.js shows it, in headless Chromium: upright, its front to the viewer, in its own colours.
-
-three.js comes from npm, in a fixed version, into a cache outside of the checkout.
-"""
+"""An exported glb as three.js shows it, in headless Chromium: upright, its front to the viewer, in its own colours."""
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import functools
-import http.server
-import io
 import math
-import os
-import shutil
-import subprocess
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pullback.host.scene.background import SolidColorBackground
 from pullback.host.scene.exporter import MeshExporter
 from pullback.host.scene.material import NoMaterial
@@ -30,54 +19,11 @@ from pullback.host.scene.renderer import NeRFVolumeRenderer
 from pullback.host.scene.volume_grid import VolumeGrid
 from pullback.host.training.saving import SaverMixin
 from pullback.views.cameras import camera_rays, orbit
+from three_viewer import Unavailable, open_viewer
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-THREE = "0.187.0"
 SIZE, DISTANCE, FOVY = 160, 2.4, 40
 GREY = 0.5
 VIEWS = {"front": (0.0, 0.0), "side": (0.0, 90.0), "top": (90.0, 0.0), "above": (30.0, 40.0), "back": (10.0, 200.0)}
-
-PAGE = """<!doctype html><meta charset="utf-8"><title>a mesh</title>
-<script type="importmap">
-{"imports": {"three": "/three/build/three.module.js", "three/addons/": "/three/examples/jsm/"}}
-</script>
-<script type="module">
-import * as THREE from 'three';
-import {GLTFLoader} from 'three/addons/loaders/GLTFLoader.js';
-
-// lit: 'lamps' keeps the file's materials and lights them; 'none' shows their colours as they are
-window.show = async (file, views, lit, size, distance, fovy, grey) => {
-  const renderer = new THREE.WebGLRenderer({antialias: true, preserveDrawingBuffer: true});
-  renderer.setSize(size, size);
-  const scene = new THREE.Scene();
-  scene.background = new THREE.Color().setRGB(grey, grey, grey, THREE.SRGBColorSpace);
-  const object = (await new GLTFLoader().loadAsync(file)).scene;
-  if (lit === 'none') object.traverse((part) => {
-    if (!part.isMesh) return;
-    const {map, vertexColors, color} = part.material;
-    part.material = new THREE.MeshBasicMaterial({map, vertexColors, color});
-  });
-  scene.add(object);
-  const lamp = new THREE.DirectionalLight(0xffffff, Math.PI);
-  const camera = new THREE.PerspectiveCamera(fovy, 1, 0.01, 100);
-  scene.add(lamp);
-  const pictures = [];
-  for (const [elevation, azimuth] of views) {
-    const e = elevation * Math.PI / 180, a = azimuth * Math.PI / 180;
-    // glTF has y up and its front at +z; a camera that goes round to its right comes to +x
-    camera.position.set(Math.cos(e) * Math.sin(a), Math.sin(e), Math.cos(e) * Math.cos(a)).multiplyScalar(distance);
-    camera.up.set(-Math.sin(e) * Math.sin(a), Math.cos(e), -Math.sin(e) * Math.cos(a));
-    camera.lookAt(0, 0, 0);
-    lamp.position.copy(camera.position);
-    renderer.render(scene, camera);
-    pictures.push(renderer.domElement.toDataURL('image/png'));
-  }
-  renderer.dispose();
-  return pictures;
-};
-document.documentElement.dataset.ready = '1';
-</script>
-"""
 
 
 class Scene:
@@ -132,78 +78,14 @@ def scene() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def three() -> Path:
-    """The folder of three.js."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "threestudio-pullback"
-    found = cache / f"three-{THREE}" / "node_modules" / "three"
-    if not found.is_dir():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("no npm: apt-get install npm")
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as part:  # whole or not at all, also beside another worker
-            install = [
-                npm,
-                "install",
-                "--prefix",
-                part,
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                f"three@{THREE}",
-            ]
-            done = subprocess.run(install, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                pytest.skip(f"npm cannot install three@{THREE}: {done.stderr.strip().splitlines()[-1:]}")
-            try:
-                os.rename(part, cache / f"three-{THREE}")
-                os.mkdir(part)  # for the cleanup
-            except OSError:
-                assert found.is_dir()
-    return found
-
-
-@pytest.fixture(scope="module")
-def show(three: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[np.ndarray]]]:
+def show() -> Iterator[Callable[[Path, str], list[np.ndarray]]]:
     """show(file, lit) -> what the browser draws of VIEWS, [H, W, 3] in [0, 1]."""
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if not browser_path:
-        pytest.skip("no Chromium: apt-get install chromium-headless-shell")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    site = tmp_path_factory.mktemp("site")
-    (site / "index.html").write_text(PAGE)
-    (site / "three").symlink_to(three)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(
-                executable_path=browser_path, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
-            )
-            tab = browser.new_page()
-            errors: list[str] = []
-            tab.on("pageerror", lambda error: errors.append(str(error)))
-            tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-            tab.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-            tab.wait_for_selector("html[data-ready]", state="attached")
-
-            def show(file: Path, lit: str) -> list[np.ndarray]:
-                shutil.copy(file, site / file.name)
-                views = [list(view) for view in VIEWS.values()]
-                drawn = tab.evaluate("(a) => show(...a)", [file.name, views, lit, SIZE, DISTANCE, FOVY, GREY])
-                assert errors == []
-                content = [base64.b64decode(url.partition(",")[2]) for url in drawn]
-                return [np.asarray(Image.open(io.BytesIO(c)).convert("RGB")) / 255 for c in content]
-
-            yield show
-            browser.close()
-    finally:
-        server.shutdown()
+    with contextlib.ExitStack() as stack:
+        try:
+            viewer = stack.enter_context(open_viewer())
+        except Unavailable as e:
+            pytest.skip(str(e))
+        yield lambda file, lit: viewer.draw(file, [*VIEWS.values()], lit, SIZE, DISTANCE, FOVY, GREY)
 
 
 @pytest.mark.parametrize("save_uv", [False, True], ids=["vertices", "texture"])
