@@ -109,11 +109,11 @@ class Viewer:
         fovy: float,
         grey: float,
     ) -> list[np.ndarray]:
-        """Pictures [size, size, 3] in [0, 1] of views (elevation, azimuth) in degrees, of a camera that looks at the origin.
+        """Pictures [size, size, 3] in [0, 1] of cameras that look at the origin.
 
         Args:
             file: A glb.
-            views: Azimuth 0 is the file's front.
+            views: Elevation and azimuth in degrees; azimuth 0 is the file's front.
             lit: "lamps": the file's materials, and a lamp at the camera; "none": their colours as they are.
             size: In pixels.
             distance: Of the camera.
