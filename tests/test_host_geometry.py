@@ -174,6 +174,14 @@ def test_the_automatic_surface_is_where_the_light_from_outside_fades(factor):
     assert found.norm(dim=-1).max() < 0.86  # from below, where no light comes from
 
 
+def test_what_is_nearly_transparent_has_a_surface_too():
+    """A run that was stopped early has a mesh, if none that anyone could see in a render."""
+    field = ball(isosurface_threshold="auto")
+    with torch.no_grad():
+        field.grid[0, 0] *= 1e-3
+    assert 0.1 < field.isosurface().v_pos.norm(dim=-1).max() < 0.85
+
+
 def test_light_from_outside_is_the_transmittance_of_the_best_way():
     """Through a slab, from above; under its rim, from the side; and none from below."""
     density = torch.zeros(9, 9, 9)

@@ -3,8 +3,9 @@
     python -m venv /tmp/blender && /tmp/blender/bin/pip install bpy
     /tmp/blender/bin/python tools/blender_views.py model.glb pictures '[[0, 0], [0, 90], [90, 0]]' none
 
-Arguments: a glb, obj or ply; a folder; views (elevation, azimuth) in degrees, azimuth 0 in front of the object; "none"
-for the colours as they are, "lamps" for the file's materials under a sun at the camera. Prints what was imported, as JSON.
+Arguments: a glb, obj or ply; a folder; views (elevation, azimuth) in degrees, azimuth 0 in front of the object;
+"none" for the colours as they are, "lamps" for the file's materials under a sun at the camera. Prints what was
+imported, as JSON.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python tools/look_at_mesh.py outputs/demo/a_red_cube-0
     python tools/look_at_mesh.py outputs/demo/a_red_cube-0 --texture --blender /tmp/blender/bin/python
 
-three.js draws the glb in headless Chromium. With --blender, the Python of an environment that has bpy, Blender draws glb,
-obj with mtl and ply too (tools/blender_views.py). Prints, for each view, in the pixels where the NeRF's opacity is above
-1/2, the PSNR in dB of the unlit picture to the render, and the median difference in 255ths where the mesh is drawn as well.
-Writes pictures to RUN/save/look: renders, unlit, lit.
+three.js draws the glb in headless Chromium. With --blender, the Python of an environment that has bpy, Blender draws
+glb, obj with mtl and ply too (tools/blender_views.py). Prints, for each view, in the pixels where the NeRF's opacity is
+above 1/2, the PSNR in dB of the unlit picture to the render, and the median difference in 255ths where the mesh is
+drawn as well. Writes pictures to RUN/save/look: renders, unlit, lit.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...errors import NonFiniteError, UserError
 from ..config import config_path
+from ..registry import info
 from .mesh_parts import Mesh, remove_specks, without_hidden_parts
 from .outside import close_cracks, light_from_outside
 
@@ -49,16 +50,7 @@ def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> M
 def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, resolution: int) -> Mesh:
     field = _on_grid(density, bbox, resolution, cfg.isosurface_chunk or _POINTS)
     if cfg.isosurface_threshold == "auto":
-        x, y, z = ((bbox[1] - bbox[0]) / (resolution - 1)).tolist()
-        field = close_cracks(light_from_outside(field, (x, y, z)))
-        threshold = 1 - LIT
-        field = field.neg_().add_(1)
-        if float(field.max()) <= threshold:
-            least = 100 * (1 - float(field.max()))
-            raise UserError(
-                f"there is no surface to export: at least {least:.3g} % of the light from outside reaches every point; "
-                "train the geometry first, or longer"
-            )
+        field, threshold = _darkness(field, ((bbox[1] - bbox[0]) / (resolution - 1)).tolist())
     else:
         threshold = _threshold(field, cfg)
     mesh = marching_cubes(field, threshold, bbox)
@@ -67,6 +59,22 @@ def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, resolu
         least, key = cfg.isosurface_outlier_n_faces_threshold, "isosurface_outlier_n_faces_threshold"
         mesh = remove_specks(mesh, least, config_path(cfg, key))
     return without_hidden_parts(mesh)
+
+
+def _darkness(density: Tensor, spacing: list[float]) -> tuple[Tensor, float]:
+    """1 minus the light from outside, and its value at the surface."""
+    low, high = float(density.min()), float(density.max())
+    x, y, z = spacing
+    dark = close_cracks(light_from_outside(density, (x, y, z))).neg_().add_(1)
+    most = float(dark.max())
+    if low == high or most <= 0:
+        raise UserError(
+            f"there is no surface to export: the density lies between {low:.3g} and {high:.3g} everywhere; train the "
+            "geometry first, or longer"
+        )
+    if most <= 1 - LIT:
+        info("No place is darker than %.3g %%: the surface is that of something nearly transparent", 100 * most)
+    return dark, min(1 - LIT, most / 2)
 
 
 def _threshold(field: Tensor, cfg: Any) -> float:
