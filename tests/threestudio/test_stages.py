@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL_HASH_GRID, Run, Threestudio
 from scenes import checkpoint, error, mesh, picture, start
 
@@ -88,3 +89,94 @@ def test_stage_two_begins_with_the_surface_of_the_field(
     assert len(faces) > 100 and faces == expected_faces
     # stage 2 cuts densities off at 1 above and below the surface's; the edge of a tetrahedron is 0.06
     assert np.abs(vertices - expected[:, : vertices.shape[1]]).max() < 0.01
+
+
+# ---- training on meshes: each config of threestudio's that rasterises
+
+TETRAHEDRA = ("system.geometry.isosurface_resolution=32", "data.width=32", "data.height=32", "trainer.max_steps=2",
+              "checkpoint.every_n_train_steps=1", "checkpoint.save_top_k=-1")  # fmt: skip
+
+
+def moved(run: Run, part: str) -> list[str]:
+    """Parameters of a part that the last of two steps has moved; all are finite."""
+    before, after = checkpoint(run, 1)["state_dict"], checkpoint(run)["state_dict"]
+    assert all(bool(value.isfinite().all()) for value in after.values())
+    return [n for n in after if n.startswith(f"{part}.") and not np.array_equal(before[n], after[n])]
+
+
+def seen(run: Run, name: str, columns: slice) -> np.ndarray:
+    """Part of a picture of the turntable, which shows its kinds side by side, 16 px each; not all of one colour."""
+    shown = picture(run, name)[:, columns]
+    assert int(shown.max()) - int(shown.min()) > 20
+    return shown
+
+
+@pytest.fixture(scope="module")
+def geometry(coarse: Run, threestudio: Threestudio, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Stage 2 of prolificdreamer: the shape alone."""
+    options = (f"system.geometry_convert_from={coarse.checkpoint}", "system.geometry.radius=1.0", *TETRAHEDRA)
+    folder = tmp_path_factory.mktemp("geometry")
+    return start(threestudio, folder, "configs/prolificdreamer-geometry.yaml", "--train", *options)
+
+
+def test_magic3d_refines_the_field_on_its_mesh(coarse: Run, threestudio: Threestudio, tmp_path: Path) -> None:
+    options = (f"system.geometry_convert_from={coarse.checkpoint}", "system.geometry.radius=1.0", *TETRAHEDRA)
+    run = start(threestudio, tmp_path, "configs/magic3d-refine-sd.yaml", "--train", *options, *SMALL_HASH_GRID)
+    assert {"geometry.sdf", "geometry.deformation"} <= {*moved(run, "geometry")}
+    assert moved(run, "geometry.encoding") and moved(run, "background")
+    seen(run, "it2-test/0.png", slice(0, 16))
+
+
+def test_prolificdreamer_shapes_and_paints_the_mesh(geometry: Run, threestudio: Threestudio, tmp_path: Path) -> None:
+    assert {*moved(geometry, "geometry")} == {"geometry.sdf", "geometry.deformation"}
+    options = (
+        f"system.geometry_convert_from={geometry.checkpoint}", "system.guidance_type=pullback-guidance",
+        "system.loss.lambda_pullback=1", *TETRAHEDRA, *SMALL_HASH_GRID,
+    )  # fmt: skip
+    run = start(threestudio, tmp_path, "configs/prolificdreamer-texture.yaml", "--train", *options)
+    assert moved(run, "geometry.encoding") and not any("sdf" in name for name in moved(run, "geometry"))
+    seen(run, "it2-test/0.png", slice(0, 16))
+
+
+def test_fantasia3d_shapes_and_paints_a_mesh(threestudio: Threestudio, tmp_path: Path) -> None:
+    shape = (
+        "system.geometry.shape_init=null", "system.geometry.sdf_bias=sphere", "system.geometry.sdf_bias_params=0.5",
+        "system.latent_steps=1", *TETRAHEDRA, *SMALL_HASH_GRID, "system.geometry.pos_encoding_config.otype=HashGrid",
+        "system.geometry.pos_encoding_config.n_features_per_level=2",
+        "system.geometry.pos_encoding_config.base_resolution=16",
+        "system.geometry.pos_encoding_config.per_level_scale=1.5",
+    )  # fmt: skip
+    (tmp_path / "shape").mkdir()
+    first = start(threestudio, tmp_path / "shape", "configs/fantasia3d.yaml", "--train", *shape)
+    assert moved(first, "geometry.encoding") and moved(first, "geometry.sdf_network")
+    assert moved(first, "geometry.deformation_network")
+    seen(first, "it2-test/0.png", slice(16, 32))
+    options = (f"system.geometry_convert_from={first.checkpoint}", *TETRAHEDRA, *SMALL_HASH_GRID)
+    second = start(threestudio, tmp_path, "configs/fantasia3d-texture.yaml", "--train", *options)
+    assert moved(second, "geometry.encoding") and not any("sdf" in name for name in moved(second, "geometry"))
+    seen(second, "it2-test/0.png", slice(0, 16))
+
+
+def test_a_mesh_is_exported_with_its_texture(coarse: Run, threestudio: Threestudio, tmp_path: Path) -> None:
+    """At the corners of the triangles the texture has the colours that vertices have without one."""
+    painted, state = coarse.checkpoint.with_name("painted.ckpt"), checkpoint(coarse)
+    for name in [name for name in state["state_dict"] if name.startswith("geometry.feature_network")]:
+        state["state_dict"][name] *= 100  # after two steps all is grey
+    torch.save(state, painted)
+    options = (
+        f"system.geometry_convert_from={painted}", "system.geometry.radius=1.0",
+        "system.geometry.isosurface_resolution=32", "system.exporter.texture_format=png", *SMALL_HASH_GRID,
+    )  # fmt: skip
+    config, plain = "configs/magic3d-refine-sd.yaml", ("system.exporter.fmt=obj", "system.exporter.save_uv=false")
+    vertices, _ = mesh(start(threestudio, tmp_path, config, "--export", *options, *plain), 0)
+    run = start(threestudio, tmp_path, config, "--export", *options, "system.exporter.texture_size=512")
+    written, faces = mesh(run, 0)
+    assert np.abs(written - vertices[:, :3]).max() < 1e-4
+    lines = (run.trial / "save" / "it0-export" / "model.obj").read_text().splitlines()
+    uv = np.array([line.split()[1:3] for line in lines if line.startswith("vt ")], dtype=float)
+    ends = np.array([[end.split("/")[:2] for end in line.split()[1:]] for line in faces], dtype=int).reshape(-1, 2) - 1
+    texture = picture(run, "it0-export/texture_kd.png") / 255
+    column, row = (uv[ends[:, 1]] * [1, -1] + [0, 1]).T * 511  # row 0 is the upper one
+    shown, expected = texture[row.round().astype(int), column.round().astype(int)], vertices[ends[:, 0], 3:]
+    assert expected.std(0).min() > 0.03
+    assert np.abs(shown - expected).mean() < 0.2 * expected.std()

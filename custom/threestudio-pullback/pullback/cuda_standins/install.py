@@ -16,8 +16,6 @@ import torch
 _MODULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "modules")
 # packages that get a stand-in where they are not installed, and what then cannot be used
 _ABSENT = {
-    "nvdiffrast": "rasterising and texturing meshes",
-    "envlight": "pbr-material",
     "controlnet_aux": "ControlNet guidance",
     "torchvision": "what uses it",
 }
@@ -52,6 +50,8 @@ def _packages() -> list[str]:
     sys.path.append(os.path.join(_MODULES, "absent"))
     return [
         "tinycudann (it needs CUDA): the bundled host's hash grid, encodings and networks, in PyTorch",
+        "nvdiffrast (it needs CUDA): this package's rasteriser and textures, as kernels for the CPU",
+        "envlight (it needs nvdiffrast): an environment map filtered in PyTorch",
         *(f"{name} (not installed): an empty module; {_ABSENT[name]} will end with a message" for name in missing),
     ]
 

@@ -10,11 +10,11 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from .kernels import coverage, silhouettes, surfaces
+from .kernels import coverage, silhouettes, surfaces, texels
 from .kernels.triangles import Scene
 from .launching import compile_kernels, launch, part_count
 
-MODULES = coverage, surfaces, silhouettes
+MODULES = coverage, surfaces, silhouettes, texels
 """What has kernels."""
 _STRIPS = 32
 """Threads on CUDA that share the rows of a triangle."""
@@ -28,7 +28,14 @@ def load(device: torch.device) -> None:
     compile_kernels((kernel for module in MODULES for kernel in module.KERNELS), device)
 
 
-def sweep(kernel: Any, rows: int, width: int, device: torch.device, inputs: Callable[[int, int], list[Any]]) -> None:
+def sweep(
+    kernel: Any,
+    rows: int,
+    width: int,
+    device: torch.device,
+    inputs: Callable[[int, int], list[Any]],
+    most: int | None = None,
+) -> None:
     """Runs a kernel over pixels: a thread has every n-th row on a CPU, and a pixel on CUDA.
 
     Args:
@@ -37,10 +44,11 @@ def sweep(kernel: Any, rows: int, width: int, device: torch.device, inputs: Call
         width: Pixels of a row.
         device: Where.
         inputs: Of (first task, part): the arguments without items, span and stride, which come after the first three.
+        most: Largest number of threads on a CPU.
     """
     own = device.type != "cpu"
     items, span = (rows * width, 1) if own else (rows, width)
-    tasks = items if own else min(part_count(device), rows)
+    tasks = items if own else min(most or part_count(device), rows)
 
     def whole(first: int, part: int) -> list[Any]:
         scene, *rest = inputs(first, part)
