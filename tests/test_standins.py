@@ -134,7 +134,7 @@ def test_nvdiffrasts_functions_are_called_as_threestudio_calls_them() -> None:
 
 
 def test_light_of_an_environment_is_filtered_as_its_integrals_say() -> None:
-    """L = 1 + y: weighted by the cosine it is 1 + 2y/3; a sharp lobe leaves it, a rough one comes nearer to the mean."""
+    """L = 1 + y: weighted by the cosine 1 + 2y/3; a sharp lobe leaves it, a rough one comes nearer to the mean."""
     envlight = _standin("envlight.py")
     light = envlight.EnvLight(max_res=64, device="cpu")
     d = torch.nn.functional.normalize(envlight.directions(64), dim=-1)

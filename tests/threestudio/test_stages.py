@@ -78,7 +78,7 @@ def test_stage_two_begins_with_the_surface_of_the_field(
     threestudio: Threestudio,
     tmp_path: Path,
 ) -> None:
-    """The system of stage 2 is built and its mesh exported; what it does next, to rasterise, takes CUDA."""
+    """The system of stage 2 is built and its mesh exported."""
     options = (
         f"system.geometry_convert_from={coarse.checkpoint}", "system.geometry.radius=1.0",
         "system.geometry.isosurface_resolution=32", "system.exporter.fmt=obj", "system.exporter.save_uv=false",
@@ -161,7 +161,7 @@ def test_a_mesh_is_exported_with_its_texture(coarse: Run, threestudio: Threestud
     """At the corners of the triangles the texture has the colours that vertices have without one."""
     painted, state = coarse.checkpoint.with_name("painted.ckpt"), checkpoint(coarse)
     for name in [name for name in state["state_dict"] if name.startswith("geometry.feature_network")]:
-        state["state_dict"][name] *= 100  # after two steps all is grey
+        state["state_dict"][name] *= 10  # after two steps all is grey
     torch.save(state, painted)
     options = (
         f"system.geometry_convert_from={painted}", "system.geometry.radius=1.0",
@@ -178,5 +178,7 @@ def test_a_mesh_is_exported_with_its_texture(coarse: Run, threestudio: Threestud
     texture = picture(run, "it0-export/texture_kd.png") / 255
     column, row = (uv[ends[:, 1]] * [1, -1] + [0, 1]).T * 511  # row 0 is the upper one
     shown, expected = texture[row.round().astype(int), column.round().astype(int)], vertices[ends[:, 0], 3:]
-    assert expected.std(0).min() > 0.03
-    assert np.abs(shown - expected).mean() < 0.2 * expected.std()
+    spread = expected.std(0)
+    assert spread.max() > 0.04
+    error = np.abs(shown - expected).mean(0)  # of colours without relation about 1.1 of the spread
+    assert error[spread.argmax()] < 0.25 * spread.max()

@@ -8,13 +8,12 @@ from typing import Any
 
 import warp as wp
 
-from .triangles import Scene, are_vertices, centre, triangle
+from .triangles import Scene, are_vertices, centre, depth_plane, triangle
 
 NOTHING = wp.constant(wp.int64(2**63 - 1))
 """The key of a pixel that shows nothing."""
 MOST_TRIANGLES = 2**24 - 1
 """Numbers from 1 on that a key, and single precision, can tell apart."""
-_STEPS = wp.constant(wp.float64(2.0**39 - 1.0))  # of the depth, between the near and the far plane
 _WIDE = wp.constant(16)  # pixels of a box from which on it pays to find the ends of a row
 
 
@@ -77,9 +76,41 @@ def bound(scene: Scene, first: int, part: int, most: int, boxes: wp.array(dtype=
 
 
 @wp.func
-def owns_edge(line: wp.vec3d):
-    """Whether a triangle has the centres that lie exactly on an edge: those it has after a tiny move right and up."""
-    return line[0] > wp.float64(0.0) or (line[0] == wp.float64(0.0) and line[1] > wp.float64(0.0))
+def least_of(line: wp.vec3d):
+    """The least value on the inner side of an edge.
+
+    A triangle has the centres that lie exactly on an edge if it has them after a tiny move right, and a tinier one up.
+    """
+    if line[0] > wp.float64(0.0) or (line[0] == wp.float64(0.0) and line[1] > wp.float64(0.0)):
+        return wp.float64(0.0)
+    return wp.float64(2.2250738585072014e-308)  # the least normal number
+
+
+@wp.func_native(
+    """
+    auto* row = keys.data + begin;
+    for (int x = first; x <= last; ++x) {
+        const double column = (double)(2 * x + 1) * half - 1.0;
+        const double a = fma(slope[0], column, base[0]), b = fma(slope[1], column, base[1]);
+        const double c = fma(slope[2], column, base[2]), z = fma(slope[3], column, base[3]);
+        const bool inside = (a >= least[0]) & (b >= least[1]) & (c >= least[2]) & (z >= -1.0) & (z <= 1.0);
+        const double between = z < -1.0 ? -1.0 : (z > 1.0 ? 1.0 : z);
+        const long long key = ((long long)((between * 0.5 + 0.5) * 549755813887.0) << 24) | number;
+#if defined(__CUDA_ARCH__)
+        if (inside) atomicMin((long long*)row + x, key);
+#else
+        const auto old = row[x];  // without a branch, so that a compiler takes several pixels at a time
+        row[x] = (inside & (key < old)) ? key : old;
+#endif
+    }
+"""
+)
+def lower(
+    keys: wp.array(dtype=wp.int64), begin: int, first: int, last: int, half: wp.float64, base: wp.vec4d,
+    slope: wp.vec4d, least: wp.vec3d, number: wp.int64,
+):  # fmt: skip
+    """Lowers the keys of a row's pixels that a triangle covers; 2³⁹ − 1 steps of depth, between both planes."""
+    ...
 
 
 @wp.func
@@ -106,6 +137,7 @@ def cover(
     task = first + wp.tid()
     strip = task % strips
     zero, one = wp.float64(0.0), wp.float64(1.0)
+    across, up = one / wp.float64(scene.width), one / wp.float64(scene.height)
     for item in range(task / strips, boxes.shape[0], stride):
         box = boxes[item]
         first_block = box[2] / block
@@ -121,16 +153,12 @@ def cover(
             continue
         sign = wp.where(area > zero, one, -one)
         line_a, line_b, line_c = sign * t.line_a, sign * t.line_b, sign * t.line_c
-        on_a, on_b, on_c = owns_edge(line_a), owns_edge(line_b), owns_edge(line_c)
-        depth = (
-            wp.float64(scene.pos[own, corners[0]][2]) * line_a
-            + wp.float64(scene.pos[own, corners[1]][2]) * line_b
-            + wp.float64(scene.pos[own, corners[2]][2]) * line_c
-        ) / wp.abs(area)
+        least = wp.vec3d(least_of(line_a), least_of(line_b), least_of(line_c))
+        depth = depth_plane(scene.pos, own, corners, t)
         for number_of_block in range(first_block, box[3] / block + 1, strips):
             low, high = wp.max(box[2], number_of_block * block), wp.min(box[3], (number_of_block + 1) * block - 1)
             for y in range(low, high + 1):
-                row = centre(y, scene.height)
+                row = centre(y, up)
                 base_a, base_b = fma(line_a[1], row, line_a[2]), fma(line_b[1], row, line_b[2])
                 base_c, base_depth = fma(line_c[1], row, line_c[2]), fma(depth[1], row, depth[2])
                 ends = wp.vec2i(box[0], box[1])
@@ -139,16 +167,10 @@ def cover(
                     ends = ahead(line_b, base_b, scene.width, ends)
                     ends = ahead(line_c, base_c, scene.width, ends)
                 begin = (image * scene.height + y) * scene.width
-                for x in range(ends[0], ends[1] + 1):
-                    column = centre(x, scene.width)
-                    a, b = fma(line_a[0], column, base_a), fma(line_b[0], column, base_b)
-                    c = fma(line_c[0], column, base_c)
-                    between = (a > zero or (a == zero and on_a)) and (b > zero or (b == zero and on_b))
-                    if between and (c > zero or (c == zero and on_c)):
-                        z = fma(depth[0], column, base_depth)
-                        if z >= -one and z <= one:
-                            steps = wp.int64((z * wp.float64(0.5) + wp.float64(0.5)) * _STEPS)
-                            wp.atomic_min(keys, begin + x, (steps << wp.int64(24)) | wp.int64(number + 1))
+                lower(
+                    keys, begin, ends[0], ends[1], across, wp.vec4d(base_a, base_b, base_c, base_depth),
+                    wp.vec4d(line_a[0], line_b[0], line_c[0], depth[0]), least, wp.int64(number + 1),
+                )  # fmt: skip
 
 
 KERNELS: tuple[Any, ...] = (bound, cover)

@@ -9,7 +9,18 @@ from typing import Any
 import warp as wp
 
 from .coverage import NOTHING
-from .triangles import NEAREST_AREA, Scene, Triangle, add_slopes, are_vertices, locate, pixel_centre, triangle
+from .triangles import (
+    NEAREST_AREA,
+    Scene,
+    Triangle,
+    add_slopes,
+    are_vertices,
+    centre,
+    depth_plane,
+    locate,
+    pixel_centre,
+    triangle,
+)
 
 
 @wp.func
@@ -20,35 +31,28 @@ def reciprocal(area: wp.float64, least: wp.float64):
     return wp.float64(1.0) / area
 
 
-@wp.struct
-class Shade:
-    """What a pixel shows: coordinates and their slopes."""
-
-    rast: wp.vec4
-    slopes: wp.vec4
-
-
-@wp.func
-def shade_pixel(scene: Scene, own: int, t: Triangle, x: int, y: int, number: int):
-    """A pixel that shows a triangle."""
-    corners, at = scene.tri[number - 1], pixel_centre(scene, x, y)
-    a, b, c = wp.dot(t.line_a, at), wp.dot(t.line_b, at), wp.dot(t.line_c, at)
-    whole = t.line_a + t.line_b + t.line_c
-    inverse = wp.float64(1.0) / (a + b + c)
-    u = wp.clamp(a * inverse, wp.float64(0.0), wp.float64(1.0))
-    v = wp.clamp(b * inverse, wp.float64(0.0), wp.float64(1.0) - u)
-    z = (
-        wp.float64(scene.pos[own, corners[0]][2]) * a
-        + wp.float64(scene.pos[own, corners[1]][2]) * b
-        + wp.float64(scene.pos[own, corners[2]][2]) * c
-    ) / (t.a[2] * a + t.b[2] * b + t.c[2] * c)
-    z = wp.clamp(z, -wp.float64(1.0), wp.float64(1.0))
-    by_u, by_v = (t.line_a - u * whole) * inverse, (t.line_b - v * whole) * inverse
-    across, up = wp.float64(2.0) / wp.float64(scene.width), wp.float64(2.0) / wp.float64(scene.height)
-    out = Shade()
-    out.rast = wp.vec4(float(u), float(v), float(z), float(number))
-    out.slopes = wp.vec4(float(by_u[0] * across), float(by_u[1] * up), float(by_v[0] * across), float(by_v[1] * up))
-    return out
+@wp.func_native(
+    """
+    auto dot = [&](const wp::vec3d& line) { return line[0] * x + line[1] * y + line[2]; };
+    const double a = dot(t.line_a), b = dot(t.line_b), c = dot(t.line_c), inverse = 1.0 / (a + b + c);
+    double u = a * inverse, v = b * inverse, z = dot(depth);
+    u = u < 0.0 ? 0.0 : (u > 1.0 ? 1.0 : u);
+    v = v < 0.0 ? 0.0 : (v > 1.0 - u ? 1.0 - u : v);
+    z = z < -1.0 ? -1.0 : (z > 1.0 ? 1.0 : z);
+    const double whole_x = t.line_a[0] + t.line_b[0] + t.line_c[0], whole_y = t.line_a[1] + t.line_b[1] + t.line_c[1];
+    const double wide = 2.0 * across * inverse, high = 2.0 * up * inverse;
+    rast.data[i] = wp::vec4((float)u, (float)v, (float)z, (float)number);
+    slopes.data[i] = wp::vec4(
+        (float)((t.line_a[0] - u * whole_x) * wide), (float)((t.line_a[1] - u * whole_y) * high),
+        (float)((t.line_b[0] - v * whole_x) * wide), (float)((t.line_b[1] - v * whole_y) * high));
+"""
+)
+def shade_pixel(
+    t: Triangle, depth: wp.vec3d, x: wp.float64, y: wp.float64, across: wp.float64, up: wp.float64, number: int, i: int,
+    rast: wp.array(dtype=wp.vec4), slopes: wp.array(dtype=wp.vec4),
+):  # fmt: skip
+    """Fills in a pixel that shows a triangle; `across` and `up` are halves of its sides."""
+    ...
 
 
 @wp.kernel(enable_backward=False)
@@ -57,20 +61,27 @@ def shade(
     rast: wp.array(dtype=wp.vec4), slopes: wp.array(dtype=wp.vec4),
 ):  # fmt: skip
     """Coordinates (u, v, z/w, number of the triangle from 1 on) and slopes (∂u/∂x, ∂u/∂y, ∂v/∂x, ∂v/∂y) by pixel."""
+    one = wp.float64(1.0)
+    across, up = one / wp.float64(scene.width), one / wp.float64(scene.height)
     for item in range(first + wp.tid(), items, stride):
         begin = item * span
         place = locate(scene, begin)
-        own, last, t = scene.instanced * place[2], int(0), Triangle()
+        row = centre(place[1], up)
+        own, last, t, depth = scene.instanced * place[2], int(0), Triangle(), wp.vec3d()
         for k in range(span):
-            shown = Shade()
-            if keys[begin + k] != NOTHING:
-                number = int(keys[begin + k] & wp.int64(0xFFFFFF))
+            key = keys[begin + k]
+            if key == NOTHING:
+                rast[begin + k] = wp.vec4()
+                slopes[begin + k] = wp.vec4()
+            else:
+                number = int(key & wp.int64(0xFFFFFF))
                 if number != last:  # the next pixel often shows the same
-                    t = triangle(scene.pos, own, scene.tri[number - 1])
+                    corners = scene.tri[number - 1]
+                    t = triangle(scene.pos, own, corners)
+                    depth = depth_plane(scene.pos, own, corners, t)
                     last = number
-                shown = shade_pixel(scene, own, t, place[0] + k, place[1], number)
-            rast[begin + k] = shown.rast
-            slopes[begin + k] = shown.slopes
+                column = centre(place[0] + k, across)
+                shade_pixel(t, depth, column, row, across, up, number, begin + k, rast, slopes)
 
 
 @wp.struct

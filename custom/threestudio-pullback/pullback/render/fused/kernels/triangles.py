@@ -77,13 +77,24 @@ def locate(scene: Scene, pixel: int):
 @wp.func
 def pixel_centre(scene: Scene, x: int, y: int):
     """(X, Y, 1) of a pixel."""
-    return wp.vec3d(centre(x, scene.width), centre(y, scene.height), wp.float64(1.0))
+    one = wp.float64(1.0)
+    return wp.vec3d(centre(x, one / wp.float64(scene.width)), centre(y, one / wp.float64(scene.height)), one)
 
 
 @wp.func
-def centre(place: int, count: int):
-    """A pixel's centre along an axis, in [-1, 1]."""
-    return wp.float64(2 * place + 1) * (wp.float64(1.0) / wp.float64(count)) - wp.float64(1.0)
+def centre(place: int, half: wp.float64):
+    """A pixel's centre along an axis, in [-1, 1], from half of its width."""
+    return wp.float64(2 * place + 1) * half - wp.float64(1.0)
+
+
+@wp.func
+def depth_plane(pos: wp.array2d(dtype=wp.vec4), image: int, corners: wp.vec3i, t: Triangle):
+    """What gives z/w of a triangle at (X, Y, 1), by a dot product."""
+    return (
+        wp.float64(pos[image, corners[0]][2]) * t.line_a
+        + wp.float64(pos[image, corners[1]][2]) * t.line_b
+        + wp.float64(pos[image, corners[2]][2]) * t.line_c
+    ) / wp.dot(t.line_a, t.a)
 
 
 @wp.func
