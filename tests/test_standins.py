@@ -123,7 +123,7 @@ def test_nvdiffrasts_functions_are_called_as_threestudio_calls_them() -> None:
         topology = dr.antialias_construct_topology_hash(tri)
         smooth = dr.antialias(colour * (rast[..., 3:] > 0), rast, pos, tri, topology_hash=topology)
         smooth.sum().backward()
-        assert float(pos.grad[0, :, 0].abs().min()) > 1 and float(pos.grad[1].abs().max()) == 0
+        assert pos.grad is not None and float(pos.grad[0, :, 0].abs().min()) > 1 and float(pos.grad[1].abs().max()) == 0
         assert float(smooth[0].detach().sum()) == pytest.approx(
             3 * 8 * 8.8, rel=0.02
         )  # its upper and lower sides lie on pixels
