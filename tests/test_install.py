@@ -494,7 +494,7 @@ def test_the_links_of_the_repository_lead_into_the_package():
 # What the package imports under another name than pip's; what only a run with real threestudio has; what only a type
 # checker reads, and torch brings.
 PIP_NAMES = {"PIL": "pillow", "skimage": "scikit-image", "warp": "warp-lang", "yaml": "pyyaml"}
-NOT_OURS = {"threestudio", "tinycudann", "tomesd", "typing-extensions"}
+NOT_OURS = {"cv2", "threestudio", "tinycudann", "tomesd", "typing-extensions"}
 
 
 def third_parties(folder: Path) -> set[str]:
