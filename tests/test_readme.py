@@ -26,7 +26,8 @@ DEMO = "configs/pullback-nerf-tiny.yaml"
 PROMPT = "system.prompt_processor.prompt=a red cube"
 # configs that a threestudio checkout has
 THREESTUDIOS = (
-    "dreamfusion-sd", "magic3d-coarse-sd", "magic3d-refine-sd", "prolificdreamer", "prolificdreamer-geometry", "sdi",
+    "dreamfusion-sd", "fantasia3d", "fantasia3d-texture", "magic3d-coarse-sd", "magic3d-refine-sd", "prolificdreamer",
+    "prolificdreamer-geometry", "prolificdreamer-texture", "sdi",
 )  # fmt: skip
 DROPIN_KEY = "system.loss.lambda_pullback"  # has no default in a config of ours
 RUN_FOLDERS = ("outputs/", "RUN/")  # what a run will have written
