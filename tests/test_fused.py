@@ -267,6 +267,18 @@ def test_the_renderer_gives_the_same_pictures_by_both_ways(options, training):
             assert relative(outs["fused"][key], value.double()) < 2e-4, key  # the kernels stop where a ray is opaque
 
 
+def test_mixed_precision_of_what_is_behind_is_no_obstacle():
+    """In Lightning's 16-mixed a network behind the scene makes colours of half precision, and none of the kernels."""
+    origins, directions, _ = rays()
+    batch = {"rays_o": origins.view(1, 20, 15, 3), "rays_d": directions.view(1, 20, 15, 3)}
+    renderer = scene("fused", grid_prune=False).eval()
+    whole = renderer(**batch, light_positions=torch.zeros(1, 3))
+    half = torch.ones(1, 3, dtype=torch.bfloat16)
+    mixed = renderer(**batch, light_positions=torch.zeros(1, 3), bg_color=half, per_sample=False)
+    assert mixed["comp_rgb"].dtype == torch.float32
+    assert torch.equal(mixed["comp_rgb"], whole["comp_rgb_fg"] + (1 - whole["opacity"]))
+
+
 def test_derivatives_in_forward_mode_are_those_of_pytorch():
     """A projection goes through jvp and vjp, which the kernels have not; the renderer then takes PyTorch."""
     origins, directions, _ = rays()

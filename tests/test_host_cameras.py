@@ -10,7 +10,7 @@ from pullback.errors import UserError
 from pullback.host.config import load_config
 from pullback.host.data.cameras import RandomCameras, TurntableCameras
 from pullback.host.registry import find
-from pullback.views.cameras import camera_rays, look_at, on_sphere
+from pullback.views.cameras import camera_batch, camera_rays, look_at, on_sphere, orbit
 
 STILL = {"camera_perturb": 0.0, "center_perturb": 0.0, "up_perturb": 0.0}
 
@@ -24,6 +24,14 @@ def data(**cfg) -> Any:
 def cameras(**cfg) -> RandomCameras:
     torch.manual_seed(0)
     return data(**cfg).train_dataset
+
+
+def test_mixed_precision_leaves_cameras_alone():
+    c2w, fovy = orbit(torch.tensor([15.0]), torch.tensor([40.0])), torch.tensor([0.7])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = camera_batch(c2w, fovy, 5, 4)
+    whole = camera_batch(c2w, fovy, 5, 4)
+    assert all(torch.equal(mixed[key], whole[key]) for key in whole)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])

@@ -266,6 +266,15 @@ def test_triangles_that_cannot_be_drawn_are_not():
     assert float(interpolate(torch.ones(2, 1), rast, corners([[0, 1, 2]]))[0].sum()) == 0  # a corner without attributes
 
 
+def test_no_images_make_none():
+    pos, tri = torch.zeros(0, 3, 4, requires_grad=True), corners([[0, 1, 2]])
+    rast, _ = rasterise(pos, tri, (4, 5))
+    values, _ = interpolate(torch.ones(1, 3, 2), rast, tri)
+    values.sum().backward()
+    assert values.shape == (0, 4, 5, 2) and pos.grad is not None
+    assert rasterise(pos.new_zeros(3, 4), tri, (4, 5), tri.new_zeros(0, 2))[0].shape == (0, 4, 5, 4)
+
+
 def test_the_operators_keep_pytorchs_rules():
     pos, tri = soup(3, seed=0)
     ranges = torch.tensor([[0, 3]], dtype=torch.int32)

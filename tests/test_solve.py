@@ -172,6 +172,83 @@ def test_nan_in_the_gradient_stops_before_the_step(solver):
     assert torch.equal(rep.values, torch.zeros(1, 2, 2, dtype=D))
 
 
+def test_a_step_out_of_the_range_of_numbers_is_halved():
+    class Exponential(diffreps.Pixels):
+        def render(self, views):
+            return super().render(views).exp()
+
+    rep, target = Exponential(1, 2, 2), torch.full((1, 1, 2, 2), 500.0)  # the first step leads to e^499
+    solution = GaussNewton(iterations=20).solve(Fit(rep, [0], target, None, torch.Generator()))
+    assert solution.outcome is Outcome.CONVERGED
+    assert torch.allclose(rep.render([0]), target, rtol=1e-4)
+
+
+def test_nan_in_the_derivative_alone_is_no_stall():
+    class Jump(torch.autograd.Function):
+        generate_vmap_rule = False
+
+        @staticmethod
+        def forward(x):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+        @staticmethod
+        def jvp(ctx, tangent):
+            return tangent * math.nan
+
+    class Jumping(diffreps.Pixels):
+        def render(self, views):
+            return Jump.apply(super().render(views))
+
+    with pytest.raises(NonFiniteError, match="derivative of the render"):
+        GaussNewton().solve(Fit(Jumping(1, 2, 2), [0], torch.ones(1, 1, 2, 2), None, torch.Generator()))
+
+
+class Parts(nn.Module):
+    """Two numbers, of which a part of the residual may need one alone."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.values = nn.ParameterList([nn.Parameter(torch.full((1,), 0.5)) for _ in range(2)])
+        self.part, self.parts = part, 0
+
+    def render(self, views):
+        return torch.stack(list(self.values)).view(1, 1, 1, 2)
+
+    def residual(self, views, target, generator):
+        self.parts += 1
+        return self.part(self, target.flatten())
+
+
+def test_nan_in_a_late_gradient_is_found_where_parts_need_other_parameters():
+    def part(rep, target):
+        first, second = (value - aim for value, aim in zip(rep.values, target, strict=True))
+        if rep.parts == 1 or rep.parts > 4:  # the first step, and what is measured after the last one
+            return first
+        return first + (0 * second).abs().sqrt() if rep.parts == 4 else first + second  # √|x| at 0 in step 3
+
+    fit = Fit(Parts(part), [0], torch.zeros(1, 1, 1, 2), None, torch.Generator())
+    with pytest.raises(NonFiniteError, match=r"gradient of the fit .* optimiser step 3$"):
+        FirstOrder(steps=4).solve(fit)
+    assert all(float(value) == 0.5 for value in fit.diffrep.values)
+
+
+def test_a_part_may_be_one_number_but_not_none():
+    target = torch.zeros(1, 1, 1, 2)
+    one = Parts(lambda rep, target: rep.values[0].sum())
+    assert FirstOrder(steps=5).solve(Fit(one, [0], target, None, torch.Generator())).residual < 0.5
+    none = Parts(lambda rep, target: rep.values[0][:0])
+    with pytest.raises(UserError, match="no entries"):
+        FirstOrder(steps=5).solve(Fit(none, [0], target, None, torch.Generator()))
+
+
 def test_a_render_without_forward_derivatives_is_sent_to_first_order():
     class Double(torch.autograd.Function):
         generate_vmap_rule = False
@@ -199,6 +276,7 @@ def test_a_render_without_forward_derivatives_is_sent_to_first_order():
 @pytest.mark.parametrize("make", [
     lambda: FirstOrder(steps=0), lambda: FirstOrder(lr=0.0), lambda: FirstOrder(lr=math.nan),
     lambda: GaussNewton(iterations=0), lambda: GaussNewton(cg_iterations=0), lambda: GaussNewton(damping=-1.0),
+    lambda: GaussNewton(damping=math.nan), lambda: GaussNewton(tolerance=math.inf),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(make):
     with pytest.raises(UserError):

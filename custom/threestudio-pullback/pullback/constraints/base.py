@@ -61,6 +61,10 @@ class Constraint:
     """Whether `renoise` reads the renders and moves the noise of each view on its own. The noise must then have one
     image per view, kept by slot, and a seed alone cannot replay it."""
 
+    def __repr__(self) -> str:
+        """For errors; the dataclasses of other constraints have their own."""
+        return "the plain flow"
+
     def target(self, visit: Visit) -> Tensor:
         """The target of the renders [V,C,H,W]: (σ'/σ) u + (1 − σ'/σ) x̂0.
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 
 Linear = Callable[[Tensor], Tensor]
@@ -129,6 +129,9 @@ def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, toleranc
 
     Returns:
         x [P].
+
+    Raises:
+        NonFiniteError: A product with the matrix is not finite.
     """
     x, residual = torch.zeros_like(right), right.clone()
     direction, square = residual, residual.dot(residual)
@@ -137,6 +140,8 @@ def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, toleranc
         image = matrix(direction)
         curvature = direction.dot(image)
         if not curvature > 0:
+            if curvature.isnan():
+                raise NonFiniteError("the derivative of the render has a NaN or infinity")
             break
         x = x + (square / curvature) * direction
         residual = residual - (square / curvature) * image

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..errors import FiniteChecks, NonFiniteError
+from ..errors import FiniteChecks, NonFiniteError, UserError
 from .diffrep import DiffRep, RepeatedlySubsampledDiffRep, SubsampledDiffRep
 
 
@@ -88,9 +89,21 @@ class Fit:
 
 
 def norms(residual: Tensor) -> Tensor:
-    """The norm [V] of each view's entries, in one pass; where a part has one axis, that of each entry."""
-    rows = residual.detach().reshape(len(residual), -1)
+    """The norm [V] of each view's entries, in one pass; where a part has one axis or none, that of each entry.
+
+    Raises:
+        UserError: There are no entries.
+    """
+    if not residual.numel():
+        raise UserError("the representation's residual has no entries, so there is nothing to fit")
+    rows = residual.detach().reshape(len(residual) if residual.ndim else 1, -1)
     return cast(Tensor, torch.linalg.vector_norm(rows, dim=1))  # pyright: ignore[reportUnknownMemberType]
+
+
+def split(values: list[float], like: Sequence[Sized]) -> list[list[float]]:
+    """The values in pieces as long as those of `like`."""
+    rest = iter(values)
+    return [list(islice(rest, len(piece))) for piece in like]
 
 
 def check_steps(losses: list[list[float]], slopes: list[list[float]]) -> None:

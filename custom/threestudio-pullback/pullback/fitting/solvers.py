@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
-from .problem import Fit, Outcome, Solution, check_steps, norms
+from .problem import Fit, Outcome, Solution, check_steps, norms, split
 
 
 class Solver:
@@ -80,18 +82,18 @@ class FirstOrder(Solver):
         parameters, optimizer = list(trainable(fit.diffrep).values()), cast(torch.optim.Optimizer, self._kept)
         before = [p.detach().clone() for p in parameters], copy.deepcopy(optimizer.state_dict())
         losses: list[Tensor] = []
-        slopes: list[Tensor] = []
+        slopes: list[Sequence[Tensor]] = []  # a part may depend on some parameters only
         residuals = fit.residuals(self.steps + 1)
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
                 residual = next(residuals)
+                losses.append(norms(residual))
                 # the gradient of the mean square, without the launches of the square and of two means
                 torch.autograd.backward(residual, residual.detach() * (2 / residual.numel()))
-            losses.append(norms(residual))
             gradients = [p.grad for p in parameters if p.grad is not None]
             # one launch for all, as in clip_grad_norm_
-            slopes += torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+            slopes += [torch._foreach_norm(gradients)]  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
             optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
@@ -107,14 +109,13 @@ class FirstOrder(Solver):
         outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
-    def _read(self, fit: Fit, losses: list[Tensor], slopes: list[Tensor], size: int) -> tuple[float, float]:
+    def _read(self, fit: Fit, losses: list[Tensor], slopes: list[Sequence[Tensor]], size: int) -> tuple[float, float]:
         """Root mean square residual before and after the steps, with the one wait of a visit."""
-        values = fit.checks.read(torch.cat(losses), torch.stack(slopes))
-        views, gradients = len(losses[0]), len(slopes) // self.steps
-        by_step = [[x[i : i + n] for i in range(0, len(x), n)] for x, n in zip(values, (views, gradients), strict=True)]
-        check_steps(*by_step)
-        first, *_, last = (math.hypot(*loss) / math.sqrt(size) for loss in by_step[0])
-        return first, last
+        flat = torch.cat(losses), torch.stack([slope for step in slopes for slope in step])
+        values, lengths = fit.checks.read(*flat)
+        by_step = split(values, losses)
+        check_steps(by_step, split(lengths, slopes))
+        return math.hypot(*by_step[0]) / math.sqrt(size), math.hypot(*by_step[-1]) / math.sqrt(size)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's."""
@@ -150,8 +151,9 @@ class GaussNewton(Solver):
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.cg_iterations < 1 or self.damping < 0 or self.tolerance < 0:
-            raise UserError(f"{self} needs iterations and cg_iterations >= 1, damping and tolerance >= 0")
+        limits = self.damping, self.tolerance
+        if self.iterations < 1 or self.cg_iterations < 1 or not all(0 <= x < math.inf for x in limits):
+            raise UserError(f"{self} needs iterations and cg_iterations >= 1, finite damping and tolerance >= 0")
 
     def solve(self, fit: Fit) -> Solution:
         """Takes the iterations, or fewer where the fit converges or stalls."""
@@ -186,8 +188,8 @@ def _halve_until_better(fit: Fit, function: FlatRender, step: Tensor, residual: 
     point = function.flat
     for halving in range(11):
         function.write(point + step / 2**halving)
-        achieved = fit.rms()
-        if achieved < residual:
-            return achieved
+        with suppress(*[NonFiniteError] * (halving < 10)):  # a long step may lead out of the range of numbers
+            if (achieved := fit.rms()) < residual:
+                return achieved
     function.write(point)
     return None

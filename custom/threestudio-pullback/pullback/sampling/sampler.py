@@ -87,8 +87,8 @@ class Sampler:
         self.solver = solver or FirstOrder()
         self.solver.start(diffrep)
         if order not in self.constraint.orders:
-            allowed = " or ".join(map(str, self.constraint.orders))
-            raise UserError(f"order must be {allowed} with {self.constraint}, not {order}")
+            allowed = " or ".join(map(repr, self.constraint.orders))
+            raise UserError(f"order must be {allowed} with {self.constraint}, not {order!r}")
         if order == "multistep" and not any(coupling.kept for coupling in self.couplings):
             raise UserError(f"order multistep follows noise that is kept, and noise={noise!r} is new at every visit")
         self.order, self.integrate = order, INTEGRATORS[order]

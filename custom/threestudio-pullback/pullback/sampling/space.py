@@ -92,7 +92,7 @@ class Space:
         if len(noisy) % self._group:
             raise UserError(f"the denoiser sees {self._group} views at a time; use a multiple of it, not {len(noisy)}")
         before = getattr(self._denoise, "nfe", None)
-        x0 = self._denoise(noisy, sigma, views)
+        x0 = self._denoise(noisy, sigma, views).detach()  # one guided by gradients may leave its graph
         if before is None:
             self.nfe += len(noisy) * int(getattr(self._denoise, "nfe_per_view", 1))
         else:

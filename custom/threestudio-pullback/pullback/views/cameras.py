@@ -96,7 +96,8 @@ def camera_rays(
         Origins and directions [V,H,W,3] in the world.
     """
     local = directions(torch.as_tensor(fovy, dtype=c2w.dtype, device=c2w.device).expand(len(c2w)), height, width)
-    rays = torch.einsum("vhwj,vij->vhwi", local, c2w[:, :3, :3])
+    with _in_full_precision(c2w):
+        rays = torch.einsum("vhwj,vij->vhwi", local, c2w[:, :3, :3])
     return c2w[:, None, None, :3, 3].expand_as(rays), F.normalize(rays, dim=-1) if normalize else rays
 
 
@@ -120,18 +121,26 @@ def world_to_camera(c2w: Tensor) -> Tensor:
     """The inverses [V,4,4] of poses [V,4,4]."""
     turn = c2w[:, :3, :3].mT
     w2c = torch.zeros_like(c2w)
-    w2c[:, :3, :3], w2c[:, :3, 3:], w2c[:, 3, 3] = turn, -turn @ c2w[:, :3, 3:], 1
+    with _in_full_precision(c2w):
+        w2c[:, :3, :3], w2c[:, :3, 3:], w2c[:, 3, 3] = turn, -turn @ c2w[:, :3, 3:], 1
     return w2c
+
+
+def _in_full_precision(x: Tensor) -> torch.autocast:
+    """Where a trainer's mixed precision is off: half of it would move a ray by a pixel."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def camera_batch(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True) -> dict[str, Tensor]:
     """The entries of a framework's batch that follow from poses [V,4,4] and fovy [V]: rays, projections, positions."""
     rays_o, rays_d = camera_rays(c2w, fovy, height, width, normalize)
     proj = projection(fovy, width / height)
+    with _in_full_precision(c2w):
+        mvp_mtx = proj @ world_to_camera(c2w)
     return {
         "rays_o": rays_o,
         "rays_d": rays_d,
-        "mvp_mtx": proj @ world_to_camera(c2w),
+        "mvp_mtx": mvp_mtx,
         "proj_mtx": proj,
         "c2w": c2w,
         "camera_positions": c2w[:, :3, 3],

@@ -163,7 +163,8 @@ class NeRFVolumeRenderer(Renderer):
         from ...render.fused.render import render
 
         cfg, shape = self.cfg, rays_o.shape[:3]
-        origins, directions, flat = (x.expand(*shape, 3).reshape(-1, 3) for x in (rays_o, rays_d, behind))
+        # in mixed precision a network makes colours behind of half precision
+        origins, directions, flat = (x.expand(*shape, 3).reshape(-1, 3).float() for x in (rays_o, rays_d, behind))
         field: Field = self.geometry.fused()
         pruned = cfg.grid_prune and cfg.prune_alpha_threshold
         sums = render(

@@ -50,6 +50,8 @@ def part_count(device: torch.device) -> int:
 
 def launch(kernel: Any, tasks: int, device: torch.device, inputs: Callable[[int, int], list[Any]]) -> None:
     """Runs a kernel with `inputs(first task, part)`: at once on CUDA, in one thread per part on a CPU."""
+    if not tasks:
+        return
     if device.type != "cpu":
         stream = wp.stream_from_torch(torch.cuda.current_stream(device))
         wp.launch(kernel, tasks, inputs(0, 0), device=wp.device_from_torch(device), stream=stream)
