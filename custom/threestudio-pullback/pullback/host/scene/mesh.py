@@ -17,7 +17,7 @@ from .outside import close_cracks, light_from_outside
 # The light at the surface, head-on. Half of it would be the depth that a camera sees; but a ray that grazes a rounded
 # object crosses more of its fuzzy shell, so silhouettes lie farther out. Of the demo's runs, 0.8 to 0.85 has the
 # silhouettes of the renders.
-LIT = 0.8
+LIT = 0.83
 _COARSE = 128  # vertices per axis that suffice to find the box
 _POINTS = 2**15  # at a time; a hash grid needs 1.5 KB for each
 
