@@ -137,8 +137,10 @@ def test_the_demos_mesh_is_exported_as_its_config_says(threestudio: Threestudio,
     short = ("system.guidance.levels=1", "system.guidance.cycles=1", "system.guidance.fit_steps=10")
     config = "custom/threestudio-pullback/configs/pullback-nerf-tiny.yaml"
     run = start(threestudio, tmp_path, config, "--train", *short, "trainer.max_steps=-1")
-    vertices, faces = mesh(start(threestudio, tmp_path, config, "--export", f"resume={run.checkpoint}"), 1)
-    assert len(faces) > 50 and vertices.shape[1] == 6
+    exported = start(threestudio, tmp_path, config, "--export", f"resume={run.checkpoint}")
+    vertices, faces = mesh(exported, 1)
+    assert len(faces) > 50 and vertices.shape[1] == 3
+    assert picture(exported, "it1-export/texture_kd.jpg").shape == (1024, 1024, 3)
 
 
 def export(threestudio: Threestudio, folder: Path, config: dict[str, Any], run: Run, *overrides: str) -> Run:
