@@ -13,7 +13,9 @@ from pullback.host.distillation.sdi import StableDiffusionSDIGuidance
 from pullback.host.distillation.sds import StableDiffusionGuidance
 from pullback.host.distillation.vsd import StableDiffusionVSDGuidance
 from pullback.host.embeddings import PromptUtils
-from tiny_pipeline import build
+from pullback.models.multi_view import camera_numbers
+from pullback.views.cameras import orbit
+from tiny_pipeline import build, build_multi_view
 from torch import Tensor
 
 KINDS = {"sds": StableDiffusionGuidance, "vsd": StableDiffusionVSDGuidance, "sdi": StableDiffusionSDIGuidance}
@@ -211,3 +213,28 @@ def test_the_inversion_goes_through_evenly_spaced_times_to_one_a_little_above(fo
 def test_a_size_the_model_cannot_take_is_refused_by_its_key(folder: Path):
     with pytest.raises(UserError, match=r"^`image_size` is 17, but the model takes multiples of 2; set it to 16 or 18"):
         guidance("sds", folder, image_size=17)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_several_views_gets_groups_at_one_level_with_their_cameras(kind: str, tmp_path: Path):
+    made, seen = guidance(kind, build_multi_view(tmp_path / "model", views=2)), []
+    pair = orbit(torch.tensor([20.0, 20.0]), torch.tensor([0.0, 180.0]), 2.0)
+    views = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in VIEWS.items() if name != "height"}
+    views |= {"c2w": pair.repeat(2, 1, 1), "height": 12}
+
+    def note(module: Any, args: Any, inputs: Any) -> None:
+        seen.append((args[1].reshape(-1, 2), inputs["class_labels"].reshape(-1, 2, 16)))
+
+    made.model.unet.register_forward_pre_hook(note, with_kwargs=True)
+    rgb = torch.rand(4, 12, 12, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = answer(made, rgb, **views)
+    out[f"loss_{kind}"].backward()
+    assert rgb.grad is not None and float(rgb.grad.abs().sum()) > 0
+    for times, cameras in seen:
+        assert torch.equal(times[:, 0], times[:, 1])  # one level for a group
+        assert torch.allclose(cameras, camera_numbers(pair).expand_as(cameras), atol=1e-6)
+    with pytest.raises(UserError, match="the cameras are no groups of 2 at one elevation, 180° apart"):
+        answer(made, rgb, **views | {"c2w": pair[:1].expand(4, -1, -1)})
+    perp_neg = prompts(made, use_perp_neg=True)
+    with pytest.raises(UserError, match=r"use_perp_neg` is true, but the model sees several views at once"):
+        made(rgb, perp_neg, **views)

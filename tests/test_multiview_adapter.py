@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from pullback.adapters.data import multiview
+from pullback.adapters.guidance.guidance import PullbackGuidance
 from pullback.host import launch
 from pullback.host.data import cameras
-from pullback.noise import Slot
+from pullback.host.embeddings import PromptUtils
+from pullback.noise import Shared, Slot
 from pullback.views.cameras import orbit
 from tiny_pipeline import build, build_multi_view
 
@@ -115,3 +117,18 @@ def test_a_model_of_single_views_takes_slot_noise_too(tmp_path: Path):
     assert launch.main(arguments(tmp_path / "model", tmp_path, "system.guidance.levels=1")) == 0
     state = torch.load(tmp_path / "pullback-nerf-mvdream" / "t" / "ckpts" / "last.ckpt", weights_only=True)
     assert state["pullback"]["noise"].shape[0] == Slot().group
+
+
+def test_the_drop_in_takes_groups_too(tmp_path: Path):
+    build_multi_view(tmp_path / "model")
+    made = PullbackGuidance({"pretrained_model_name_or_path": str(tmp_path / "model"), "guidance_scale": 2.0})
+    assert made.coupling() == Slot(4)
+    named = {"pretrained_model_name_or_path": str(tmp_path / "model"), "noise": "shared"}
+    assert PullbackGuidance(named).coupling() == Shared()
+    texts = made.model.encode_prompt(["a red cube", "a ball"])
+    one, other = texts[:1], texts[1:]
+    prompt = PromptUtils("a red cube", [], one, other, one.expand(4, -1, -1), other.expand(4, -1, -1), 45.0, 45.0, 60.0)
+    batch = module(batch_size=4).train_dataset.collate(None)
+    rgb = torch.rand(4, 16, 16, 3, requires_grad=True)
+    made(rgb, prompt, **batch)["loss_pullback"].backward()
+    assert rgb.grad is not None and bool((rgb.grad.abs().sum((1, 2, 3)) > 0).all())

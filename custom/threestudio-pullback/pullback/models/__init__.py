@@ -7,7 +7,7 @@ from .families.mvdream import MultiViewModel
 from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
-from .joint import JointGuidedDenoiser, guided
+from .joint import NO_PERP_NEG, JointGuidedDenoiser, group_of, guided, with_cameras
 from .loading import fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
@@ -17,6 +17,7 @@ from .round_trip import RoundTrip
 from .text import TextEncoder
 
 __all__ = [
+    "NO_PERP_NEG",
     "POLICIES",
     "TEXT_COMPONENTS",
     "AnySize",
@@ -37,6 +38,7 @@ __all__ = [
     "config_key",
     "fingerprint",
     "fixed_text",
+    "group_of",
     "guided",
     "load",
     "load_configured",
@@ -45,4 +47,5 @@ __all__ = [
     "register",
     "resolve",
     "text_of",
+    "with_cameras",
 ]

@@ -15,6 +15,8 @@ from .guidance_policy import GuidancePolicy
 from .guided import GuidedDenoiser, TextOf
 from .protocol import Conditioning, LatentModel
 
+NO_PERP_NEG = "is true, but the model sees several views at once and needs no words for them; set it to false"
+"""Completes a sentence that begins with the key."""
 TOLERANCE = 20
 """Degrees by which a camera's direction may be off its place in the group, for perturbed cameras."""
 
@@ -49,10 +51,7 @@ class JointGuidedDenoiser(GuidedDenoiser):
         self.group_size = group
 
     def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
-        from .multi_view import camera_numbers
-
-        camera = camera_numbers(grouped(views, self.group_size))
-        return tuple(Conditioning({"text": text, "camera": camera.to(text)}) for text in super()._texts(views, count))
+        return tuple(with_cameras(self.model, text, views) for text in super()._texts(views, count))
 
 
 def grouped(views: Any, group: int) -> Tensor:
@@ -81,6 +80,29 @@ def grouped(views: Any, group: int) -> Tensor:
     return c2w
 
 
+def with_cameras(model: Any, text: Any, views: Any) -> Any:
+    """The prompts that a model takes: for one of several views with the cameras, else the text itself.
+
+    Args:
+        model: Of single views or of several.
+        text: `Prompts` of V views.
+        views: See `JointGuidedDenoiser`.
+
+    Raises:
+        UserError: The views are no groups as the model sees them.
+    """
+    if group_of(model) == 1:
+        return text
+    from .multi_view import camera_numbers
+
+    return Conditioning({"text": text, "camera": camera_numbers(grouped(views, group_of(model))).to(text)})
+
+
+def group_of(model: Any) -> int:
+    """How many views a model sees at once."""
+    return getattr(model, "group_size", 1)
+
+
 def guided(
     model: LatentModel,
     text: TextOf,
@@ -90,5 +112,5 @@ def guided(
     policy: Choice[GuidancePolicy] = "always",
 ) -> GuidedDenoiser:
     """The guided denoiser of a model of single views or of several; arguments as for `GuidedDenoiser`."""
-    kind = JointGuidedDenoiser if getattr(model, "group_size", 1) > 1 else GuidedDenoiser
+    kind = JointGuidedDenoiser if group_of(model) > 1 else GuidedDenoiser
     return kind(model, text, guidance_scale, fit_space, chunk, policy)

@@ -82,10 +82,7 @@ class PullbackGuidance(DropIn, BaseObject):
         options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
         policy = self.policy()
         if prompt_utils.use_perp_neg and self._group > 1:
-            raise UserError(
-                "`system.prompt_processor.use_perp_neg` is true, but the model sees several views at once and needs no "
-                "words for them; set it to false"
-            )
+            raise UserError(f"`system.prompt_processor.use_perp_neg` {models.NO_PERP_NEG}")
         if prompt_utils.use_perp_neg:
             text = models.perp_neg_text_of(*prompt)
             return models.AnySize(models.PerpNegDenoiser(self.model, text, *options, policy=policy))
@@ -106,7 +103,7 @@ class PullbackGuidance(DropIn, BaseObject):
     @property
     def _group(self) -> int:
         """Views that the model sees at once."""
-        return getattr(self.model, "group_size", 1)
+        return models.group_of(self.model)
 
     def sampler(
         self,

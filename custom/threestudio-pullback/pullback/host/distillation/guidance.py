@@ -25,12 +25,19 @@ from ..registry import info
 
 @dataclass(frozen=True)
 class StepEach(Step):
-    """A `Step` whose `random_level` draws a level for each view."""
+    """A `Step` whose `random_level` draws a level for each view, or for each group of views that are denoised together.
+
+    Attributes:
+        group: Views in a group.
+    """
+
+    group: int = 1
 
     def random_level(self) -> Sigma:
         """[V]; each level equally likely."""
-        index = torch.randint(len(self.levels), (len(self.clean),), generator=self.generator)
-        return torch.tensor(self.levels, dtype=torch.float64)[index].to(self.clean.device)
+        index = torch.randint(len(self.levels), (-(-len(self.clean) // self.group),), generator=self.generator)
+        levels = torch.tensor(self.levels, dtype=torch.float64)[index].repeat_interleave(self.group)
+        return levels[: len(self.clean)].to(self.clean.device)
 
 
 class Distillation:
@@ -53,6 +60,11 @@ class Distillation:
                 self.model.check_image_size(size, size)
             except models.ModelError as error:
                 raise UserError(f"`{config_path(self.cfg, 'image_size')}` {error.message}") from error
+
+    @property
+    def group(self) -> int:
+        """Views that the model sees at once."""
+        return models.group_of(self.model)
 
     def load(self, key: str) -> models.LatentModel:
         """The frozen model that a key of the config names."""
@@ -112,7 +124,8 @@ class Distillation:
                 networks = (self._counted(d, views) for d in (self.denoiser(prompt_utils), self.second(prompt_utils)))
                 levels = self._levels(low, high)
                 with torch.no_grad():
-                    pull = self.gradient(StepEach(latents.detach(), 0.0, levels, torch.default_generator, *networks))
+                    step = StepEach(latents.detach(), 0.0, levels, torch.default_generator, *networks, group=self.group)
+                    pull = self.gradient(step)
                 pull = torch.nan_to_num(pull) if self.cfg.nan_to_num else check_finite(pull, "the gradient")
                 if self.cfg.grad_clip is not None:
                     limit = C(self.cfg.grad_clip, self._epoch, self._step)
@@ -175,13 +188,19 @@ class Distillation:
             model: None takes the guidance's own.
 
         Returns:
-            A denoiser whose views are dicts with elevation, azimuth [V] in degrees and camera_distances [V].
+            A denoiser whose views are dicts with elevation, azimuth [V] in degrees and camera_distances [V], and c2w
+            [V,4,4] for a model of several views.
+
+        Raises:
+            UserError: The prompt has Perp-Neg, and the model sees several views at once.
         """
         model, scale = model or self.model, self.cfg.guidance_scale if scale is None else scale
         prompt = prompt_utils, self.cfg.view_dependent_prompting
         if prompt_utils.use_perp_neg:
+            if self.group > 1:
+                raise UserError(f"`system.prompt_processor.use_perp_neg` {models.NO_PERP_NEG}")
             return models.PerpNegDenoiser(model, models.perp_neg_text_of(*prompt), cast(float, scale))
-        return models.GuidedDenoiser(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
+        return models.guided(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
 
     def _latents(self, images: Tensor, encoded: bool) -> Tensor:
         size = self.cfg.image_size or self.model.image_size

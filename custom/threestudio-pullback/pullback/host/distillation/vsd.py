@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import models
 from ...baselines import vsd
 from ...baselines.distil import Step
 from ...denoiser import Sigma, guide
 from ...errors import ConfigError, check_at_least
 from ...models.lora import LoRA
+from ...models.protocol import cat
 from ..base import BaseModule
 from ..registry import register
 from .guidance import Distillation
@@ -69,23 +71,25 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
         """The second model as a denoiser."""
         return _SecondModel(self, prompt_utils)
 
-    def condition(self, prompt_utils: Any, views: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The second model's input beside pictures and time: text [B,T,D] and cameras [B,4,4] of these views."""
+    def condition(self, prompt_utils: Any, views: dict[str, Any]) -> tuple[Any, Tensor]:
+        """The second model's input beside pictures and time: `Prompts` and cameras [B,4,4] of these views."""
         angles = (views[k] for k in ("elevation", "azimuth", "camera_distances"))
         cond, _ = prompt_utils.get_text_embeddings(*angles, False).chunk(2)
-        return cond, views[CAMERAS[self.cfg.camera_condition_type]]
+        return models.with_cameras(self.lora.model, cond, views), views[CAMERAS[self.cfg.camera_condition_type]]
 
     def further_losses(self, latents: Tensor, prompt_utils: Any, views: dict[str, Any]) -> dict[str, Tensor]:
         """loss_lora of latents [B,c,h,w] with noise of random levels."""
         count = self.cfg.lora_n_timestamp_samples
         clean = latents.repeat(count, 1, 1, 1)
-        times = torch.randint(len(self.lora.model.schedule.sigmas), (len(clean),)).to(clean.device)
+        draws = torch.randint(len(self.lora.model.schedule.sigmas), (len(clean) // self.group,))
+        times = draws.repeat_interleave(self.group).to(clean.device)
         noise = torch.randn(clean.shape, dtype=clean.dtype).to(clean.device)
         text, camera = self.condition(prompt_utils, views)
         if self.cfg.lora_cfg_training and random.random() < 0.1:
             camera = torch.zeros_like(camera)
         self.nfe += len(clean)
-        return {"loss_lora": self.lora.loss(clean, text.repeat(count, 1, 1), camera.repeat(count, 1, 1), times, noise)}
+        text = cat(*[text] * count)
+        return {"loss_lora": self.lora.loss(clean, text, camera.repeat(count, 1, 1), times, noise)}
 
 
 class _SecondModel:
