@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from pullback.evaluate.studio import around, groups, model
+from pullback.evaluate.studio import field as studio
 from pullback.evaluate.studio.around import FourSided, Marked
 from pullback.evaluate.studio.world import StudioObject
+from pullback.models.joint import grouped
 from tiny_pipeline import build_multi_view
 
 NOISE = 0.05  # rms, as much as a picture of 26 dB has
@@ -73,3 +75,14 @@ def test_the_card_of_a_model_of_groups_has_rows_for_groups(tmp_path: Path, monke
     assert row["samples"] == 4 and 0 <= row["right"] <= row["shape_right"] <= 1 and 0 <= row["one_object"] <= 1
     assert sum(free["counts"].values()) + free["others"] == 4
     assert (tmp_path / "out" / "model.json").is_file() and (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_a_nerf_of_a_model_of_groups_is_sampled_from_groups_of_cameras(tmp_path: Path):
+    build_multi_view(tmp_path / "model")
+    loaded = model.load(str(tmp_path / "model"))
+    poses = studio.group_cameras(torch.Generator().manual_seed(0), 8)
+    assert poses.shape == (8, 4, 4) and torch.equal(grouped(poses, 4), poses)
+    assert poses[:4, 2, 3].std() < 1e-6 < (poses[0, 2, 3] - poses[4, 2, 3]).abs()  # each group has its own elevation
+    method = studio.parse("pullback noise=slot levels=2 steps=1 cycles=1 views=4")
+    result = studio.make(loaded, "a red cube", method, torch.Generator().manual_seed(0))[1]
+    assert result.nfe == 2 * 4 and result.renders.shape == (4, 3, 64, 64)

@@ -5,6 +5,7 @@ The same world as `configs/pullback-nerf-tiny.yaml`; hundreds of NeRFs cost hour
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from ...sampling.loops import sample
 from ...sampling.schedule import karras_sigmas
 from ...sampling.state import Result
 from .. import options
+from . import around
 from . import world as worlds
 from .captions import DIRECTIONS
 
@@ -80,6 +82,13 @@ def cameras(generator: torch.Generator, count: int = 8) -> Tensor:
     return worlds.look_at(elevation * 60, (torch.arange(count) + part) / count * 360)
 
 
+def group_cameras(generator: torch.Generator, count: int = 8) -> Tensor:
+    """Poses [count,4,4] of groups of four, 90° apart, that start in equal parts of 90°; elevations as for `cameras`."""
+    groups = count // 4
+    elevation, part = torch.rand(2, groups, generator=generator)
+    return around.group_of(elevation * 60, (torch.arange(groups) + part) / groups * 90)
+
+
 class Widening:
     """Views of a sampler that begin in one place and spread with each visit, until they are those of `cameras`.
 
@@ -104,8 +113,8 @@ class Widening:
         self.visit += 1
         elevation, part = torch.rand(2, self.count, generator=generator)
         elevation = (1 - width) * self.elevation + width * elevation * 60
-        around = (torch.arange(self.count) + part) / self.count - 0.5
-        return worlds.look_at(elevation, self.azimuth + width * around * 360)
+        share = (torch.arange(self.count) + part) / self.count - 0.5
+        return worlds.look_at(elevation, self.azimuth + width * share * 360)
 
 
 def view_words(views: Tensor) -> list[str]:
@@ -118,7 +127,12 @@ def view_words(views: Tensor) -> list[str]:
 def denoiser(
     model: models.LatentModel, prompt: str, guidance: float, fit_space: str = "image"
 ) -> models.GuidedDenoiser:
-    """The model's denoiser for poses [V,4,4]; the prompt of each is "PROMPT, … view"."""
+    """The model's denoiser for poses [V,4,4].
+
+    The prompt of each view is "PROMPT, … view", or PROMPT alone for a model of several views, which knows the cameras.
+    """
+    if models.group_of(model) > 1:
+        return models.guided(model, models.fixed_text(model, prompt), guidance, fit_space)
     worded = model.encode_prompt([f"{prompt}, {name} view" for name in DIRECTIONS])
     uncond = model.encode_prompt([""])
 
@@ -135,7 +149,7 @@ class Method:
     Attributes:
         name: "pullback" or "sds".
         guidance: Guidance scale, in diffusers' convention.
-        noise: A coupling, or the weights of a Smooth one with + between them.
+        noise: A coupling, or the weights of a Smooth one with + between them; slot for a model of several views.
         cycles: Visits of a level.
         levels: How many noise levels there are.
         steps: Adam's steps of a visit; for SDS those of the run, at random levels of the model.
@@ -184,7 +198,10 @@ def make(
     """Makes a NeRF of a prompt; returns it and the sampler's result."""
     fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder
     field, denoise = StudioField(), denoiser(model, prompt, method.guidance, fit_space)
-    views = Widening(method.views, round(method.widen * method.levels * method.cycles))
+    if models.group_of(model) > 1:
+        views = functools.partial(group_cameras, count=method.views)
+    else:
+        views = Widening(method.views, round(method.widen * method.levels * method.cycles))
     if method.name == "pullback":
         sigmas = karras_sigmas(method.levels, 0.1, model.sigma_max, rho=3.0)
         constraint, solver = Repaint(method.cycles), FirstOrder(method.lr, method.steps)
