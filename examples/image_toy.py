@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     coarse, finer = sample(args.prompt, args.seed, args.levels)
     both = torch.cat([F.interpolate(coarse[None], scale_factor=4)[0], finer], 2)
-    Image.fromarray(((both.clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()).save(args.out)
+    Image.fromarray((both.clamp(-1, 1) * 127.5 + 128).byte().movedim(0, -1).numpy()).save(args.out)
 
 
 if __name__ == "__main__":

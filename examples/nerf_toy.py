@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         nearest, rms = prior.nearest(views, ring)
         rows.append(views.movedim(0, 2).flatten(2))  # [3,24,6·24]
         print(f"seed {seed}: a {names[nearest]}, rms {rms:.3f}, {result.nfe} denoiser calls")
-    picture = Image.fromarray(((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy())
+    picture = Image.fromarray((torch.cat(rows, 1).clamp(-1, 1) * 127.5 + 128).byte().movedim(0, -1).numpy())
     picture.resize((6 * 96, 96 * args.seeds), Image.Resampling.BICUBIC).save(args.out)
 
 

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         strip += finer.render([0]).detach()
         nearest, rms = prior.nearest(result.renders, [0])
         print(f"seed {seed}: a {['flower', 'boat', 'fish'][nearest]}, rms {rms:.3f}")
-    Image.fromarray(((torch.cat(strip, 2).clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()).save(args.out)
+    Image.fromarray((torch.cat(strip, 2).clamp(-1, 1) * 127.5 + 128).byte().movedim(0, -1).numpy()).save(args.out)
 
 
 if __name__ == "__main__":

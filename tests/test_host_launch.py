@@ -207,11 +207,11 @@ def test_pictures_hold_the_values_given(tmp_path: Path) -> None:
     saver.set_save_dir(str(tmp_path))
     img = torch.tensor([[[0.0, 0.5, 1.0], [2.0, -1.0, 0.25]]])  # one row, two pixels
     pixels = imageio.imread(saver.save_rgb_image("a/rgb.png", img))
-    assert pixels.tolist() == [[[0, 127, 255], [255, 0, 63]]]
+    assert pixels.tolist() == [[[0, 128, 255], [255, 0, 64]]]
     chw = imageio.imread(saver.save_rgb_image("chw.png", img.permute(2, 0, 1), data_format="CHW"))
     assert np.array_equal(chw, pixels)
     grey = imageio.imread(saver.save_grayscale_image("g.png", torch.tensor([[1.0, 2.0, 3.0]]), cmap=None))
-    assert grey[0, :, 0].tolist() == [0, 127, 255]
+    assert grey[0, :, 0].tolist() == [0, 128, 255]
     jet = imageio.imread(saver.save_grayscale_image("j.png", torch.tensor([[0.0, 0.25, 0.5, 0.75, 1.0]])))
     assert jet[0].argmax(-1)[[1, 3]].tolist() == [2, 0] and jet[0, 2, 1] == 255  # blue, green, red
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,12 +50,36 @@ def check_at_least(cfg: object, least: float, *keys: str) -> None:
             raise ConfigError(key, f"must be at least {least}, not {getattr(cfg, key)}")
 
 
+def check_schedule(key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Checks a value that may change over a run.
+
+    Args:
+        key: The key within its block.
+        value: A number, or [start, v0, v1, end] (start may be left out), or [start, v0, v1, s1, v2, s2, …].
+        low: The least value allowed, of all that the schedule takes.
+        high: The largest.
+
+    Raises:
+        ConfigError: It is no schedule, or leaves the range.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        knots: list[Any] = [0, *value] if len(value) == 3 else [*value]
+        values = [knots[1], *knots[2::2]] if len(knots) >= 4 and len(knots) % 2 == 0 else [None]
+    else:
+        knots = values = [value]
+    if not all(type(v) in (int, float) for v in [*knots, *values]) or not all(low <= v <= high for v in values):
+        least = f" of at least {low:g}" if math.isfinite(low) else ""
+        range_ = f"lie between {low:g} and {high:g}" if math.isfinite(high) else f"be a number{least}"
+        raise ConfigError(key, f"must {range_}, or be a schedule [start, value, value, end] of such, not {value!r}")
+
+
 _EXTRAS = frozenset(
     [
         "PIL",
         "accelerate",
         "diffusers",
         "fast_simplification",
+        "filelock",
         "huggingface_hub",
         "imageio",
         "imageio_ffmpeg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def find(path: str | Path) -> Path:
     So `configs/pullback-nerf-tiny.yaml`, and a model below `custom/threestudio-pullback/assets`, mean the same in any
     folder as in a checkout. A bare name is a config's.
     """
-    own = Path(path).expanduser()
-    if not own.exists():
+    own = Path(os.path.expanduser(path))
+    if not os.path.exists(own):  # Path.exists raises for a text that is too long for a path
         for place, folder in _PLACES.items():
-            if own.is_relative_to(place) and (folder / own.relative_to(place)).exists():
+            if own.is_relative_to(place) and os.path.exists(folder / own.relative_to(place)):
                 return folder / own.relative_to(place)
     return own

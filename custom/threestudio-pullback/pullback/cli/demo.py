@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from ..host.arguments import add_import
+from ..output.file_names import slug
 from ..resources import TINY_CONFIG, TINY_MODEL
 
 
@@ -27,7 +27,7 @@ def run_demo(args: argparse.Namespace) -> int:
     """Trains, tests and exports the demo's config; returns launch.py's exit status."""
     from ..host.launch import main as launch
 
-    tag = f"{re.sub(r'[^A-Za-z0-9]+', '_', args.prompt).strip('_')}-{args.seed}"
+    tag = f"{slug(args.prompt)}-{args.seed}"
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
     common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]

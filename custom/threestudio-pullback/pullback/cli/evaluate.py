@@ -103,7 +103,7 @@ def run_prompts(args: argparse.Namespace) -> int:
     from ..evaluate import prompts
     from ..evaluate.studio.held_out import OBJECTS
 
-    if not find(args.config).is_file():
+    if not os.path.isfile(find(args.config)):
         raise UserError(f"--config {args.config} is not there; give a config file")
     if not 1 <= args.prompts <= len(OBJECTS):
         raise UserError(f"--prompts must be 1 to {len(OBJECTS)}, not {args.prompts}")

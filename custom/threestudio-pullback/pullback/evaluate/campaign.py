@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..errors import UserError
+from ..host.folders import hold
 from ..resources import TINY_MODEL
 from ..version import commit
 
@@ -74,7 +75,7 @@ class Results:
     def __init__(self, file: Path, key: tuple[str, ...]) -> None:
         self.file, self.out, self.key = file, file.parent, key
         try:
-            self.data: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+            self.data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError:
             raise UserError(f"{file} is not valid JSON; remove it, or choose another folder by --out") from None
         self.rows: list[dict[str, Any]] = [row for row in self.data.pop("rows", []) if "failed" not in row]
@@ -106,6 +107,16 @@ class Results:
         if differ:
             what = content or f"of other settings: {': '.join([*path[1:], differ]) if len(path) > 1 else differ}"
             raise UserError(f"--out {self.out} holds results {what}; choose another folder")
+
+    def claimed(self) -> Results:
+        """The results themselves, whose folder no other process writes to while they live.
+
+        Raises:
+            UserError: Another process is writing to it.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(str(self.out), "wait for it or stop it, or choose another folder by --out")
+        return self
 
     def of(self, *first: Any) -> list[dict[str, Any]]:
         """The rows whose keys begin with these values, in the order of their keys."""

@@ -83,7 +83,7 @@ def evaluate(
     Raises:
         UserError: The folder has results of other settings.
     """
-    results = Results(out / "prompts.json", ("prompt", "seed"))
+    results = Results(out / "prompts.json", ("prompt", "seed")).claimed()
     saved = results.data.get("settings", {})
     if "config" in saved:
         saved["config"] = Path(saved["config"]).name  # where it lies has changed, and is another in an installed wheel

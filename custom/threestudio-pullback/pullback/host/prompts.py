@@ -23,6 +23,11 @@ EXAMPLE = 'system.prompt_processor.prompt="a red cube"'
 CACHE = Path(".threestudio_cache/text_embeddings")
 
 
+def stripped(prompt: str) -> str:
+    """A prompt without space around it, and without a byte-order mark, which a tokenizer would read as a word."""
+    return prompt.strip().strip("\ufeff").strip()
+
+
 @register("stable-diffusion-prompt-processor")
 class StableDiffusionPromptProcessor(BaseObject):
     """Embeds the prompt and its four view-dependent wordings with the model's own text encoder.
@@ -58,7 +63,7 @@ class StableDiffusionPromptProcessor(BaseObject):
         def __post_init__(self) -> None:
             if self.prompt == "???":
                 raise ConfigError("prompt", f"is not set; say what to make, for example {EXAMPLE}")
-            if not self.prompt.strip():
+            if not stripped(self.prompt):
                 raise ConfigError("prompt", f"is empty; say what to make, for example {EXAMPLE}")
             for name in ("front_threshold", "back_threshold"):
                 if not 0 <= getattr(self, name) <= 180:
@@ -67,10 +72,11 @@ class StableDiffusionPromptProcessor(BaseObject):
     def configure(self) -> None:
         """Embeds the prompt; warns where the model cannot read all of it."""
         cfg = self.cfg
-        self.prompt: str = cfg.prompt.strip()
-        self.negative_prompt: str = cfg.negative_prompt.strip()
+        self.prompt: str = stripped(cfg.prompt)
+        self.negative_prompt: str = stripped(cfg.negative_prompt)
         self.prompts_vd = [
-            cfg[f"prompt_{name}"] or _worded(self.prompt, name, cfg.view_dependent_prompt_front) for name in DIRECTIONS
+            stripped(cfg[f"prompt_{name}"] or "") or _worded(self.prompt, name, cfg.view_dependent_prompt_front)
+            for name in DIRECTIONS
         ]
         info("prompt [%s], worded for the views %s", self.prompt, " ".join(f"[{p}]" for p in self.prompts_vd))
         self._utils = self._embed()

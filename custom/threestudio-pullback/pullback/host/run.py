@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-import tempfile
 from typing import Any, get_type_hints
 
 import torch
+from filelock import FileLock
+from omegaconf import OmegaConf
 
 from ..errors import UserError, first_line
 from ..version import __version__, describe
+from . import folders
 from .arguments import command_line, parse_args
 from .base import get_rank, read_checkpoint
-from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config
+from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config, read_yaml
 from .devices import choose_device
 from .explain import need
 from .parts import load_parts
@@ -57,8 +59,12 @@ class Run:
         self._check_keywords()
         self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
         seal = self._check_resume(self.blocks)
-        make_writable(cfg.trial_dir)
-        self._execute(args, seal)
+        lock = self._take_folder(args, extras)
+        try:
+            self._execute(args, seal)
+        finally:
+            if lock is not None:
+                lock.release()
 
     def resume_line(self) -> str | None:
         """The shell command that continues from the newest checkpoint; None where there is no checkpoint."""
@@ -81,6 +87,22 @@ class Run:
                 )
             check_belongs(content, self.cfg.resume, mine, self.training)
         return {"version": __version__, "config": mine}
+
+    def _take_folder(self, args: argparse.Namespace, words: list[str]) -> FileLock | None:
+        """Makes the run's folder, a new one where the time of the start names it, and holds it for training."""
+        cfg = self.cfg
+        written: Any = OmegaConf.to_container(read_yaml(args.config), resolve=False)
+        given = any(word.startswith("timestamp=") for word in words) or written.get("timestamp")
+        if own := folders.of_own_config(args.config, cfg.resume, words):
+            cfg.trial_dir = own
+        elif cfg.timestamp and not given:
+            new = folders.make_new(cfg.trial_dir)
+            cfg.timestamp += new.removeprefix(cfg.trial_dir)
+            cfg.trial_name, cfg.trial_dir = os.path.basename(new), new
+        folders.make_writable(cfg.trial_dir)
+        if not args.train:
+            return None  # a run that trains may be looked at
+        return folders.hold(cfg.trial_dir, "wait for it or stop it, or set another `tag`")
 
     def _check_keywords(self) -> None:
         import pytorch_lightning as pl
@@ -114,7 +136,11 @@ class Run:
         self.io = AtomicCheckpointIO()
         if cfg.resume is not None:
             self.io.newest = cfg.resume
-        info(f"{describe()}, on {self.where}; files go to {cfg.trial_dir}")
+        elsewhere = cfg.resume is not None and not folders.lies_in(cfg.resume, cfg.trial_dir)
+        info(
+            f"{describe()}, on {self.where}; files go to {cfg.trial_dir}"
+            + ", which is not the checkpoint's folder" * elsewhere
+        )
         with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
             pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
             data = find(cfg.data_type)(cfg.data)
@@ -177,19 +203,3 @@ class Run:
             return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)
         except (TypeError, ValueError) as e:
             raise UserError(f"`trainer` or `checkpoint`: {first_line(e)}") from e
-
-
-def make_writable(folder: str) -> None:
-    """Makes the run's folder and writes to it once.
-
-    Raises:
-        UserError: the folder cannot be made or written to.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as f:
-            f.write(b"\0")
-    except OSError as e:
-        raise UserError(
-            f"cannot write to the output folder {folder}: {e.strerror}; set another `exp_root_dir` or `tag`"
-        ) from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -104,11 +105,11 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
             f"is not set; give a model folder in diffusers' format or a model id such as {example}", "name_or_path"
         )
     path = find(name)
-    if not path.exists():
+    if not os.path.exists(path):
         if not _looks_like_id(name):
             raise ModelError(f"the path {name!r} does not exist; give a folder in diffusers' format")
         path = _snapshot(name, local_files_only, variant)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ModelError(
             f"{name!r} is a single file and no diffusers folder; convert it with diffusers' "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
@@ -119,14 +120,14 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
 
 def _autoencoder(name: str | Path) -> Path:
     path = find(str(name))
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ModelError(f"is {str(name)!r}, which is no folder; give the one that save_pretrained wrote", "vae")
     return path
 
 
 def _looks_like_id(name: str) -> bool:
     """Whether the name is owner/model and there is no folder `owner` here."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not Path(name).parent.is_dir()
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not os.path.isdir(Path(name).parent)
 
 
 def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:

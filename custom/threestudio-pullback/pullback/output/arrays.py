@@ -6,11 +6,11 @@ import numpy as np
 
 
 def to_bytes(values: np.ndarray, data_range: tuple[float, float]) -> np.ndarray:
-    """Values as bytes, cut to the range, which becomes 0 to 255; all 0 where it is empty."""
+    """Values as the nearest bytes, cut to the range, which becomes 0 to 255; all 0 where it is empty."""
     low, high = (float(v) for v in data_range)
     if high == low:
         return np.zeros(values.shape, np.uint8)
-    return ((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
+    return np.rint((values.clip(low, high) - low) / (high - low) * 255.0).astype(np.uint8)
 
 
 def rgb(picture: np.ndarray, data_format: str, data_range: tuple[float, float]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from pullback.constraints import CONSTRAINTS, Constraint, FreshBelow
-from pullback.errors import ConfigError, UserError
+from pullback.errors import ConfigError, UserError, check_schedule
 from pullback.models.guidance_policy import POLICIES, GuidancePolicy
 from pullback.models.guided import FIT_SPACES
 from pullback.named import Named
@@ -103,6 +103,11 @@ class Options(BaseObject.Config):
             if value not in allowed or type(value) not in (int, str):
                 listed = ", ".join(map(str, allowed))
                 raise ConfigError(name, f"must be one of {listed}, not {value!r}")
+        for name, high in (("min_step_percent", 1), ("max_step_percent", 1), ("grad_clip", math.inf)):
+            if getattr(self, name) is not None:
+                check_schedule(name, getattr(self, name), 0, high)
+        if self.trainer_max_steps is not None:
+            _at_least("trainer_max_steps", self.trainer_max_steps, 1)
         make_policy(self)
         if not (self.vae is None or isinstance(self.vae, str)):
             raise ConfigError("vae", f"must be the folder of an autoencoder, not {self.vae!r}")

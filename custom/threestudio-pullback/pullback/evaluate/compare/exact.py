@@ -40,7 +40,7 @@ def compare(args: argparse.Namespace, command: str) -> Path:
         if word.partition(".")[0] not in names:
             raise UserError(f"{word!r} names none of the methods; with --world, options are METHOD.option=value")
     out = args.out.resolve()
-    results = runner.results_of(out)
+    results = runner.results_of(out).claimed()
     results.match("budget", value=budget)
     results.match("world", value=name)
     terms = plan.Budget.parse(budget)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ...errors import UserError, first_line
 from ...host import config as host_config
+from ...host.prompts import stripped
 from ...host.registry import suggest
 from ...resources import CONFIGS, find
 from ..exact_worlds.methods import METHODS as TABLE
@@ -152,20 +153,27 @@ def load_prompts(text: str) -> list[str]:
         UserError: There is no such file, or no prompt.
     """
     path = find(text) if text.endswith(".txt") else Path(text)
-    is_file = path.suffix == ".txt" or path.is_file()
-    if is_file and not path.is_file():
+    is_file = os.path.isfile(path)  # Path.is_file raises for a text that is too long for a path
+    if text.endswith(".txt") and not is_file:
         raise UserError(f"--prompts {text} is not there; give a file with a prompt a line")
-    lines = path.read_text(encoding="utf-8").splitlines() if is_file else text.split(";")
-    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = _read_text(path, "--prompts").splitlines() if is_file else text.split(";")
+    prompts = [line for line in map(stripped, lines) if line and not line.startswith("#")]
     if not prompts:
         raise UserError(f"--prompts {text!r} holds no prompt; give a file with a prompt a line")
     return list(dict.fromkeys(prompts))
 
 
-def slug(text: str) -> str:
-    """A prompt as a file name. Different prompts rarely have the same one."""
-    clean = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return clean[:80] or "prompt"
+def _read_text(path: Path, option: str) -> str:
+    """A text file in UTF-8, without the mark that some editors put in front; UserError for another file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as error:
+        raise UserError(f"cannot read {option} {path}: {error.strerror}; give a file with a prompt a line") from error
+    if "\0" in text:  # UTF-16 of English text is valid UTF-8 but for its mark
+        raise UserError(f"{option} {path} is not a text file in UTF-8; save it as UTF-8")
+    return text
 
 
 def usual() -> list[str]:
@@ -179,7 +187,7 @@ def _shipped() -> list[str]:
 
 def _method(name: str, base: DictConfig) -> Method:
     file = find(name) if name.endswith(".yaml") else METHODS / "methods" / f"{name}.yaml"
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"--methods names '{name}', which is not there; {suggest(name, _shipped())}")
     described = _read(file, "--methods")
     for key in described:
@@ -204,7 +212,7 @@ def _method(name: str, base: DictConfig) -> Method:
 
 def _settings(file: Path, required: bool) -> dict[str, dict[str, Any]]:
     file = find(file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         if required:
             raise UserError(f"--settings {file} is not there; give a YAML file of {{method: {{key: value}}}}")
         return {}
@@ -229,6 +237,6 @@ def _updated(config: DictConfig, settings: dict[str, Any]) -> DictConfig:
 
 def _read(file: Path, option: str) -> DictConfig:
     file = find(file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"{option} {file} is not there; give a config file")
     return host_config.read_yaml(str(file))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ...errors import UserError
+from ...output.file_names import slug
 from .. import trial
 from ..campaign import Results, each
 from . import judge, plan
@@ -50,13 +53,8 @@ class Comparison:
     imports: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
-        """Prompt -> folder name; all names differ."""
-        tags: dict[str, str] = {}
-        for prompt in self.prompts:
-            tag = plan.slug(prompt)
-            taken = sum(other == tag or other.startswith(f"{tag}_") for other in tags.values())
-            tags[prompt] = f"{tag}_{taken + 1}" if taken else tag
-        return tags
+        """Prompt -> folder name; all names differ, also from those of other comparisons' prompts in this folder."""
+        return {prompt: slug(prompt) for prompt in self.prompts}
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def settle(comparison: Comparison) -> Results:
     Raises:
         UserError: The folder has runs on other terms, or a short run fails.
     """
-    results = results_of(comparison.out)
+    results = results_of(comparison.out).claimed()
     results.match("budget", value=str(comparison.budget))
     methods = {m.name: method_of(results, m.name, _content(comparison, m)) for m in comparison.methods}
     missing = [method for method in comparison.methods if "cost" not in methods[method.name]]
@@ -146,6 +144,7 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
         comparison.out, method.name, prompt, seed, f"{tag}-{seed}", threestudio=comparison.threestudio,
         imports=comparison.imports,
     )  # fmt: skip
+    one = one if one.checkpoint.exists() else _begun(one) or one
     command = one.command()
     reason, memory = one.run(comparison.threads)
     row = {
@@ -153,6 +152,18 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
         "command": shlex.join(command[2:]),
     }  # fmt: skip
     return row | judge.judge(comparison.judging, method, one, reason, memory)
+
+
+def _begun(one: trial.Trial) -> trial.Trial | None:
+    """The run where an earlier version began it, whose folders had no checksum; None where it did not."""
+    readable = re.sub(r"[^a-z0-9]+", "-", one.prompt.lower()).strip("-")[:80] or "prompt"
+    for folder in sorted((one.out / "runs" / one.method).glob(f"{readable}*-{one.seed}")):
+        found, config = dataclasses.replace(one, tag=folder.name), folder / "configs" / "parsed.yaml"
+        if found.checkpoint.exists() and config.exists():
+            block = OmegaConf.select(OmegaConf.load(config), "system.prompt_processor")
+            if block is not None and block.get("prompt") == one.prompt and folder.name != one.tag:
+                return found
+    return None
 
 
 def _calibrate(comparison: Comparison, method: Method, length: int) -> tuple[str, int, dict[str, float]]:

@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ... import models
+from ...output.file_names import slug
 from ...version import commit
 from .. import metrics
 from ..campaign import Results, write_json
 from ..studio import field as studio
 from ..studio.held_out import held_out_cameras
 from ..studio.model import sample_pictures
-from . import plan
 from .runner import Comparison
 
 
@@ -192,7 +192,7 @@ class Reference:
 
     def of(self, prompt: str) -> Tensor:
         """The features [PICTURES,D] of the pictures of a prompt."""
-        file = self.out / f"{plan.slug(prompt)}-{self.scale:g}.safetensors"
+        file = self.out / f"{slug(prompt)}-{self.scale:g}.safetensors"
         if not file.exists():
             print(f"For KID: {PICTURES} pictures of the model for '{prompt}'", flush=True)
             self.model = self.model or models.load(self.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 import statistics
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ...errors import UserError
+from ...output.file_names import plain
 from ..campaign import write_json
 from . import runner
 from .plan import Method
@@ -48,7 +48,7 @@ def variants(method: Method, grid: dict[str, list[Any]]) -> list[Method]:
     for values in itertools.product(*own.values()):
         settings = dict(zip(own, values, strict=True))
         parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in settings.items()]
-        name = re.sub(r"[^A-Za-z0-9.+-]+", "_", "-".join([method.name, *parts]))
+        name = plain("-".join([method.name, *parts]), r"[^A-Za-z0-9._+-]+", most=120)
         points.append(dataclasses.replace(method.with_settings(settings), name=name))
     return points
 

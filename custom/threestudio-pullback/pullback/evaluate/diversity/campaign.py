@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ...output.contact_sheet import grid
+from ...output.file_names import earlier, slug
 from ...output.pictures import save_png
 from ..campaign import Results
 from ..studio import field as studio
@@ -69,8 +70,13 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
 
 def picture_of(out: Path, prompt: str, method: str, seed: int) -> Path:
     """Where a sample's picture lies."""
-    folder = re.sub(r"[^a-z0-9.]+", "-", f"{prompt}-{method}")
-    return out / folder / f"{seed}.png"
+    return out / slug(f"{prompt}-{method}") / f"{seed}.png"
+
+
+def saved_picture(out: Path, prompt: str, method: str, seed: int) -> Path:
+    """The picture that a folder has, also one that an earlier version named."""
+    old = re.sub(r"[^a-z0-9.]+", "-", f"{prompt}-{method}")
+    return earlier(picture_of(out, prompt, method, seed), out / old / f"{seed}.png")
 
 
 def results_of(out: Path, path: str) -> Results:
@@ -92,7 +98,7 @@ def run(
 
     There is a NeRF for every prompt, method and seed, `workers` of them at a time.
     """
-    results = results_of(out, path)
+    results = results_of(out, path).claimed()
     flat = results.data["flat"]
     for prompt in prompts:
         if prompt in FREE and len(flat.get(prompt, [])) != pictures:

@@ -20,7 +20,7 @@ from ..exact_worlds.statistics import total_variation, two_sample_chi_square
 from ..studio import field as studio
 from ..studio import world as worlds
 from ..studio.world import COLORS, SHAPES
-from .campaign import FREE, GROUPS, TWO_COLOURED, picture_of
+from .campaign import FREE, GROUPS, TWO_COLOURED, saved_picture
 
 OBJECTS = {obj.caption: obj for obj in worlds.all_objects()}
 OTHER = "two-coloured"
@@ -151,7 +151,7 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
 def _sheet(results: Results, out: Path, name: str, prompts: list[str], methods: list[str], most: int) -> str:
     groups = {
         method: [
-            (picture_of(out, p, method, r["seed"]), p in TWO_COLOURED and not _right(r))
+            (saved_picture(out, p, method, r["seed"]), p in TWO_COLOURED and not _right(r))
             for p in prompts
             for r in results.of(p, method)
         ]

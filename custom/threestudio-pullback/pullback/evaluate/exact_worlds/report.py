@@ -12,7 +12,7 @@ from ...output.markdown import measure_table
 from ..campaign import Results
 from .methods import Variant
 from .protocol import World
-from .runner import Task, picture_of
+from .runner import Task, saved_picture
 from .worlds import WORLDS, world
 
 
@@ -72,7 +72,7 @@ def _pictures(where: World, rows: dict[str, list[dict[str, Any]]], out: Path) ->
 
 def _sample(out: Path, row: dict[str, Any]) -> tuple[Path, bool]:
     """A sample's picture, and whether to mark it as a blend."""
-    path = picture_of(out, Task(row["world"], row["method"], row["seed"]))
+    path = saved_picture(out, Task(row["world"], row["method"], row["seed"]))
     return path, row["judged"].get("blend", False)
 
 

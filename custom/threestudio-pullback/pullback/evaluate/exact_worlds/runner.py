@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import NonFiniteError
+from ...output.file_names import earlier, slug
 from ...output.pictures import save_png
 from ..campaign import Results
 from . import methods
@@ -49,7 +50,13 @@ def run_one(task: Task, out: Path) -> dict[str, Any]:
 
 def picture_of(out: Path, task: Task) -> Path:
     """Where a sample's picture lies."""
-    return out / task.world / re.sub(r"[^A-Za-z0-9.]+", "-", task.method) / f"{task.seed}.png"
+    return out / task.world / slug(task.method) / f"{task.seed}.png"
+
+
+def saved_picture(out: Path, task: Task) -> Path:
+    """The picture that a folder has, also one that an earlier version named."""
+    old = re.sub(r"[^A-Za-z0-9.]+", "-", task.method)
+    return earlier(picture_of(out, task), out / task.world / old / f"{task.seed}.png")
 
 
 def results_of(out: Path) -> Results:
@@ -63,7 +70,7 @@ def run(names: list[str], variants: list[Variant], seeds: list[int], out: Path, 
     Raises:
         UserError: The file has results of a method with the same label and other settings.
     """
-    results = results_of(out)
+    results = results_of(out).claimed()
     for name in names:
         for method in variants:
             settings = method.settings(world(name))

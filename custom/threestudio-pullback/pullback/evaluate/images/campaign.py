@@ -85,6 +85,7 @@ def run(path: str, settings: Settings, seed: int, extent: Extent, out: Path, wor
         for method, scale, numbers in tasks(extent)
     }
     results = Results(out, path, settings, seed)
+    results.claimed()
     results.run(run_one, todo, workers, _sentence)
     return results
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def load_clip(folder: str | Path | None, config_path: str = "--clip", device: to
             f"`{config_path}` is not set; give a folder with a CLIP model in transformers' format (fetch one with "
             "`hf download openai/clip-vit-base-patch16`)"
         )
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if problem := _problem(folder):
         raise UserError(f"`{config_path}`: {problem}")
     with _one_sentence(folder, config_path):
@@ -116,7 +117,7 @@ def load_clip(folder: str | Path | None, config_path: str = "--clip", device: to
 
 def _problem(folder: Path) -> str | None:
     """What the folder lacks and what to do; None if all files are there. It imports nothing heavy."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return (f"there is no folder {str(folder)!r}; give the path of a CLIP model in transformers' format, which is "
                 "not downloaded by itself")  # fmt: skip
     files = {file.name for file in folder.iterdir()}

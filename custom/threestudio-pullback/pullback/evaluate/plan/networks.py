@@ -6,6 +6,7 @@ import atexit
 import functools
 import importlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -94,10 +95,10 @@ def describe(name: str, config: str | None, where: str, vae: str | None = None) 
         UserError: There is no such folder, and nothing is known of such a model.
     """
     other = {} if vae is None else {"vae": find(vae)}
-    if vae is not None and not other["vae"].is_dir():
+    if vae is not None and not os.path.isdir(other["vae"]):
         raise UserError(f"`{where.rpartition('.')[0]}.vae` is {vae!r}, which is no folder; give one of an autoencoder")
     if config is not None and config not in MODELS:
-        if not find(config).is_dir():
+        if not os.path.isdir(find(config)):
             raise UserError(f"--model-config {config} is no folder; give one, or {', '.join(MODELS)}")
         return Described(find(config), other=other, title=f"the configs of {config}")
     known = config or IDS.get(name)

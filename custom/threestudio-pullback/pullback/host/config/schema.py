@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ...errors import ConfigError, UserError, first_line
+from ...output.file_names import plain
 from ..registry import suggest
 from .schedules import config_to_primitive
 
@@ -58,14 +58,8 @@ class ExperimentConfig:
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.exp_dir = os.path.join(self.exp_root_dir, self.name)
-        self.trial_name = _folder_name(self.tag) + self.timestamp
+        self.trial_name = plain(self.tag) + self.timestamp
         self.trial_dir = os.path.join(self.exp_dir, self.trial_name)
-
-
-def _folder_name(tag: str) -> str:
-    """A tag (often a prompt) as one folder name: no separators, and short enough for any file system."""
-    clean = re.sub(r"[/\\\0\n\r\t]|::", "_", tag)
-    return clean.encode()[:200].decode(errors="ignore")
 
 
 def config_path(cfg: Any, key: str = "") -> str:
@@ -172,7 +166,7 @@ def _type_name(hint: Any) -> str:
         inner = [plural[h] for h in dict.fromkeys(get_args(hint)) if h in plural]
         return f"a list of {' and '.join(inner)}" if inner else "a list"
     names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    names |= {dict: "a block of keys", list: "a list", tuple: "a list"}
+    names |= {Any: "a list or a block of keys", dict: "a block of keys", list: "a list", tuple: "a list"}
     return names.get(hint, names.get(get_origin(hint), getattr(hint, "__name__", str(hint))))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ...errors import ConfigError, check_at_least
+from ...errors import ConfigError, check_at_least, check_schedule
 from ..base import BaseObject
-from ..config import C_max
 
 
 @dataclass
@@ -47,6 +46,10 @@ class Options(BaseObject.Config):
             if getattr(self, name) != default[name]:
                 raise ConfigError(name, f"must be {str(default[name]).lower()}: {why}")
         for name in ("min_step_percent", "max_step_percent"):
-            if not 0 <= C_max(getattr(self, name)) <= 1:
-                raise ConfigError(name, f"must lie between 0 and 1, not {getattr(self, name)!r}")
+            check_schedule(name, getattr(self, name), 0, 1)
+        low, high = self.min_step_percent, self.max_step_percent
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+            raise ConfigError("min_step_percent", f"must be at most max_step_percent, {high:g}, not {low:g}")
+        if self.grad_clip is not None:
+            check_schedule("grad_clip", self.grad_clip, 0)
         check_at_least(self, 1, "trainer_max_steps", *(["image_size"] if self.image_size is not None else []))

@@ -114,6 +114,7 @@ class ScoreDistillationViaInversion(DistillationSystem):
         convexity_res: int = 8
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             check_at_least(self, 2, "convexity_res")
 
 
@@ -127,6 +128,7 @@ class ProlificDreamer(DistillationSystem):
         visualize_samples: bool = False
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.stage != "coarse":
                 raise ConfigError("stage", f"must be coarse, the only one the bundled host has, not {self.stage!r}")
             if self.visualize_samples:

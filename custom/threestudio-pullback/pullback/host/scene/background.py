@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,9 +56,10 @@ class SolidColorBackground(BaseBackground):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if len(self.color) != self.n_output_dims:
+            color = self.color if isinstance(self.color, Sequence) and not isinstance(self.color, str) else []
+            if len(color) != self.n_output_dims or any(type(c) not in (int, float) for c in color):
                 count = f"n_output_dims = {self.n_output_dims}"
-                raise ConfigError("color", f"must have {count} values, not {len(self.color)}")
+                raise ConfigError("color", f"must have {count} numbers, not {self.color!r}")
 
     def configure(self) -> None:
         """Makes the colour a parameter, or a buffer where it is not learned."""

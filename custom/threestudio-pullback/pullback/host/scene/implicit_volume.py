@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,13 @@ class ImplicitVolume(DensityField):
             super().__post_init__()
             if self.n_input_dims != 3:
                 raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
+            anneal = self.anneal_density_blob_std_config
+            if anneal is not None:
+                keys = "min_anneal_step", "max_anneal_step", "start_val", "end_val"
+                values = [anneal.get(key) if isinstance(anneal, Mapping) else None for key in keys]
+                if any(type(v) not in (int, float) for v in values) or not values[0] < values[1]:
+                    what = f"must give {', '.join(keys)}, numbers, the first below the second, not {anneal!r}"
+                    raise ConfigError("anneal_density_blob_std_config", what)
 
     def configure(self) -> None:
         """Builds the encoding and the networks."""

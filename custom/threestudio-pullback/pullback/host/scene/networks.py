@@ -115,6 +115,8 @@ def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], pa
         UserError: another otype, or an unknown activation.
     """
     kinds = ("VanillaMLP", "FullyFusedMLP", "CutlassMLP")
+    if not isinstance(config, Mapping):
+        raise UserError(f"`{path}` should be a block of keys such as otype, not {config!r}")
     if config.get("otype") not in kinds:
         raise UserError(f"`{path}.otype` is '{config.get('otype')}', but should be one of {', '.join(kinds)}")
     return MLP(n_input_dims, n_output_dims, config, path)

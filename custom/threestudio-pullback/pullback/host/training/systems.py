@@ -9,7 +9,7 @@ from typing import Any, List  # noqa: UP035
 import pytorch_lightning as pl
 import torch
 
-from ...errors import UserError
+from ...errors import UserError, check_schedule
 from ...version import describe
 from ..base import Updateable, load_module_weights, load_state
 from ..config import C, config_path, config_to_primitive, parse_structured
@@ -41,6 +41,10 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         weights_ignore_modules: List[str] | None = None  # noqa: UP006
         cleanup_after_validation_step: bool = False
         cleanup_after_test_step: bool = False
+
+        def __post_init__(self) -> None:
+            for name, weight in self.loss.items():
+                check_schedule(f"loss.{name}", weight)
 
     cfg: Any
 
