@@ -210,7 +210,6 @@ def test_schedules_that_are_none(value: Any) -> None:
         ("system.guidance.grad_clip=[0,1]", "`system.guidance.grad_clip`"),
         ("system.guidance.trainer_max_steps=abc", "`system.guidance.trainer_max_steps` must be a number"),
         ("system.loss.lambda_sds=abc", "`system.loss.lambda_sds` must be a number"),
-        ("system.geometry_type=implicit-volume", "`system.geometry.grid_size`"),
     ],
 )
 def test_options_are_checked_where_they_have_no_use(override: str, words: str, tmp_path: Path, capsys: Any) -> None:

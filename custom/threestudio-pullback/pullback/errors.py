@@ -62,46 +62,24 @@ def check_schedule(key: str, value: Any, low: float = -math.inf, high: float = m
     Raises:
         ConfigError: It is no schedule, or leaves the range.
     """
+    knots: list[Any] = [value]
+    values: list[Any] = [value]
     if isinstance(value, Sequence) and not isinstance(value, str):
-        knots: list[Any] = [0, *value] if len(value) == 3 else [*value]
+        knots = list(cast("Sequence[Any]", value))
+        knots = [0, *knots] if len(knots) == 3 else knots
         values = [knots[1], *knots[2::2]] if len(knots) >= 4 and len(knots) % 2 == 0 else [None]
-    else:
-        knots = values = [value]
     if not all(type(v) in (int, float) for v in [*knots, *values]) or not all(low <= v <= high for v in values):
         least = f" of at least {low:g}" if math.isfinite(low) else ""
         range_ = f"lie between {low:g} and {high:g}" if math.isfinite(high) else f"be a number{least}"
         raise ConfigError(key, f"must {range_}, or be a schedule [start, value, value, end] of such, not {value!r}")
 
 
-_EXTRAS = frozenset(
-    [
-        "PIL",
-        "accelerate",
-        "diffusers",
-        "fast_simplification",
-        "filelock",
-        "huggingface_hub",
-        "imageio",
-        "imageio_ffmpeg",
-        "jinja2",
-        "jsonschema",
-        "manifold3d",
-        "markupsafe",
-        "nerfacc",
-        "numpy",
-        "omegaconf",
-        "pytorch_lightning",
-        "safetensors",
-        "scipy",
-        "skimage",
-        "tensorboard",
-        "transformers",
-        "trimesh",
-        "warp",
-        "xatlas",
-        "yaml",
-    ]
-)
+_EXTRAS = frozenset([
+    "PIL", "accelerate", "diffusers", "fast_simplification", "filelock", "huggingface_hub", "imageio",
+    "imageio_ffmpeg", "jinja2", "jsonschema", "manifold3d", "markupsafe", "nerfacc", "numpy", "omegaconf",
+    "pytorch_lightning", "safetensors", "scipy", "skimage", "tensorboard", "transformers", "trimesh", "warp", "xatlas",
+    "yaml",
+])  # fmt: skip
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
@@ -111,6 +89,28 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
         return None
     source = '"threestudio-pullback[host,models]"' if package in _EXTRAS else package
     return f"the package '{package}' is missing; install it: pip install {source}"
+
+
+_UNFIT = re.compile(
+    r"operator (torch\w+)::\w+ does not exist|packages[/\\](\w+)[/\\].*undefined symbol"
+    r"|PyTorch and (torch\w+) were compiled|partially initialized module '(torch\w+)'"
+)
+
+
+def unfit_package(error: BaseException) -> str | None:
+    """The sentence for an installed package that was built for another PyTorch; None for other errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if match := _UNFIT.search(str(cause)):
+            package = next(filter(None, match.groups()))
+            build = torch.__version__.partition("+")[2]
+            index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+            return (
+                f"the package '{package}' was built for another PyTorch than {torch.__version__}; remove it by pip "
+                f"uninstall {package}, or install the one that fits: pip install --force-reinstall {package}{index}"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 class NonFiniteError(ArithmeticError):

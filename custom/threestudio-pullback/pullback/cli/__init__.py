@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..errors import UserError, missing_package
+from ..errors import UserError, missing_package, unfit_package
 from ..host.arguments import Parser
 from ..version import __version__
 from .compare import add_compare
@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
         if (sentence := missing_package(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+    except (RuntimeError, ImportError) as error:
+        if (sentence := unfit_package(error)) is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
     except OSError as error:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, missing_package
+from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, missing_package, unfit_package
 from .config.schema import missing_values
 from .out_of_memory import shortage
 
@@ -30,6 +30,8 @@ def explain(error: BaseException, blocks: Mapping[str, Any] | None = None) -> tu
         return str(error), 1
     if is_out_of_memory(error):
         return shortage(error, blocks or {}), 1
+    if sentence := unfit_package(error):
+        return sentence, 2
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
         return sentence, 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -21,11 +22,37 @@ from .registry import info, register, warn
 
 EXAMPLE = 'system.prompt_processor.prompt="a red cube"'
 CACHE = Path(".threestudio_cache/text_embeddings")
+LIBRARY = Path("load/prompt_library.json")  # in a checkout of threestudio
 
 
 def stripped(prompt: str) -> str:
     """A prompt without space around it, and without a byte-order mark, which a tokenizer would read as a word."""
     return prompt.strip().strip("\ufeff").strip()
+
+
+def looked_up(prompt: str) -> str:
+    """The prompt, `stripped`; for "lib:cowboy_boots" the one of threestudio's library that has all of these words.
+
+    Raises:
+        ConfigError: The library is not in this folder, or not exactly one of its prompts has the words.
+    """
+    prompt = stripped(prompt)
+    if not prompt.startswith("lib:"):
+        return prompt
+    words = prompt[4:].lower().split("_")
+    try:
+        texts = json.loads(LIBRARY.read_text(encoding="utf-8-sig"))["dreamfusion"]
+        found = [text for text in texts if all(word in text.lower() for word in words)]
+    except FileNotFoundError:
+        remedy = "run in threestudio's folder, or write the prompt out"
+        raise ConfigError("prompt", f"is {prompt!r}, but threestudio's {LIBRARY} is not here; {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError("prompt", f"is {prompt!r}, but {LIBRARY} cannot be read; write the prompt out") from error
+    if len(found) != 1:
+        some = f", such as {found[0]!r} and {found[1]!r}" if found else ""
+        what = f"is {prompt!r}, and {len(found) or 'no'} prompts of {LIBRARY} have {' and '.join(words)}{some}"
+        raise ConfigError("prompt", f"{what}; give words that one of them has")
+    return found[0]
 
 
 @register("stable-diffusion-prompt-processor")
@@ -68,11 +95,13 @@ class StableDiffusionPromptProcessor(BaseObject):
             for name in ("front_threshold", "back_threshold"):
                 if not 0 <= getattr(self, name) <= 180:
                     raise ConfigError(name, f"is {getattr(self, name):g}; give degrees from 0 to 180")
+            if self.prompt != "???":
+                looked_up(self.prompt)
 
     def configure(self) -> None:
         """Embeds the prompt; warns where the model cannot read all of it."""
         cfg = self.cfg
-        self.prompt: str = stripped(cfg.prompt)
+        self.prompt: str = looked_up(cfg.prompt)
         self.negative_prompt: str = stripped(cfg.negative_prompt)
         self.prompts_vd = [
             stripped(cfg[f"prompt_{name}"] or "") or _worded(self.prompt, name, cfg.view_dependent_prompt_front)

@@ -1,6 +1,6 @@
 """Pretrained text-to-image models as denoisers; diffusers and transformers come with a load."""
 
-from .any_size import AnySize
+from .any_size import AnySize, check_square
 from .configured import load_configured
 from .families import Family, register
 from .families.mvdream import MultiViewModel
@@ -35,6 +35,7 @@ __all__ = [
     "PerpNegText",
     "RoundTrip",
     "TextEncoder",
+    "check_square",
     "config_key",
     "fingerprint",
     "fixed_text",

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError, is_out_of_memory
+from ..errors import UserError, is_out_of_memory, unfit_package
 
 INSTALL = "pip install diffusers transformers safetensors accelerate"
 AGAIN = "copy or download the model again"
@@ -173,6 +173,8 @@ class ModelFolder:
         except Exception as error:  # diffusers, transformers and safetensors each raise their own
             if is_out_of_memory(error):
                 raise
+            if sentence := unfit_package(error):
+                raise UserError(sentence) from error
             reason = f"{type(error).__name__}: {first_sentence(error)}"
             raise ModelError(f"{self.place(part)} cannot be loaded ({reason}); {AGAIN}") from error
 
@@ -235,7 +237,9 @@ def quiet() -> Iterator[None]:
 
 
 def missing_package(error: ImportError) -> UserError:
-    """The error for a package of the `models` extra that is not installed."""
+    """The error for a package of the `models` extra that is not installed, or was built for another PyTorch."""
+    if sentence := unfit_package(error):
+        return UserError(sentence)
     return UserError(f"diffusion models need the package {error.name or error}, which is not installed; run {INSTALL}")
 
 

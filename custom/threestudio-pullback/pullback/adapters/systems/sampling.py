@@ -8,6 +8,7 @@ from typing import Any
 
 import pullback
 import torch
+from pullback import models
 from pullback.errors import UserError
 from pullback.output.turntable import Pictures
 from pullback.sampling.consistency import Verdict
@@ -72,6 +73,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         super().on_fit_start()
         info(describe())
         self._check_trainer()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        models.check_square(getattr(data, "cfg", None))
+        if data is not None:
+            data.updates = self._fit_steps
         keep_checkpoints_whole(self.trainer)
         if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
             # in threestudio this is the system's task; a hash grid whose bands open one by one begins with none

@@ -11,9 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ...errors import UserError, first_line
+from ...errors import ConfigError, UserError, first_line
 from ...host import config as host_config
-from ...host.prompts import stripped
+from ...host.parts import load_parts
+from ...host.prompts import looked_up, stripped
 from ...host.registry import suggest
 from ...resources import CONFIGS, find
 from ..exact_worlds.methods import METHODS as TABLE
@@ -129,9 +130,13 @@ def load_methods(base: Path, names: list[str], settings: Path | None) -> list[Me
 
 def overridden(method: Method, words: list[str]) -> Method:
     """The method with overrides of the command line, key=value, as launch.py reads them."""
+    if any(word.partition("=")[0].endswith("_type") for word in words):
+        load_parts()
     settings: dict[str, Any] = {}
-    for word in words:
+    method = method.with_settings({})
+    for word in sorted(words, key=lambda w: not w.partition("=")[0].endswith("_type")):
         key, raw = host_config.split_override(word)
+        host_config.replace_part(method.config, key, raw)
         value = OmegaConf.select(host_config.override(method.config, key, raw), key)
         settings[key] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     return method.with_settings(settings)
@@ -157,7 +162,10 @@ def load_prompts(text: str) -> list[str]:
     if text.endswith(".txt") and not is_file:
         raise UserError(f"--prompts {text} is not there; give a file with a prompt a line")
     lines = _read_text(path, "--prompts").splitlines() if is_file else text.split(";")
-    prompts = [line for line in map(stripped, lines) if line and not line.startswith("#")]
+    try:
+        prompts = [looked_up(line) for line in map(stripped, lines) if line and not line.startswith("#")]
+    except ConfigError as error:
+        raise UserError(f"--prompts {text}: a prompt {error.message}") from error
     if not prompts:
         raise UserError(f"--prompts {text!r} holds no prompt; give a file with a prompt a line")
     return list(dict.fromkeys(prompts))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...errors import UserError, check_finite
+from ...errors import UserError, check_finite, unfit_package
 from ...output.pictures import to_bytes
 from ..studio.classifier import StudioClassifier, load_studio
 
@@ -150,10 +150,9 @@ def _one_sentence(folder: Path, config_path: str) -> Iterator[None]:
     try:
         from transformers.utils import logging
     except ImportError as error:
-        raise UserError(
-            f"`{config_path}`: CLIP needs the package {error.name}, which is not installed; run "
-            "pip install transformers safetensors pillow"
-        ) from error
+        absent = f"`{config_path}`: CLIP needs the package {error.name}, which is not installed"
+        remedy = "pip install transformers safetensors pillow"
+        raise UserError(unfit_package(error) or f"{absent}; run {remedy}") from error
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -162,6 +161,8 @@ def _one_sentence(folder: Path, config_path: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:
+        if sentence := unfit_package(error):
+            raise UserError(sentence) from error
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
         text = f"the CLIP model in {folder} cannot be loaded ({why}); copy or download it again"
         raise UserError(f"`{config_path}`: {text}") from error

@@ -12,6 +12,7 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from ...errors import UserError, first_line
 from ...resources import find as find_shipped
 from ..registry import find, is_registered
+from .former import replace_part
 from .schedules import config_to_primitive
 from .schema import ExperimentConfig, config_path, missing_values, parse_structured
 
@@ -39,6 +40,7 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
     # types first: which keys take text depends on them
     for arg in sorted(cli_args, key=lambda a: not a.partition("=")[0].endswith("_type")):
         key, raw = split_override(arg)
+        replace_part(cfg, key, raw)
         try:
             cfg = OmegaConf.merge(cfg, override(cfg, key, raw))
         except GrammarParseError as e:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
+from omegaconf import __version__ as _omegaconf
 
 from ...errors import UserError
 
@@ -64,6 +64,7 @@ def C_max(value: Any) -> float:
     return max(knots[1], *knots[2::2])
 
 
+_VERSION = tuple(int(part) for part in _omegaconf.split(".")[:2])
 _RESOLVERS: dict[str, Callable[..., Any]] = {
     "calc_exp_lr_decay_rate": lambda factor, n: factor ** (1.0 / n),
     "add": lambda a, b: a + b,
@@ -79,7 +80,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "not": lambda s: not s,
     "cmaxgt0orcmaxgt0": lambda a, b: C_max(a) > 0 or C_max(b) > 0,
 }
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the name changes in omegaconf 2.4; the old one means the same in all versions
-    for _name, _function in _RESOLVERS.items():
-        OmegaConf.register_new_resolver(_name, _function, replace=True)
+# omegaconf 2.4 has renamed it; in 2.3 the new name was that of an older way
+_register: Any = getattr(OmegaConf, "register_resolver" if _VERSION >= (2, 4) else "register_new_resolver")
+for _name, _function in _RESOLVERS.items():
+    _register(_name, _function, replace=True)

@@ -33,10 +33,11 @@ class RandomCameras(TrainingViews):
             elevation, azimuth [B] in degrees and camera_distances [B], all three before the perturbations,
             fovy [B] in radians, height, width.
         """
-        cfg, stage = self.cfg, bisect.bisect_right(self.cfg.resolution_milestones, step)
+        cfg, updates = self.cfg, step * self.updates
+        stage = bisect.bisect_right(cfg.resolution_milestones, updates)
         height, width, n = (stages(v)[min(stage, len(stages(v)) - 1)] for v in (cfg.height, cfg.width, cfg.batch_size))
         random = _Draws(n, Generator().manual_seed(derive_seed(self.seed, step, "cameras")))
-        widened = min(1.0, step / (cfg.progressive_until + 1)) if cfg.progressive_until > 0 else 1.0
+        widened = min(1.0, updates / (cfg.progressive_until + 1)) if cfg.progressive_until > 0 else 1.0
         elevation = _elevation(random, [_mix(cfg.eval_elevation_deg, e, widened) for e in cfg.elevation_range])
         low, high = (_mix(0.0, a, widened) for a in cfg.azimuth_range)
         share = random.uniform(0, 1)

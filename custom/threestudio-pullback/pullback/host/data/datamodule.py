@@ -17,12 +17,13 @@ class TrainingViews(IterableDataset):
     """Training batches without end; batch k depends on (seed, k) alone.
 
     A subclass gives `draw`. `seed` is the run's seed; `step` is the index of the next batch, which `collate` increases.
+    `updates` is how many steps the optimiser takes with a batch; schedules, such as milestones, count those.
     """
 
     def __init__(self, cfg: Any) -> None:
         super().__init__()
         self.cfg = cfg
-        self.seed, self.step = torch.initial_seed(), 0
+        self.seed, self.step, self.updates = torch.initial_seed(), 0, 1
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -81,7 +82,7 @@ def _lightning() -> Any:
     class Views(pl.LightningDataModule):
         def __init__(self, kind: type[ViewsDataModule], cfg: Any) -> None:
             super().__init__()
-            self.kind, self.cfg = kind, cfg
+            self.kind, self.cfg, self.updates = kind, cfg, 1
 
         def setup(self, stage: str | None = None) -> None:
             if stage in (None, "fit"):
@@ -93,6 +94,7 @@ def _lightning() -> Any:
 
         def train_dataloader(self) -> DataLoader:
             data = self.train_dataset
+            data.updates = self.updates
             if self.trainer is not None:  # by now a checkpoint's counters are restored
                 data.step = self.trainer.global_step * self.trainer.accumulate_grad_batches
             return DataLoader(data, batch_size=None, num_workers=0, collate_fn=data.collate)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ConfigError, UserError, check_at_least
+from ...models import check_square
 from ...output.turntable import Pictures
 from ..config import config_path
 from ..registry import check_keys, find, info, register
@@ -58,6 +59,7 @@ class DistillationSystem(Pictures, BaseLift3DSystem):
     def on_fit_start(self) -> None:
         """Loads the guidance and embeds the prompt."""
         super().on_fit_start()
+        check_square(getattr(getattr(self.trainer, "datamodule", None), "cfg", None))
         if not (self.has_parts or self.shows_latents):
             self.guidance = self._build("guidance")
         self.guidance.nfe = self._calls

@@ -54,7 +54,7 @@ class ImplicitVolume(DensityField):
             anneal = self.anneal_density_blob_std_config
             if anneal is not None:
                 keys = "min_anneal_step", "max_anneal_step", "start_val", "end_val"
-                values = [anneal.get(key) if isinstance(anneal, Mapping) else None for key in keys]
+                values: list[Any] = [anneal.get(key) if isinstance(anneal, Mapping) else None for key in keys]
                 if any(type(v) not in (int, float) for v in values) or not values[0] < values[1]:
                     what = f"must give {', '.join(keys)}, numbers, the first below the second, not {anneal!r}"
                     raise ConfigError("anneal_density_blob_std_config", what)

@@ -66,10 +66,25 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Override: runs after `weights` are loaded."""
 
     def load_weights(self, weights: str, ignore_modules: list[str] | None = None) -> None:
-        """Starts from a checkpoint's parameters; tensors it lacks keep their values."""
+        """Starts from a checkpoint's parameters; what it lacks keeps its values.
+
+        Raises:
+            UserError: A tensor has another shape, or no parameter of this run is in the checkpoint.
+        """
         where = config_path(self.cfg, "weights")
         state, epoch, step = load_module_weights(weights, ignore_modules=ignore_modules, where=where)
         load_state(self, state, f"`{where}` ({weights})", strict=False)
+        wanted = [name for name, _ in self.named_parameters()]
+        found = [name for name in wanted if name in state]
+        if wanted and not found:
+            theirs = sorted({name.partition(".")[0] for name in state}) or ["nothing"]
+            raise UserError(
+                f"`{where}`: {weights} holds none of this run's {len(wanted)} parameters, such as {wanted[0]}, but "
+                f"{', '.join(theirs)}; take a checkpoint of a run with the same kinds of parts"
+            )
+        fresh = [name for name in wanted if name not in state]
+        rest = f"; {', '.join(fresh[:3])}{', …' * (len(fresh) > 3)} start anew" if fresh else ""
+        info(f"{weights} gives {len(found)} of {len(wanted)} parameters{rest}")
         self.do_update_step(epoch, step, on_load_weights=True)
 
     def set_resume_status(self, current_epoch: int, global_step: int) -> None:

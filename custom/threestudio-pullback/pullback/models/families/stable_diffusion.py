@@ -24,6 +24,8 @@ PARTS = {
     "scheduler": ANY,
 }
 TEXT_CONFIG = "text_encoder/config.json"
+CLIP_VOCABULARY = 49408
+"""Of transformers' CLIPTextConfig, where a config does not say."""
 
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
@@ -46,7 +48,14 @@ def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = to
         from transformers import CLIPTokenizer
 
         tokenizer: Any = CLIPTokenizer.from_pretrained(str(folder.path), subfolder="tokenizer", local_files_only=True)
-    positions = int(folder.json(TEXT_CONFIG).get("max_position_embeddings", 77))
+    config = folder.json(TEXT_CONFIG)
+    positions = int(config.get("max_position_embeddings", 77))
+    highest, rows = max(tokenizer.get_vocab().values(), default=0), int(config.get("vocab_size", CLIP_VOCABULARY))
+    if highest >= rows:
+        raise ModelError(
+            f"{place} has a token numbered {highest}, but the text encoder of {folder.path} has {rows} embeddings; "
+            f"{AGAIN}, or save it after resize_token_embeddings"
+        )
 
     def load_network() -> torch.nn.Module:
         return folder.network("text_encoder", "transformers.CLIPTextModel").to(device, dtype)
