@@ -50,7 +50,7 @@ class Run:
             os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
         load_parts(self.imports)
         quieten(args.verbose)
-        cfg = self.cfg = load_config(args.config, cli_args=extras, n_gpus=1)
+        cfg = self.cfg = load_config(args.config, cli_args=extras, say=info, n_gpus=1)
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
         self.blocks = check_parts(ExperimentConfig, cfg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional, get_type_hints
 
 import yaml
@@ -22,7 +22,13 @@ def dump_config(path: str, config: Any) -> None:
     OmegaConf.save(config=config, f=path)
 
 
-def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = False, **kwargs: Any) -> Any:
+def load_config(
+    *files: str,
+    cli_args: Sequence[str] = (),
+    from_string: bool = False,
+    say: Callable[[str], None] | None = None,
+    **kwargs: Any,
+) -> Any:
     """The experiment's config: files merged in order, then the command line, then keywords.
 
     Args:
@@ -30,6 +36,7 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
         cli_args: overrides "dotted.key=value". The value is YAML, except where the key takes text: there it
             is taken as it stands, unless it is a quoted YAML string.
         from_string: whether `files` are YAML text.
+        say: gets a line about each part that the command line replaces, see `replace_part`.
         kwargs: top-level keys set by the program.
 
     Raises:
@@ -40,7 +47,8 @@ def load_config(*files: str, cli_args: Sequence[str] = (), from_string: bool = F
     # types first: which keys take text depends on them
     for arg in sorted(cli_args, key=lambda a: not a.partition("=")[0].endswith("_type")):
         key, raw = split_override(arg)
-        replace_part(cfg, key, raw)
+        if (line := replace_part(cfg, key, raw)) and say is not None:
+            say(line)
         try:
             cfg = OmegaConf.merge(cfg, override(cfg, key, raw))
         except GrammarParseError as e:
