@@ -135,7 +135,7 @@ def test_prolificdreamer_shapes_and_paints_the_mesh(geometry: Run, threestudio: 
     )  # fmt: skip
     run = start(threestudio, tmp_path, "configs/prolificdreamer-texture.yaml", "--train", *options)
     assert moved(run, "geometry.encoding") and not any("sdf" in name for name in moved(run, "geometry"))
-    seen(run, "it2-test/0.png", slice(0, 16))
+    seen(run, "it2-test/0.png", slice(16, 32))  # its normals: after two steps all colours are grey
 
 
 def test_fantasia3d_shapes_and_paints_a_mesh(threestudio: Threestudio, tmp_path: Path) -> None:
