@@ -7,6 +7,9 @@ these axes and the position. Pixels are square, row 0 is on top, and `fovy` is t
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -126,9 +129,10 @@ def world_to_camera(c2w: Tensor) -> Tensor:
     return w2c
 
 
-def _in_full_precision(x: Tensor) -> torch.autocast:
+def _in_full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Where a trainer's mixed precision is off: half of it would move a ray by a pixel."""
-    return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def camera_batch(c2w: Tensor, fovy: Tensor, height: int, width: int, normalize: bool = True) -> dict[str, Tensor]:

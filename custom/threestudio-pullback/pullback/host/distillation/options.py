@@ -49,7 +49,7 @@ class Options(BaseObject.Config):
             check_schedule(name, getattr(self, name), 0, 1)
         low, high = self.min_step_percent, self.max_step_percent
         if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
-            raise ConfigError("min_step_percent", f"must be at most max_step_percent, {high:g}, not {low:g}")
+            raise ConfigError("min_step_percent", f"must be at most max_step_percent, {high:g}, not {low:g}; swap them")
         if self.grad_clip is not None:
             check_schedule("grad_clip", self.grad_clip, 0)
         check_at_least(self, 1, "trainer_max_steps", *(["image_size"] if self.image_size is not None else []))
