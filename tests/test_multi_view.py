@@ -112,7 +112,7 @@ def in_pairs() -> dict[str, Tensor]:
 def test_a_folder_is_a_joint_denoiser_with_guidance(folder: Path):
     model = models.load(folder, dtype=torch.float64)
     text = models.fixed_text(model, "a red cube")
-    denoise = models.guided(model, text, 3.0)
+    denoise = models.GuidedDenoiser(model, text, 3.0)
     assert isinstance(denoise, JointDenoiser) and denoise.group_size == 2 and denoise.nfe_per_view == 2
     generator = torch.Generator().manual_seed(0)
     noisy = 3 * torch.randn(4, 4, 8, 8, generator=generator, dtype=torch.float64)
@@ -139,19 +139,19 @@ def test_a_folder_is_a_joint_denoiser_with_guidance(folder: Path):
 @pytest.mark.parametrize("chunk, calls", [(1, 2), (3, 2), (4, 1), (None, 1)])
 def test_a_call_takes_whole_groups(folder: Path, chunk: int | None, calls: int, monkeypatch: pytest.MonkeyPatch):
     model = models.load(folder)
-    denoise = models.guided(model, models.fixed_text(model, "a cube"), 1.0, chunk=chunk)
+    denoise = models.GuidedDenoiser(model, models.fixed_text(model, "a cube"), 1.0, chunk=chunk)
     sizes, predict = [], model.predict_x0
     monkeypatch.setattr(model, "predict_x0", lambda noisy, *rest: sizes.append(len(noisy)) or predict(noisy, *rest))
     noisy = torch.randn(4, 4, 8, 8)
     found = denoise(noisy, 2.0, in_pairs())
     assert sizes == [4 // calls] * calls
-    together = models.guided(model, models.fixed_text(model, "a cube"), 1.0)(noisy, 2.0, in_pairs())
+    together = models.GuidedDenoiser(model, models.fixed_text(model, "a cube"), 1.0)(noisy, 2.0, in_pairs())
     assert torch.allclose(found, together, atol=1e-4)
 
 
 def test_views_that_are_no_groups_are_refused(folder: Path):
     model = models.load(folder)
-    denoise = models.guided(model, models.fixed_text(model, "a cube"), 1.0)
+    denoise = models.GuidedDenoiser(model, models.fixed_text(model, "a cube"), 1.0)
     with pytest.raises(UserError, match=r"^a model of several views needs their cameras; hand in poses \[V,4,4\]"):
         denoise(torch.randn(2, 4, 8, 8), 2.0, [0, 1])
     with pytest.raises(UserError, match=r"^the model sees 2 views at a time; use a multiple of it, not 3$"):

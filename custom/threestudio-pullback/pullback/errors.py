@@ -117,25 +117,6 @@ class NonFiniteError(ArithmeticError):
     """A NaN or infinity in a render, the denoiser or a fit; the message names the level, σ and the view."""
 
 
-def check_finite(tensor: Tensor, what: str) -> Tensor:
-    """Checks a tensor for NaN and infinity.
-
-    Args:
-        tensor: [V,...].
-        what: Its name, which begins the message.
-
-    Returns:
-        The tensor itself.
-
-    Raises:
-        NonFiniteError: A view is not finite; the message names the first one.
-    """
-    if not bool(tensor.isfinite().all()):
-        view = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
-        raise NonFiniteError(f"{what} has a NaN or infinity in view {view}")
-    return tensor
-
-
 class FiniteChecks:
     """Tensors that must be finite, looked at together: the host waits for the device once, not for each of them."""
 
@@ -144,7 +125,8 @@ class FiniteChecks:
 
     def expect(self, tensor: Tensor, what: str) -> Tensor:
         """Notes whether each view of a tensor is finite; see `check_finite` for the arguments."""
-        self._expected.append((what, tensor.isfinite().reshape(len(tensor), -1).all(1)))
+        fine = tensor.isfinite()
+        self._expected.append((what, fine.flatten(1).all(1) if fine.ndim > 1 else fine))
         return tensor
 
     def read(self, *numbers: Tensor) -> list[list[float]]:
@@ -163,6 +145,25 @@ class FiniteChecks:
             if not all(fine):
                 raise NonFiniteError(f"{what} has a NaN or infinity in view {fine.index(0.0)}")
         return lists[len(expected) :]
+
+
+def check_finite(tensor: Tensor, what: str) -> Tensor:
+    """Checks a tensor for NaN and infinity at once; for several, `FiniteChecks` waits for the device less often.
+
+    Args:
+        tensor: [V,...].
+        what: Its name, which begins the message.
+
+    Returns:
+        The tensor itself.
+
+    Raises:
+        NonFiniteError: A view is not finite; the message names the first one.
+    """
+    checks = FiniteChecks()
+    checks.expect(tensor, what)
+    checks.read()
+    return tensor
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from .families.mvdream import MultiViewModel
 from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
-from .joint import NO_PERP_NEG, JointGuidedDenoiser, group_of, guided, with_cameras
+from .joint import NO_PERP_NEG, group_of, with_cameras
 from .loading import fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
@@ -26,7 +26,6 @@ __all__ = [
     "Family",
     "GuidancePolicy",
     "GuidedDenoiser",
-    "JointGuidedDenoiser",
     "LatentModel",
     "ModelError",
     "ModelFolder",
@@ -40,7 +39,6 @@ __all__ = [
     "fingerprint",
     "fixed_text",
     "group_of",
-    "guided",
     "load",
     "load_configured",
     "load_text_encoder",

@@ -12,6 +12,7 @@ from ..denoiser import Sigma, guide
 from ..errors import UserError
 from ..named import Choice
 from .guidance_policy import POLICIES, GuidancePolicy
+from .joint import group_of, with_cameras
 from .protocol import LatentModel, Prompts, cat, expand
 
 TextOf = Callable[[Any], tuple[Prompts, Prompts]]
@@ -23,7 +24,8 @@ FIT_SPACES = ("image", "latent")
 class GuidedDenoiser:
     """x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond), diffusers' convention of the scale s; s = 1 skips uncond.
 
-    A NaN of the model is not checked here. Source: Ho & Salimans 2022.
+    A NaN of the model is not checked here. Views of a model of several views come group by group, with cameras, see
+    `joint.with_cameras`; it is then a `JointDenoiser` of the core. Source: Ho & Salimans 2022.
 
     Args:
         model: From `models.load`.
@@ -31,10 +33,11 @@ class GuidedDenoiser:
         guidance_scale: s.
         fit_space: "image" (a level's target is decoded once, and the fit calls no network) or "latent" (the fit goes
             backward through the encoder).
-        chunk: Number of views that share one call of a network; by default all.
+        chunk: Number of views that share one call of a network, rounded down to whole groups; by default all.
         policy: The calls that are guided, see `guidance_policy`; all by default.
 
     Attributes:
+        group_size: Views that the model takes together, 1 for most.
         nfe: Network evaluations so far; each view of each of them counts.
         memory: The σ at which the two predictions agreed, for a policy that asks for it; None before they do.
 
@@ -55,10 +58,10 @@ class GuidedDenoiser:
             raise UserError(f"fit_space is {fit_space!r}; use {' or '.join(FIT_SPACES)}")
         if chunk is not None and chunk < 1:
             raise UserError(f"the number of views per network call is {chunk}; use at least 1")
-        self.model, self.text, self.chunk = model, text, chunk
+        self.model, self.text, self.group_size = model, text, group_of(model)
+        self.chunk = chunk and max(self.group_size, chunk - chunk % self.group_size)
         self.guidance_scale, self.fit_space = float(guidance_scale), fit_space
         self.policy: GuidancePolicy = POLICIES.find(policy)
-        self.group_size = 1  # views that one call takes together
         self.nfe = 0
         self.memory: float | None = None
 
@@ -92,8 +95,7 @@ class GuidedDenoiser:
 
     def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
         """The prompt of each view first, then what its guidance needs; all are split by views."""
-        cond, uncond = (expand(part, count) for part in self.text(views))
-        return cond, uncond
+        return tuple(with_cameras(self.model, expand(part, count), views) for part in self.text(views))
 
     def _x0(self, agree: list[bool], noisy: Tensor, sigma: Sigma, guided: Tensor, *texts: Any) -> Tensor:
         """x̂0 of views that share a call; of views with guidance and without it in turn."""

@@ -1,4 +1,4 @@
-"""Guidance for a model that denoises groups of views together."""
+"""What a model that denoises groups of views together takes beside the text: cameras, group by group."""
 
 from __future__ import annotations
 
@@ -10,48 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..named import Choice
-from .guidance_policy import GuidancePolicy
-from .guided import GuidedDenoiser, TextOf
-from .protocol import Conditioning, LatentModel
+from .protocol import Conditioning
 
 NO_PERP_NEG = "is true, but the model sees several views at once and needs no words for them; set it to false"
 """Completes a sentence that begins with the key."""
 TOLERANCE = 20
 """Degrees by which a camera's direction may be off its place in the group, for perturbed cameras."""
-
-
-class JointGuidedDenoiser(GuidedDenoiser):
-    """A `GuidedDenoiser` of groups of views; a `JointDenoiser` of the core.
-
-    The views come group by group, and are poses [V,4,4], see `pullback.views.cameras`, or dicts with them as c2w. The
-    text of a view is that of a single-view model; its camera is added here, with guidance and without. A call that
-    `chunk` makes takes whole groups.
-
-    Args:
-        model: A model with `group_size`.
-        text: See `TextOf`.
-        guidance_scale: As for `GuidedDenoiser`.
-        fit_space: As for `GuidedDenoiser`.
-        chunk: As for `GuidedDenoiser`; rounded down to whole groups, but to one at least.
-        policy: As for `GuidedDenoiser`.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        text: TextOf,
-        guidance_scale: float,
-        fit_space: str = "image",
-        chunk: int | None = None,
-        policy: Choice[GuidancePolicy] = "always",
-    ):
-        group: int = model.group_size
-        super().__init__(model, text, guidance_scale, fit_space, chunk and max(group, chunk // group * group), policy)
-        self.group_size = group
-
-    def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
-        return tuple(with_cameras(self.model, text, views) for text in super()._texts(views, count))
 
 
 def grouped(views: Any, group: int) -> Tensor:
@@ -86,7 +50,7 @@ def with_cameras(model: Any, text: Any, views: Any) -> Any:
     Args:
         model: Of single views or of several.
         text: `Prompts` of V views.
-        views: See `JointGuidedDenoiser`.
+        views: For a model of several, poses [V,4,4] group by group, or a dict with them as c2w; see `views.cameras`.
 
     Raises:
         UserError: The views are no groups as the model sees them.
@@ -101,16 +65,3 @@ def with_cameras(model: Any, text: Any, views: Any) -> Any:
 def group_of(model: Any) -> int:
     """How many views a model sees at once."""
     return getattr(model, "group_size", 1)
-
-
-def guided(
-    model: LatentModel,
-    text: TextOf,
-    guidance_scale: float,
-    fit_space: str = "image",
-    chunk: int | None = None,
-    policy: Choice[GuidancePolicy] = "always",
-) -> GuidedDenoiser:
-    """The guided denoiser of a model of single views or of several; arguments as for `GuidedDenoiser`."""
-    kind = JointGuidedDenoiser if group_of(model) > 1 else GuidedDenoiser
-    return kind(model, text, guidance_scale, fit_space, chunk, policy)

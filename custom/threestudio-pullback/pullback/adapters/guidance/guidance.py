@@ -86,7 +86,7 @@ class PullbackGuidance(DropIn, BaseObject):
         if prompt_utils.use_perp_neg:
             text = models.perp_neg_text_of(*prompt)
             return models.AnySize(models.PerpNegDenoiser(self.model, text, *options, policy=policy))
-        return models.AnySize(models.guided(self.model, models.text_of(*prompt), *options, policy))
+        return models.AnySize(models.GuidedDenoiser(self.model, models.text_of(*prompt), *options, policy))
 
     def policy(self) -> models.GuidancePolicy:
         """The calls that the options guide."""

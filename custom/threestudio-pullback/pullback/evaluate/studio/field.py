@@ -132,7 +132,7 @@ def denoiser(
     The prompt of each view is "PROMPT, … view", or PROMPT alone for a model of several views, which knows the cameras.
     """
     if models.group_of(model) > 1:
-        return models.guided(model, models.fixed_text(model, prompt), guidance, fit_space)
+        return models.GuidedDenoiser(model, models.fixed_text(model, prompt), guidance, fit_space)
     worded = model.encode_prompt([f"{prompt}, {name} view" for name in DIRECTIONS])
     uncond = model.encode_prompt([""])
 

@@ -148,7 +148,7 @@ def sample(
         some = list(prompts[start : start + batch])
         cond = model.encode_prompt(some).repeat_interleave(model.group_size, 0)
         uncond = model.encode_prompt([""])
-        denoise = models.guided(model, lambda views, c=cond, u=uncond: (c, u), scale)
+        denoise = models.GuidedDenoiser(model, lambda views, c=cond, u=uncond: (c, u), scale)
         shape = (len(cond), model.latent_channels, model.sample_size, model.sample_size)
         noisy = sigmas[0] * torch.randn(shape, generator=generator)
         latents = ddim(denoise, noisy, sigmas, poses[start : start + batch].flatten(0, 1))

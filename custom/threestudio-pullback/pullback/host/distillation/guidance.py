@@ -200,7 +200,7 @@ class Distillation:
             if self.group > 1:
                 raise UserError(f"`system.prompt_processor.use_perp_neg` {models.NO_PERP_NEG}")
             return models.PerpNegDenoiser(model, models.perp_neg_text_of(*prompt), cast(float, scale))
-        return models.guided(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
+        return models.GuidedDenoiser(model, models.text_of(*prompt), scale + self.cfg.guidance_scale_plus_one)
 
     def _latents(self, images: Tensor, encoded: bool) -> Tensor:
         size = self.cfg.image_size or self.model.image_size
