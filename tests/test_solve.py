@@ -286,3 +286,22 @@ def test_impossible_settings_are_refused(make):
 def test_modules_without_parameters_have_nothing_to_sample():
     with pytest.raises(UserError, match="nothing to sample"):
         FirstOrder().solve(Fit(nn.Identity(), [0], torch.ones(1, 1, 2, 2), None, torch.Generator()))
+
+
+def test_the_residual_before_and_after_is_the_root_mean_square_of_parts_of_any_size():
+    class Growing(nn.Module):
+        """A residual of −3 in every entry, of which each part has one more."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.theta, self.asked = nn.Parameter(torch.zeros(1, dtype=D)), 0
+
+        def render(self, views):
+            raise AssertionError("a part is asked for, not all")
+
+        def residual(self, views, target, generator):
+            self.asked += 1
+            return (0 * self.theta - 3).expand(1, self.asked)
+
+    solution = FirstOrder(steps=3).solve(Fit(Growing(), [0], torch.zeros(1, dtype=D), None, torch.Generator()))
+    assert solution.start == pytest.approx(3) and solution.residual == pytest.approx(3)

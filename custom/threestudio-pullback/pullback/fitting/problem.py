@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -98,12 +97,6 @@ def norms(residual: Tensor) -> Tensor:
         raise UserError("the representation's residual has no entries, so there is nothing to fit")
     rows = residual.detach().reshape(len(residual) if residual.ndim else 1, -1)
     return cast(Tensor, torch.linalg.vector_norm(rows, dim=1))  # pyright: ignore[reportUnknownMemberType]
-
-
-def split(values: list[float], like: Sequence[Sized]) -> list[list[float]]:
-    """The values in pieces as long as those of `like`."""
-    rest = iter(values)
-    return [list(islice(rest, len(piece))) for piece in like]
 
 
 def check_steps(losses: list[list[float]], slopes: list[list[float]]) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, UserError
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
-from .problem import Fit, Outcome, Solution, check_steps, norms, split
+from .problem import Fit, Outcome, Solution, check_steps, norms
 
 
 class Solver:
@@ -83,12 +84,14 @@ class FirstOrder(Solver):
         before = [p.detach().clone() for p in parameters], copy.deepcopy(optimizer.state_dict())
         losses: list[Tensor] = []
         slopes: list[Sequence[Tensor]] = []  # a part may depend on some parameters only
+        sizes: list[int] = []
         residuals = fit.residuals(self.steps + 1)
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
                 residual = next(residuals)
                 losses.append(norms(residual))
+                sizes.append(residual.numel())
                 # the gradient of the mean square, without the launches of the square and of two means
                 torch.autograd.backward(residual, residual.detach() * (2 / residual.numel()))
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -98,8 +101,9 @@ class FirstOrder(Solver):
         optimizer.zero_grad()
         with torch.no_grad():
             losses.append(norms(residual := next(residuals)))
+            sizes.append(residual.numel())
         try:
-            start, achieved = self._read(fit, losses, slopes, residual.numel())
+            start, achieved = self._read(fit, losses, slopes, sizes)
         except NonFiniteError:
             with torch.no_grad():
                 for parameter, value in zip(parameters, before[0], strict=True):
@@ -109,13 +113,15 @@ class FirstOrder(Solver):
         outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
-    def _read(self, fit: Fit, losses: list[Tensor], slopes: list[Sequence[Tensor]], size: int) -> tuple[float, float]:
+    def _read(
+        self, fit: Fit, losses: list[Tensor], slopes: list[Sequence[Tensor]], sizes: list[int]
+    ) -> tuple[float, float]:
         """Root mean square residual before and after the steps, with the one wait of a visit."""
-        flat = torch.cat(losses), torch.stack([slope for step in slopes for slope in step])
-        values, lengths = fit.checks.read(*flat)
-        by_step = split(values, losses)
-        check_steps(by_step, split(lengths, slopes))
-        return math.hypot(*by_step[0]) / math.sqrt(size), math.hypot(*by_step[-1]) / math.sqrt(size)
+        lists = fit.checks.read(*losses, *(slope.view(1) for step in slopes for slope in step))
+        by_view, lengths = lists[: len(losses)], (length for (length,) in lists[len(losses) :])
+        check_steps(by_view, [list(islice(lengths, len(step))) for step in slopes])
+        first, last = (math.hypot(*by_view[k]) / math.sqrt(sizes[k]) for k in (0, -1))
+        return first, last
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's."""
