@@ -14,7 +14,9 @@ from pullback.render.field import COLOURS, DENSITIES, Field
 from pullback.render.samples import DenseSamples
 
 wp = pytest.importorskip("warp")
+from pullback.render.fused import backdrop  # noqa: E402
 from pullback.render.fused.backdrop import in_front  # noqa: E402
+from pullback.render.fused.kernels import backdrop as kernels  # noqa: E402
 from pullback.render.fused.operators import load  # noqa: E402
 from pullback.render.fused.render import render  # noqa: E402
 
@@ -321,6 +323,17 @@ def test_what_lies_behind_is_seen_through_what_is_in_front(learned: bool):
         gradients.append((seen, *torch.autograd.grad((seen * weights.to(kind)).sum(), [front, *[back] * learned])))
     for ours, right in zip(*gradients, strict=True):
         torch.testing.assert_close(ours.double(), right, rtol=1e-6, atol=1e-6)
+
+
+def test_what_lies_behind_is_compiled_before_a_run_and_for_cuda_without_a_gpu(tmp_path):
+    for loaded in (load, backdrop.load):
+        loaded.cache_clear()
+    load("voxels", torch.device("cpu"))
+    assert backdrop.load.cache_info().currsize == 1
+    wp.compile_aot_module(kernels.KERNELS[0].module, arch=75, module_dir=tmp_path, use_ptx=True)
+    (compiled,) = tmp_path.glob("*.ptx")
+    for kernel in kernels.KERNELS:
+        assert f".entry {kernel.key}_" in compiled.read_text()
 
 
 def test_rays_may_lie_in_a_table():

@@ -12,6 +12,7 @@ import warp as wp
 from torch import Tensor
 
 from ..field import Corner
+from . import backdrop
 from .kernels.activations import CHANNELS
 from .kernels.compositing import STATE
 from .kernels.marching import Rays, kernels
@@ -61,9 +62,10 @@ def _kernels(field: str) -> tuple[Any, Any, Any]:
 
 @cache
 def load(field: str, device: torch.device) -> tuple[Any, Any, Any]:
-    """A field's module, forward and backward kernel, compiled for a device or loaded from an earlier run's cache."""
+    """A field's module, forward and backward kernel; all that a render needs is compiled, or read from a cache."""
     module, forward, backward = _kernels(field)
     compile_kernels((forward, backward, *module.KERNELS), device)
+    backdrop.load(device)
     return module, forward, backward
 
 
