@@ -251,6 +251,8 @@ def test_outliers_that_are_all_there_is_are_refused_with_the_largest_count(least
     [
         ({"fmt": "fbx"}, r"fmt.*obj-mtl, obj, glb, ply.*'fbx'"),
         ({"fmt": "obj-mtl", "save_uv": False}, r"save_uv.*must be true where fmt is obj-mtl"),
+        ({"save_name": ".."}, r"save_name.*without a folder, not '\.\.'"),
+        ({"save_name": "../other"}, r"save_name.*without a folder"),
         ({"faces": 3}, r"faces.*0 \(all\) or at least 100"),
         ({"texture_size": 0}, r"texture_size.*at least 8"),
         ({"texture_format": "webp"}, r"texture_format.*'jpg' or 'png'"),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from .arrays import to_bytes
 
 # glTF says y is up and +z the front. obj says nothing and is read like that; ply is read with z up and −y the front.
 UP = {"glb": "y", "obj": "y", "ply": "z"}
@@ -80,10 +81,6 @@ def to_linear(colours: np.ndarray) -> np.ndarray:
     return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
-def _bytes(colours: np.ndarray) -> np.ndarray:
-    return np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8)
-
-
 def _picture(mesh: MeshData) -> bytes:
     """The texture as the bytes of a file."""
     from PIL import Image
@@ -92,7 +89,7 @@ def _picture(mesh: MeshData) -> bytes:
     buffer = io.BytesIO()
     options = {"quality": 97, "subsampling": 0} if mesh.texture_format == "jpg" else {}
     kind = "JPEG" if mesh.texture_format == "jpg" else "PNG"
-    Image.fromarray(_bytes(mesh.texture)).save(buffer, kind, **options)
+    Image.fromarray(to_bytes(mesh.texture, (0, 1))).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -221,7 +218,7 @@ def ply(mesh: MeshData) -> bytes:
     """A binary ply, with normals and with colours as bytes where there are any."""
     import trimesh
 
-    colours: Any = None if mesh.v_rgb is None else _bytes(mesh.v_rgb)
+    colours: Any = None if mesh.v_rgb is None else to_bytes(mesh.v_rgb, (0, 1))
     whole = trimesh.Trimesh(mesh.v_pos, mesh.t_pos_idx, vertex_normals=mesh.v_nrm, vertex_colors=colours, process=False)
     content: Any = whole.export(file_type="ply", vertex_normal=mesh.v_nrm is not None)
     return content

@@ -97,16 +97,14 @@ def patches(shape: str, c2w: Tensor, size: int = 64, supersample: int = 2) -> tu
         The patch, or PATCHES for the backdrop, and the light's share of its colour; [V,n,n] with n = size·supersample.
     """
     n = size * supersample
-    origins, dirs = (x.reshape(-1, 3) for x in worlds.camera_rays(c2w, n))
-    patch, shade = _label(worlds.surface(shape, origins, dirs))
+    patch, shade = _label(worlds.seen(shape, c2w, n))
     return patch.reshape(-1, n, n), shade.reshape(-1, n, n)
 
 
 def group_patches(shape: str, elevation: Tensor, azimuth: Tensor, size: int = 64) -> tuple[Tensor, Tensor]:
     """`patches` of `group_of`'s G·4 views; a quarter of the work, since a quarter turn leaves every solid as it is."""
     n = 2 * size
-    origins, dirs = (x.reshape(-1, 3) for x in worlds.camera_rays(worlds.look_at(elevation, azimuth), n))
-    seen, found = worlds.surface(shape, origins, dirs), []
+    seen, found = worlds.seen(shape, worlds.look_at(elevation, azimuth), n), []
     for _ in SIDES:
         found.append([x.reshape(len(azimuth), n, n) for x in _label(seen)])
         seen = replace(seen, points=_quarter_turn(seen.points), normals=_quarter_turn(seen.normals))

@@ -162,6 +162,11 @@ def surface(shape: str, origins: Tensor, dirs: Tensor) -> Surface:
     return Surface(near, p, hit, _normals(shape, p))
 
 
+def seen(shape: str, c2w: Tensor, size: int) -> Surface:
+    """`surface` for all rays of poses [V,4,4], view by view and row by row, with so many of them along each side."""
+    return surface(shape, *(x.reshape(-1, 3) for x in camera_rays(c2w, size)))
+
+
 def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
     """What a picture is made of beside colours: shading × coverage of the front, of the back, and coverage.
 
@@ -177,12 +182,11 @@ def shading_buffers(shape: str, c2w: Tensor, size: int = 64, supersample: int = 
         [V,3,size,size] in [0,1].
     """
     n = size * supersample
-    origins, dirs = (x.reshape(-1, 3) for x in camera_rays(c2w, n))
-    seen = surface(shape, origins, dirs)
-    front = seen.points[:, 0] > 0
-    maps = torch.zeros(len(origins), 3, dtype=c2w.dtype, device=c2w.device)
-    parts = seen.shade * (seen.hit & front), seen.shade * (seen.hit & ~front), seen.hit.to(c2w)
-    maps[seen.near] = torch.stack(parts, -1)
+    met = seen(shape, c2w, n)
+    front = met.points[:, 0] > 0
+    maps = torch.zeros(len(met.near), 3, dtype=c2w.dtype, device=c2w.device)
+    parts = met.shade * (met.hit & front), met.shade * (met.hit & ~front), met.hit.to(c2w)
+    maps[met.near] = torch.stack(parts, -1)
     maps = maps.reshape(len(c2w), n, n, 3).movedim(-1, 1)
     return torch.nn.functional.avg_pool2d(maps, supersample)
 

@@ -83,7 +83,7 @@ class MeshExporter(Exporter):
         def __post_init__(self) -> None:
             if self.fmt not in FORMATS:
                 raise ConfigError("fmt", f"must be one of {', '.join(FORMATS)}, not '{self.fmt}'")
-            if not self.save_name or "/" in self.save_name:
+            if not self.save_name.strip(".") or "/" in self.save_name:
                 raise ConfigError("save_name", f"must be a file's name without a folder, not '{self.save_name}'")
             if self.texture_format not in ("jpg", "png"):
                 raise ConfigError("texture_format", f"must be 'jpg' or 'png', not '{self.texture_format}'")
