@@ -580,7 +580,9 @@ def test_a_clone_that_fails_leaves_nothing(upstream: tuple[Path, str], place: Pa
 
 
 def test_a_clone_that_is_stopped_leaves_nothing(place: Path, tmp_path: Path):
-    path = program(tmp_path / "bin", "git", f"mkdir -p {shlex.quote(str(place))}/new/.git; : > started; exec sleep 60")
+    path = program(
+        tmp_path / "bin", "git", f"mkdir -p {shlex.quote(str(place))}/new/.git; touch started; exec sleep 60"
+    )
     process = subprocess.Popen(
         [ROOT / "install.sh", "--clone", place / "new"], env=environment(PATH=path), cwd=tmp_path,
         start_new_session=True, stdout=subprocess.DEVNULL,

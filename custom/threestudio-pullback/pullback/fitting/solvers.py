@@ -82,16 +82,14 @@ class FirstOrder(Solver):
             self.start(fit.diffrep)
         parameters, optimizer = list(trainable(fit.diffrep).values()), cast(torch.optim.Optimizer, self._kept)
         before = [p.detach().clone() for p in parameters], copy.deepcopy(optimizer.state_dict())
-        losses: list[Tensor] = []
+        losses: list[tuple[Tensor, int]] = []  # of each view, and of how many entries in all
         slopes: list[Sequence[Tensor]] = []  # a part may depend on some parameters only
-        sizes: list[int] = []
         residuals = fit.residuals(self.steps + 1)
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
                 residual = next(residuals)
-                losses.append(norms(residual))
-                sizes.append(residual.numel())
+                losses.append((norms(residual), residual.numel()))
                 # the gradient of the mean square, without the launches of the square and of two means
                 torch.autograd.backward(residual, residual.detach() * (2 / residual.numel()))
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -100,10 +98,10 @@ class FirstOrder(Solver):
             optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
-            losses.append(norms(residual := next(residuals)))
-            sizes.append(residual.numel())
+            residual = next(residuals)
+            losses.append((norms(residual), residual.numel()))
         try:
-            start, achieved = self._read(fit, losses, slopes, sizes)
+            start, achieved = self._read(fit, losses, slopes)
         except NonFiniteError:
             with torch.no_grad():
                 for parameter, value in zip(parameters, before[0], strict=True):
@@ -113,15 +111,12 @@ class FirstOrder(Solver):
         outcome = Outcome.STEPS_EXHAUSTED if achieved <= start else Outcome.DIVERGED
         return Solution(achieved, start, self.steps, Outcome.CONVERGED if achieved == 0 else outcome)
 
-    def _read(
-        self, fit: Fit, losses: list[Tensor], slopes: list[Sequence[Tensor]], sizes: list[int]
-    ) -> tuple[float, float]:
+    def _read(self, fit: Fit, losses: list[tuple[Tensor, int]], slopes: list[Sequence[Tensor]]) -> tuple[float, float]:
         """Root mean square residual before and after the steps, with the one wait of a visit."""
-        lists = fit.checks.read(*losses, *(slope.view(1) for step in slopes for slope in step))
+        lists = fit.checks.read(*(loss for loss, _ in losses), *(slope.view(1) for step in slopes for slope in step))
         by_view, lengths = lists[: len(losses)], (length for (length,) in lists[len(losses) :])
         check_steps(by_view, [list(islice(lengths, len(step))) for step in slopes])
-        first, last = (math.hypot(*by_view[k]) / math.sqrt(sizes[k]) for k in (0, -1))
-        return first, last
+        return math.hypot(*by_view[0]) / losses[0][1] ** 0.5, math.hypot(*by_view[-1]) / losses[-1][1] ** 0.5
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's."""
