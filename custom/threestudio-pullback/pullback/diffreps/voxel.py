@@ -78,10 +78,12 @@ class VoxelField(nn.Module):
     @staticmethod
     def _emitted(raw: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """The field's own light [...,3] and the share of the background's that passes [...,1], along rays."""
-        optical = F.softplus(raw[..., 0]) * 10 * pieces
+        planes = raw.movedim(-1, 0).contiguous()  # PyTorch's tanh and softplus are many times slower with strides
+        optical = F.softplus(planes[0]) * 10 * pieces
         before = optical.cumsum(-1) - optical
         weights = (-before).exp() * -torch.expm1(-optical)  # [...,S]
-        return (weights[..., None] * torch.tanh(raw[..., 1:])).sum(-2), 1 - weights.sum(-1, keepdim=True)
+        colour = (weights * torch.tanh(planes[1:])).sum(-1).movedim(0, -1)
+        return colour, 1 - weights.sum(-1, keepdim=True)
 
     def _rays(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Origins and unit directions [V,H,W,3] in the world, row 0 on top."""
