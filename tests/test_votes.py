@@ -6,6 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+from pullback.evaluate.exact_worlds.joint import WideningGroups
+from pullback.evaluate.studio.world import look_at
 
 spec = importlib.util.spec_from_file_location("votes", Path(__file__).parents[1] / "experiments" / "votes.py")
 assert spec is not None and spec.loader is not None
@@ -26,3 +29,20 @@ def test_votes_that_agree_in_part_keep_equal_weights_and_sharpen_others():
 def test_scenes_alike_from_all_sides_have_votes_that_agree():
     world = votes.world_of("joint-shapes")
     assert min(votes.agreements(world, range(0, 16, 5))) > 0.8
+
+
+def test_groups_begin_as_one_and_then_spread_over_one_side():
+    """Before the spread all groups are one; after it first cameras fill a side, and places keep to their own."""
+    angles = torch.arange(64) * 360 / 64
+    circle = look_at(torch.zeros(64), angles)
+    views, generator = WideningGroups(circle, 4, begin=5, end=8), torch.Generator().manual_seed(0)
+    azimuths = [
+        torch.atan2(v[:, 1, 3], v[:, 0, 3]).rad2deg().view(2, 4) for v in (views(generator) for _ in range(400))
+    ]
+    base = azimuths[0][0, 0]
+    for found in azimuths:
+        assert torch.allclose(found.diff(dim=1) % 360, torch.full((2, 3), 90.0), atol=1e-3)
+    away = torch.stack([(found[:, 0] - base + 180) % 360 - 180 for found in azimuths])
+    assert torch.allclose(away[:6], torch.zeros(6, 2), atol=1e-3)
+    assert float(away.abs().max()) <= 45 + 1e-3
+    assert len(away[8:].round().unique()) >= 16

@@ -95,8 +95,10 @@ def pullback(
     }
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
+    of_a_path = getattr(world, "views_of_a_path", None)
     result = sample(
-        diffrep, world.views, world.denoise, _choice("schedule", schedule, schedules)(),
+        diffrep, of_a_path(levels * cycles) if of_a_path else world.views, world.denoise,
+        _choice("schedule", schedule, schedules)(),
         noise=Slot(world.group) if noise == "slot" else noise,
         constraint=_choice("constraint", constraint, constraints)(),
         restart=presets.retried(noise, tries, limit=limit or None), solver=_choice("solver", solver, solvers)(),
