@@ -180,20 +180,18 @@ def vp_x0(net: Network, schedule: VPSchedule, noisy: Tensor, sigma: Sigma, predi
     raise UserError(f"prediction_type {prediction_type!r} is not known; use one of {', '.join(PREDICTION_TYPES)}")
 
 
-def flow_x0(net: Network, noisy: Tensor, sigma: float) -> Tensor:
+def flow_x0(net: Network, noisy: Tensor, sigma: Sigma) -> Tensor:
     """x̂0 of a flow-matching model z_t = (1−t) x0 + t ε whose network returns ε − x0, with t in [0, 1).
 
-    `noisy` is y = x0 + σ ε [V,C,H,W]. Source: Lipman et al. 2023; Esser et al. 2024 (Stable Diffusion 3), whose
-    networks take 1000 t.
+    `noisy` is y = x0 + σ ε [V,C,H,W], `sigma` a number or [V]. Source: Lipman et al. 2023; Esser et al. 2024 (Stable
+    Diffusion 3), whose networks take 1000 t.
     """
     t = sigma / (1 + sigma)
-    z = (1 - t) * noisy
-    return z - t * net(z, t)
+    share = per_view(t, noisy)
+    z = (1 - share) * noisy
+    return z - share * net(z, t)
 
 
 def guide(x0_cond: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance x̂0 = x̂0_uncond + s (x̂0_cond − x̂0_uncond); s = 1 is the conditional model.
-
-    This is diffusers' convention of the scale s (Ho & Salimans 2022, with w = s − 1).
-    """
+    """Classifier-free guidance x̂0_uncond + s (x̂0_cond − x̂0_uncond), diffusers' s (Ho & Salimans 2022's w + 1)."""
     return x0_uncond + scale * (x0_cond - x0_uncond)

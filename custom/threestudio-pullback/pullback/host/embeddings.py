@@ -50,6 +50,7 @@ class PromptUtils:
     overhead_threshold: float
     use_perp_neg: bool = False
     perp_neg_decays: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    negative_prompt: str = ""
 
     def get_text_embeddings_perp_neg(
         self, elevation: Tensor, azimuth: Tensor, camera_distances: Tensor, view_dependent_prompting: bool = True

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,15 @@ from torch import Tensor
 
 from .. import models
 from ..errors import ConfigError
+from ..models.embedding_cache import CACHE, embedded
 from .base import BaseObject
 from .config import config_path
 from .embeddings import DIRECTIONS, PromptUtils
 from .registry import info, register, warn
 
+__all__ = ["CACHE", "StableDiffusionPromptProcessor", "looked_up", "stripped"]
+
 EXAMPLE = 'system.prompt_processor.prompt="a red cube"'
-CACHE = Path(".threestudio_cache/text_embeddings")
 LIBRARY = Path("load/prompt_library.json")  # in a checkout of threestudio
 
 
@@ -59,6 +58,7 @@ def looked_up(prompt: str) -> str:
 class StableDiffusionPromptProcessor(BaseObject):
     """Embeds the prompt and its four view-dependent wordings with the model's own text encoder.
 
+    The words of a model with several encoders are embedded by its family, see `models.Words`.
     The encoder is released afterwards. The cache on disk is keyed by the content of tokenizer and text encoder, so that
     other weights under the same path have other entries.
     """
@@ -116,24 +116,23 @@ class StableDiffusionPromptProcessor(BaseObject):
 
     def _embed(self) -> PromptUtils:
         cfg = self.cfg
+        prompts = [self.prompt, self.negative_prompt, *self.prompts_vd]
         with models.config_key(_path(cfg, "pretrained_model_name_or_path")):
             folder = models.resolve(cfg.pretrained_model_name_or_path)
-            encoder = models.load_text_encoder(folder, self.device)
-            self._warn_about_prompts(encoder)
-            cache = _Cache(models.fingerprint(folder, models.TEXT_COMPONENTS)) if cfg.use_cache else None
-            table: dict[str, Tensor] = {}
-            for prompt in dict.fromkeys([self.prompt, self.negative_prompt, *self.prompts_vd]):
-                cached = cache.read(prompt) if cache else None
-                # one at a time: the last bit of an embedding must not depend on the others of a batch
-                table[prompt] = encoder.embed([prompt])[0].float().cpu() if cached is None else cached
-                if cache and cached is None:
-                    cache.write(prompt, table[prompt])
+            if models.embeds_prompts(folder):
+                table: dict[str, Any] = dict.fromkeys(prompts, torch.zeros(1, 1, 1))  # the guidance embeds the words
+            else:
+                encoder = models.load_text_encoder(folder, self.device)
+                self._warn_about_prompts(encoder)
+                content = models.fingerprint(folder, models.TEXT_COMPONENTS) if cfg.use_cache else None
+                table = embedded(prompts, lambda prompt: encoder.embed([prompt]).float().cpu(), content, warn)
 
         def stacked(prompts: list[str]) -> Tensor:
-            return torch.stack([table[prompt] for prompt in prompts]).to(self.device)
+            return torch.cat([table[prompt] for prompt in prompts]).to(self.device)
 
         return PromptUtils(
             prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
             prompts_vd=self.prompts_vd,
             text_embeddings=stacked([self.prompt]),
             uncond_text_embeddings=stacked([self.negative_prompt]),
@@ -174,40 +173,3 @@ def _path(cfg: Any, key: str) -> str:
     """The key's full path, also for a block that stands alone."""
     path = config_path(cfg, key)
     return path if "." in path else f"system.prompt_processor.{key}"
-
-
-class _Cache:
-    """One safetensors file per embedding; a read-only folder or a damaged file costs time only."""
-
-    def __init__(self, content: str):
-        self.content = content
-
-    def read(self, prompt: str) -> Tensor | None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(self._file(prompt))["embedding"]
-        except (OSError, SafetensorError, KeyError):
-            return None
-
-    def write(self, prompt: str, embedding: Tensor) -> None:
-        from safetensors.torch import save
-
-        file = self._file(prompt)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        except OSError as error:
-            warn("text embeddings are not cached: %s", error)
-            return
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(save({"embedding": embedding.contiguous()}))
-            os.replace(unfinished, file)
-        except OSError as error:
-            Path(unfinished).unlink(missing_ok=True)
-            warn("text embeddings are not cached: %s", error)
-
-    def _file(self, prompt: str) -> Path:
-        return CACHE / (hashlib.sha256(f"{self.content}\n{prompt}".encode()).hexdigest() + ".safetensors")

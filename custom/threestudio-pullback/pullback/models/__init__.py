@@ -8,13 +8,14 @@ from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
 from .joint import NO_PERP_NEG, group_of, with_cameras
-from .loading import fingerprint, load, load_text_encoder, resolve
+from .loading import embeds_prompts, fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
 from .protocol import Conditioning, LatentModel
 from .reading import TEXT_COMPONENTS, ModelError, ModelFolder, config_key
 from .round_trip import RoundTrip
 from .text import TextEncoder
+from .words import Words, WordsOf
 
 __all__ = [
     "NO_PERP_NEG",
@@ -34,8 +35,11 @@ __all__ = [
     "PerpNegText",
     "RoundTrip",
     "TextEncoder",
+    "Words",
+    "WordsOf",
     "check_square",
     "config_key",
+    "embeds_prompts",
     "fingerprint",
     "fixed_text",
     "group_of",

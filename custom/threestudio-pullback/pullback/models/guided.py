@@ -125,8 +125,11 @@ class GuidedDenoiser:
 
 def fixed_text(model: LatentModel, prompt: str, negative_prompt: str = "") -> TextOf:
     """The same prompt for every view, as the `text` of a `GuidedDenoiser`."""
-    cond, uncond = model.encode_prompt([prompt, negative_prompt]).chunk(2)
-    return lambda views: (cond, uncond)
+    if hasattr(model, "encode_negative_prompt"):
+        texts = model.encode_prompt([prompt]), model.encode_negative_prompt([negative_prompt])  # type: ignore[attr-defined]
+    else:
+        texts = tuple(model.encode_prompt([prompt, negative_prompt]).chunk(2))
+    return lambda views: texts
 
 
 def split_levels(sigma: Sigma, count: int, size: int) -> Sequence[Sigma]:

@@ -69,7 +69,14 @@ def load_text_encoder(
 ) -> TextEncoder:
     """Loads tokenizer and text encoder (float32) alone. Arguments and errors are those of `load`."""
     folder, family = _find(name_or_path, local_files_only, variant)
+    if family.load_text is None:
+        raise ModelError(f"a {family.name} model embeds its prompts itself; use models.load(…).encode_prompt")
     return family.load_text(folder, torch.device(device or "cpu"))
+
+
+def embeds_prompts(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> bool:
+    """Whether a model embeds its prompts itself and has no text encoder to load alone; arguments as for `load`."""
+    return _find(name_or_path, local_files_only, variant)[1].load_text is None
 
 
 def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> Path:

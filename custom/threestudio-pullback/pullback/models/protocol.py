@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -32,9 +33,16 @@ class Conditioning:
         """All tensors, moved or cast."""
         return join(lambda tensor: tensor.to(*args, **kwargs), self)
 
-    def split(self, size: int) -> tuple[Conditioning, ...]:
-        """Parts of at most `size` prompts."""
-        return tuple(self[start : start + size] for start in range(0, len(self), size))
+    def split(self, size: int | list[int]) -> tuple[Conditioning, ...]:
+        """Parts of at most `size` prompts, or of these sizes."""
+        if isinstance(size, int):
+            return tuple(self[start : start + size] for start in range(0, len(self), size))
+        ends = itertools.accumulate(size)
+        return tuple(self[end - count : end] for count, end in zip(size, ends, strict=True))
+
+    def unflatten(self, dim: int, sizes: tuple[int, ...]) -> Conditioning:
+        """All tensors, with one dimension split up."""
+        return join(lambda tensor: tensor.unflatten(dim, sizes), self)
 
     def chunk(self, count: int) -> tuple[Conditioning, ...]:
         """The prompts in `count` parts."""
@@ -66,8 +74,19 @@ def join(change: Callable[..., Tensor], *parts: Any) -> Any:
 
 
 def cat(*parts: Prompts) -> Prompts:
-    """All prompts of the parts, one part after the other."""
-    return join(lambda *tensors: torch.cat(tensors), *parts)
+    """All prompts of the parts, one part after the other; shorter ones get zeros, which a mask leaves out."""
+    return join(_cat, *parts)
+
+
+def _cat(*tensors: Tensor) -> Tensor:
+    longest = max(tensor.shape[1] for tensor in tensors) if tensors[0].ndim > 1 else 0
+    return torch.cat([_longer(tensor, longest) for tensor in tensors])
+
+
+def _longer(tensor: Tensor, length: int) -> Tensor:
+    if tensor.ndim < 2 or tensor.shape[1] == length:
+        return tensor
+    return torch.cat([tensor, tensor.new_zeros(len(tensor), length - tensor.shape[1], *tensor.shape[2:])], 1)
 
 
 def expand(prompts: Prompts, count: int) -> Prompts:

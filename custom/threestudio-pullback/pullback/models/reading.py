@@ -113,11 +113,12 @@ class ModelFolder:
             ModelError: The folder's config has another class, or files or weights are missing or do not fit.
         """
         library, _, name = kind.rpartition(".")
+        root = library.partition(".")[0]
         config, place = self.json(f"{part}/config.json"), self.place(part)
         if config.get("_class_name", name) != name:
             raise ModelError(f"{place} holds a {config['_class_name']}, not the {name} of a model like this; {AGAIN}")
-        options: dict[str, Any] = {"variant": self._variant(place, STEMS.get(library, STEMS["diffusers"]))}
-        if library != "transformers":
+        options: dict[str, Any] = {"variant": self._variant(place, STEMS.get(root, STEMS["diffusers"]))}
+        if root != "transformers":
             options |= {"use_safetensors": True, **({} if dtype is None else dtype_option(dtype))}
         with self.reading(part):
             network, info = getattr(importlib.import_module(library), name).from_pretrained(

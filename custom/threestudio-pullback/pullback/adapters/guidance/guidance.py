@@ -14,7 +14,7 @@ from pullback.errors import UserError
 from pullback.fitting import DiffRep
 from pullback.noise import Coupling, Slot
 
-from .._framework import BaseObject, C, info, register
+from .._framework import BaseObject, C, calling_system, info, register, warn
 from .drop_in import DropIn
 from .foreign import split
 from .options import Options, make_constraint, make_noise, make_policy, make_restart
@@ -44,6 +44,9 @@ class PullbackGuidance(DropIn, BaseObject):
         """Loads the model."""
         key = "pretrained_model_name_or_path"
         self.model = models.load_configured(self.cfg, key, f"system.guidance.{key}", self.device)
+        for sentence in getattr(self.model, "cautions", ()):
+            warn(sentence)
+        self._words = models.WordsOf(self.model, warn)
 
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
@@ -78,6 +81,7 @@ class PullbackGuidance(DropIn, BaseObject):
         Its views are dicts with elevation, azimuth [V] in degrees and camera_distances [V], and c2w [V,4,4] for a model
         of several views.
         """
+        prompt_utils = self._words(prompt_utils, _negative_prompt)
         prompt = prompt_utils, self.cfg.view_dependent_prompting
         options = self.cfg.guidance_scale, self.cfg.fit_space, self.cfg.views_per_call
         policy = self.policy()
@@ -134,3 +138,9 @@ class PullbackGuidance(DropIn, BaseObject):
             generator=torch.Generator().manual_seed(seed),
             restart=make_restart(self.cfg, self.coupling()),
         )
+
+
+def _negative_prompt() -> str:
+    """The negative prompt of the run, which threestudio's prompt_utils do not hold."""
+    system = calling_system()
+    return str((system.cfg.prompt_processor if system is not None else {}).get("negative_prompt") or "")

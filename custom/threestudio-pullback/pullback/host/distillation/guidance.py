@@ -20,7 +20,7 @@ from ...baselines.distil import Step
 from ...denoiser import Sigma
 from ...errors import NonFiniteError, UserError, check_finite
 from ..config import C, config_path
-from ..registry import info
+from ..registry import info, warn
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Distillation:
 
     def configure(self) -> None:
         """Loads the model; raises UserError where it cannot work at `image_size`."""
+        self._words: dict[int, models.WordsOf] = {}
         self.model = self.load("pretrained_model_name_or_path")
         if size := self.cfg.image_size:
             try:
@@ -69,7 +70,14 @@ class Distillation:
     def load(self, key: str) -> models.LatentModel:
         """The frozen model that a key of the config names."""
         info("Loading the diffusion model %s", self.cfg[key])
-        return models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
+        model = models.load_configured(self.cfg, key, config_path(self.cfg, key), self.device)
+        for sentence in getattr(model, "cautions", ()):
+            warn(sentence)
+        return model
+
+    def words(self, model: models.LatentModel, prompt_utils: Any) -> Any:
+        """The prompt's embeddings as a model takes them."""
+        return self._words.setdefault(id(model), models.WordsOf(model, warn))(prompt_utils, str)
 
     def gradient(self, step: Step) -> Tensor:
         """Override: the gradient [B,c,h,w] that the latents descend."""
@@ -195,6 +203,7 @@ class Distillation:
             UserError: The prompt has Perp-Neg, and the model sees several views at once.
         """
         model, scale = model or self.model, self.cfg.guidance_scale if scale is None else scale
+        prompt_utils = self.words(model, prompt_utils)
         prompt = prompt_utils, self.cfg.view_dependent_prompting
         if prompt_utils.use_perp_neg:
             if self.group > 1:

@@ -74,6 +74,7 @@ class StableDiffusionVSDGuidance(Distillation, BaseModule):
     def condition(self, prompt_utils: Any, views: dict[str, Any]) -> tuple[Any, Tensor]:
         """The second model's input beside pictures and time: `Prompts` and cameras [B,4,4] of these views."""
         angles = (views[k] for k in ("elevation", "azimuth", "camera_distances"))
+        prompt_utils = self.words(self.lora.model, prompt_utils)
         cond, _ = prompt_utils.get_text_embeddings(*angles, False).chunk(2)
         return models.with_cameras(self.lora.model, cond, views), views[CAMERAS[self.cfg.camera_condition_type]]
 

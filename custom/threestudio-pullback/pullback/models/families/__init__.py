@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -17,6 +17,8 @@ from ..reading import ModelError, ModelFolder
 from ..text import TextEncoder
 
 ANY = "any"
+FLOW = "flow"
+"""The scheduler of a model that is trained with flow matching."""
 OTHERS = ("transformer", "text_encoder_2", "prior", "controlnet", "movq")
 """Parts that make a folder another model, even if no family here has them; all other parts are ignored."""
 
@@ -27,20 +29,27 @@ class Family:
 
     Attributes:
         name: Completes "use a … model".
-        parts: The parts of its folder, each with its class as in model_index.json, or `ANY`; all must be there.
+        parts: The parts of its folder, each with its class as in model_index.json, classes joined by "|", `ANY`, or
+            `FLOW` for a scheduler; all must be there.
         load: (folder, device, dtype of the networks) -> the model; raises ModelError.
-        load_text: (folder, device) -> its text encoder; raises ModelError.
+        load_text: (folder, device) -> its text encoder; raises ModelError. None for a family that embeds
+            prompts itself.
+        optional: Parts that may be there, as `parts`.
+        pipeline: Diffusers' class of pipelines, which decides where the parts leave a choice.
     """
 
     name: str
     parts: Mapping[str, str]
     load: Callable[[ModelFolder, torch.device, torch.dtype], LatentModel]
-    load_text: Callable[[ModelFolder, torch.device], TextEncoder]
+    load_text: Callable[[ModelFolder, torch.device], TextEncoder] | None = None
+    optional: Mapping[str, str] = field(default_factory=dict[str, str])
+    pipeline: str = ""
 
     def strange(self, index: Mapping[str, str], parts: Iterable[str]) -> list[str]:
         """The parts of a folder's index that do not belong to this family, of `parts` of any family."""
-        other = [part for part in index if part not in self.parts and part in parts]
-        return other + [part for part, kind in self.parts.items() if not _fits(part, index.get(part), kind)]
+        own = {**self.parts, **self.optional}
+        other = [part for part in index if part not in own and part in parts]
+        return other + [part for part, kind in own.items() if not _fits(part, index.get(part), kind)]
 
 
 _families: dict[str, Family] = {}
@@ -62,7 +71,7 @@ def families() -> list[Family]:
 
 def all_parts() -> list[str]:
     """The parts that some family has."""
-    return sorted({part for family in families() for part in family.parts})
+    return sorted({part for family in families() for part in (*family.parts, *family.optional)})
 
 
 def index_of(folder: ModelFolder, name: str) -> dict[str, str]:
@@ -83,7 +92,9 @@ def of(folder: ModelFolder, name: str) -> Family:
         ModelError: The folder is of no family here, or incomplete.
     """
     index, parts, choices = index_of(folder, name), {*OTHERS, *all_parts()}, families()
-    family, strange = min(((f, f.strange(index, parts)) for f in choices), key=lambda pair: len(pair[1]))
+    order = ((len(f.strange(index, parts)), f.pipeline != index["_class_name"], at) for at, f in enumerate(choices))
+    family = choices[min(order)[-1]]
+    strange = family.strange(index, parts)
     if strange:
         kind, names = index["_class_name"], " or ".join(f.name for f in choices)
         if "transformer" in index or "FlowMatch" in index.get("scheduler", ""):
@@ -99,6 +110,6 @@ def of(folder: ModelFolder, name: str) -> Family:
 
 def _fits(part: str, name: str | None, kind: str) -> bool:
     """Whether the class `name` of a folder's part, None where it is not there, is the family's `kind`."""
-    if name is None or name in (kind, kind + "Fast"):
+    if name is None or kind == FLOW or any(name in (one, f"{one}Fast") for one in kind.split("|")):
         return True
     return kind == ANY and not (part == "scheduler" and "FlowMatch" in name)

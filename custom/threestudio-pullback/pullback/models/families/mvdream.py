@@ -52,7 +52,7 @@ def load(
     else:
         unet = published_mvdream.load_unet(folder, dtype)
     unet = unet.to(device)
-    vae = autoencoder.load(folder, dtype, unet.config.in_channels).to(device)
+    vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, "multi-view", "projection")
     text = load_text(folder, device, dtype)
     fingerprint = functools.partial(folder.fingerprint, parts)

@@ -32,7 +32,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
     """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
     schedule, prediction_type = schedule_of(folder)
     unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
-    vae = autoencoder.load(folder, dtype, unet.config.in_channels).to(device)
+    vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, NAME)
     text = load_text(folder, device, dtype)
     return DiffusionModel(unet, vae, text, schedule, prediction_type, functools.partial(folder.fingerprint, PARTS))

@@ -1,0 +1,105 @@
+"""The text encoders of a model, inside diffusers' pipeline for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .reading import AGAIN, ModelError, ModelFolder
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+"""Files that hold a tokenizer's words; transformers 5 loads a tokenizer without any, and it then knows none."""
+SENTENCEPIECE = ("spiece.model", "tokenizer.model")
+TEXT_PARTS = ("tokenizer", "text_encoder")
+
+
+class PipelineText:
+    """Tokenizers and text encoders of a folder, read at the first use and kept until `release`.
+
+    It is no nn.Module, so that no owner's checkpoint holds the weights.
+
+    Args:
+        folder: The model's.
+        pipeline: Diffusers' class, whose `encode_prompt` embeds.
+        device: Of the encoders.
+        dtype: Of the encoders.
+        networks: The pipeline's other networks by name, whose configs it may read.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        pipeline: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        networks: Mapping[str, Any],
+    ):
+        self.folder, self.pipeline, self.device, self.dtype = folder, pipeline, device, dtype
+        self.networks = networks
+        self._pipe: Any = None
+        for part in self.parts():
+            if part.startswith("tokenizer"):
+                _check_vocabulary(folder, part)
+
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Library and class of each part, by its name."""
+        index = self.folder.json("model_index.json")
+        entries = {name: entry for name, entry in index.items() if name.startswith(TEXT_PARTS)}
+        return {name: tuple(entry) for name, entry in entries.items() if isinstance(entry, list) and entry[-1]}
+
+    def fingerprint(self) -> str:
+        """Changes with what an embedding depends on."""
+        return f"{self.pipeline} {self.dtype} {self.folder.fingerprint(self.parts())}"
+
+    @contextmanager
+    def loaded(self) -> Iterator[Any]:
+        """A context with the pipeline, whose other parts are None; its errors are those of the text encoder."""
+        with self.folder.reading("text_encoder"):
+            if self._pipe is None:
+                self._pipe = self._read()
+            with torch.no_grad():
+                yield self._pipe
+
+    def release(self) -> None:
+        """Frees the encoders' memory; they are read again when they are needed."""
+        self._pipe = None
+
+    def _read(self) -> Any:
+        import diffusers
+        import transformers
+
+        found = dict(self.networks)
+        for name, (library, kind) in self.parts().items():
+            if not library.startswith("transformers"):
+                raise ModelError(f"{self.folder.path} has a {name} of {library}; use one of transformers")
+            if name.startswith("tokenizer"):
+                source = getattr(transformers, kind)
+                found[name] = source.from_pretrained(str(self.folder.place(name)), local_files_only=True)
+            else:
+                found[name] = self.folder.network(name, f"{library}.{kind}").to(self.device, self.dtype)
+        cls, index = getattr(diffusers, self.pipeline), self.folder.json("model_index.json")
+        options: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+            value = index.get(name, parameter.default)  # a part is a list of its library and its class
+            options[name] = found.get(name, None if isinstance(value, list) or value is parameter.empty else value)
+        pipe = cls(**options | {name: False for name in ("requires_safety_checker",) if name in options})
+        return pipe
+
+
+def _check_vocabulary(folder: ModelFolder, part: str) -> None:
+    place = folder.place(part)
+    has = [name for name in VOCABULARIES if (place / name).is_file()]
+    if not has:
+        raise ModelError(f"{place} has no vocabulary ({', '.join(VOCABULARIES)}); {AGAIN}")
+    if all(name in SENTENCEPIECE for name in has):
+        try:
+            import sentencepiece  # type: ignore[import-not-found]  # noqa: F401
+        except ImportError as error:
+            raise ModelError(
+                f"{place} has its vocabulary in {has[0]} alone, which needs the package sentencepiece; install it with "
+                "`pip install sentencepiece`"
+            ) from error

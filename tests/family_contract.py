@@ -1,0 +1,110 @@
+"""What every model family is held to: diffusers' own pipeline, and two visits of the demo's config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pullback
+import torch
+from pullback import diffreps, models
+from pullback.host import launch
+
+PROMPT, NEGATIVE, SCALE, STEPS = "a red cube", "blue ball", 2.5, (0.95, 0.6, 0.25)
+
+
+def pipeline(folder: Path) -> Any:
+    """Diffusers' pipeline of a folder, silent."""
+    index = json.loads((folder / "model_index.json").read_text())
+    absent = {name: None for name, part in index.items() if part == [None, None]}
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def same(
+    folder: Path, run: Callable[..., Any], flow: bool = True, scale: float = SCALE, noise_scale: float = 1.0
+) -> Any:
+    """Checks that our sampler of f(θ) = θ ends where the pipeline does.
+
+    Args:
+        folder: The model's.
+        run: (pipe, latents z at the first step [1,c,h,w], steps as the pipeline takes them) -> final latents.
+        flow: Whether the model is one of flow matching, else DDIM takes its steps.
+        scale: Of guidance, in our convention.
+        noise_scale: k of z = (1 − t) x0 + k t ε.
+
+    Returns:
+        The model, and its pipeline.
+    """
+    pipe, model = pipeline(folder), models.load(folder)
+    if flow:
+        pipe.scheduler.set_timesteps(sigmas=list(STEPS))
+        t = pipe.scheduler.sigmas.double()
+        sigmas, steps = noise_scale * t / (1 - t), list(STEPS)
+    else:
+        pipe.scheduler.set_timesteps(3)
+        steps, levels = pipe.scheduler.timesteps, model.schedule.sigmas
+        sigmas = torch.cat([levels[steps], torch.zeros(1)])
+    rep = diffreps.Pixels(1, model.latent_channels, model.sample_size, model.sample_size).double()
+    guided = models.GuidedDenoiser(model, models.fixed_text(model, PROMPT, NEGATIVE), scale)
+    generator = torch.Generator().manual_seed(3)
+    solver = pullback.GaussNewton()
+    states = list(pullback.steps(rep, [0], lambda y, s, v: guided(y, s, v), sigmas, solver=solver, generator=generator))
+    noise: Any = states[0].noise
+    first = noise * (sigmas[0] * (1 - t[0]) if flow else sigmas[0] / (1 + sigmas[0] ** 2).sqrt())
+    with torch.no_grad():
+        theirs = run(pipe, first.float(), steps).double()
+    ours = rep.render([0]).detach()
+    assert theirs.std() > 0.01 and (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+    # both depend on the prompts
+    other = models.GuidedDenoiser(model, models.fixed_text(model, NEGATIVE, PROMPT), scale)
+    y, sigma = sigmas[0] * noise, float(sigmas[0])
+    difference = (other(y, sigma, [0]) - guided(y, sigma, [0])).abs().max() / ours.abs().max()
+    assert difference > 1e-3, difference
+    return model, pipe
+
+
+def pictures(model: Any, decoded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Checks latents: decoding is the pipeline's, and encoding is its inverse but for the autoencoder.
+
+    Args:
+        model: Ours.
+        decoded: Latents [V,c,h,w] as the network takes them -> images, by the pipeline's own lines.
+    """
+    generator = torch.Generator().manual_seed(0)
+    size = model.sample_size
+    latents = torch.randn(2, model.latent_channels, size, size, generator=generator)
+    with torch.no_grad():
+        expected = decoded(latents)
+    assert torch.allclose(model.decode(latents), expected, atol=1e-5)
+    assert torch.allclose(model.decode(latents, chunk=1), expected, atol=1e-5)
+    images = torch.rand(2, 3, model.image_size, model.image_size, generator=generator) * 2 - 1
+    z = model.encode(images)
+    assert z.shape == latents.shape
+    with torch.no_grad():
+        vae, x = model.vae, images
+        videos = "temperal_downsample" in vae.config
+        output = vae.encode(x[:, :, None] if videos else x)
+        mean = output.latent if hasattr(output, "latent") else output.latent_dist.mode()
+        again = vae.decode(mean).sample
+    assert torch.allclose(model.decode(z), again[:, :, 0] if videos else again, atol=1e-4)
+
+
+def two_visits(folder: Path, out: Path, *more: str) -> None:
+    """Checks two visits of the demo's config, with the model in place of the shipped one."""
+    from test_system import SMALL
+
+    line = ["--config", "configs/pullback-nerf-tiny.yaml", "--train", f"exp_root_dir={out}", "tag=t"]
+    line += [
+        *SMALL,
+        "system.prompt_processor.prompt=a red cube",
+        "system.guidance.levels=2",
+        "system.guidance.cycles=1",
+    ]
+    assert launch.main([*line, f"system.guidance.pretrained_model_name_or_path={folder}", *more]) == 0
+    state = torch.load(out / "pullback-nerf-tiny" / "t" / "ckpts" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 2 and state["pullback"]["nfe"] == 2 * 2 * 2
