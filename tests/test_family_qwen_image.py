@@ -24,7 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )  # fmt: skip
     attention = transformer.transformer_blocks[0].attn
-    tiny.seeded(lambda: [torch.nn.init.normal_(m.weight) for m in (transformer.txt_in, attention.add_v_proj)])
+    tiny.seeded(
+        lambda: [
+            torch.nn.init.normal_(m.weight) for m in (transformer.txt_in, attention.add_v_proj, attention.to_out[0])
+        ]
+    )
     vae = tiny.seeded(
         lambda: diffusers.AutoencoderKLQwenImage(
             base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, attn_scales=[], temperal_downsample=[False],

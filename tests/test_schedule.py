@@ -80,3 +80,12 @@ def test_a_sampler_needs_levels_that_fall_to_zero(levels):
 def test_checked_levels_are_the_same_numbers():
     sigmas = schedule.karras_sigmas(7, 0.1, 9.0)
     assert schedule.check_sigmas(sigmas) == sigmas.tolist()
+
+
+@pytest.mark.parametrize("rho", [1.0, 3.0, 7.0])
+@pytest.mark.parametrize("sigma_max", [999.0, 2254.0])
+def test_fewer_than_a_fifth_of_the_levels_lie_above_the_usual_ones(rho, sigma_max):
+    for count in (20, 50, 200):
+        sigmas = schedule.karras_sigmas(count, 0.03, schedule.highest_sigma(0.03, sigma_max, rho), rho)
+        assert 0 < (sigmas > 14.6).sum() < count / 5
+    assert schedule.highest_sigma(0.03, 14.61, rho) == 14.61  # a model that ends there keeps its range

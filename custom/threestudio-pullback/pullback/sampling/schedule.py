@@ -39,6 +39,24 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
+def highest_sigma(sigma_min: float, sigma_max: float, rho: float = 7.0, usual: float = 14.6) -> float:
+    """A first level of `karras_sigmas` for a model whose own range ends far above the usual one.
+
+    Flow matching and zero terminal SNR end near infinity, and a schedule up to there has most of its levels where
+    nothing of the image is seen yet. With this one 15 % of the levels lie above `usual`, the highest σ of Stable
+    Diffusion 1.5.
+
+    Args:
+        sigma_min: The last level above 0.
+        sigma_max: The model's highest σ, which is not exceeded.
+        rho: At least 1.
+        usual: Above sigma_min.
+    """
+    share = 0.15
+    top = (usual ** (1 / rho) - share * sigma_min ** (1 / rho)) / (1 - share)
+    return min(sigma_max, max(top, 0.0) ** rho) if sigma_min < usual else sigma_max
+
+
 def settling_sigmas(n: int, sigma_min: float, sigma_max: float, power: float = 2.0) -> Tensor:
     """σ_i = σ_min (σ_max/σ_min)^((1 − i/(n−1))^power) for i = 0..n−1, then 0.
 

@@ -13,6 +13,7 @@ from pullback.denoiser import Denoiser
 from pullback.errors import UserError
 from pullback.fitting import DiffRep
 from pullback.noise import Coupling, Slot
+from pullback.sampling.schedule import highest_sigma
 
 from .._framework import BaseObject, C, calling_system, info, register, warn
 from .drop_in import DropIn
@@ -51,8 +52,8 @@ class PullbackGuidance(DropIn, BaseObject):
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
         low, high = self.model.sigma_min, self.model.sigma_max
-        top = self._sigma("sigma_max", "max_step_percent", high)
         bottom = self._sigma("sigma_min", "min_step_percent", low)
+        top = self._sigma("sigma_max", "max_step_percent", highest_sigma(bottom, high, self.cfg.rho))
         for name, value in (("sigma_max", top), ("sigma_min", bottom)):
             if not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
                 raise UserError(

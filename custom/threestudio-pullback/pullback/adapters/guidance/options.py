@@ -47,7 +47,8 @@ class Options(BaseObject.Config):
     enable_attention_slicing: bool = False
     enable_channels_last_format: bool = False
     token_merging: bool = False
-    # noise levels, in VE coordinates (σ); null: the model's own range
+    # noise levels, in VE coordinates (σ); null: the model's own range, where sigma_max is so low that at most 15 % of
+    # the levels lie above 14.6
     levels: int = 50
     sigma_max: Any = None
     sigma_min: Any = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .. import schedulers
 from ..protocol import LatentModel
 from ..reading import ModelError, ModelFolder
 from ..text import TextEncoder
@@ -92,14 +93,17 @@ def of(folder: ModelFolder, name: str) -> Family:
         ModelError: The folder is of no family here, or incomplete.
     """
     index, parts, choices = index_of(folder, name), {*OTHERS, *all_parts()}, families()
+    schedulers.check_class(index.get("scheduler", ""), repr(name))
     order = ((len(f.strange(index, parts)), f.pipeline != index["_class_name"], at) for at, f in enumerate(choices))
     family = choices[min(order)[-1]]
     strange = family.strange(index, parts)
     if strange:
-        kind, names = index["_class_name"], " or ".join(f.name for f in choices)
-        if "transformer" in index or "FlowMatch" in index.get("scheduler", ""):
+        kind, own = index["_class_name"], [f.name for f in choices]
+        names = " or ".join([", ".join(own[:-1]), own[-1]] if len(own) > 1 else own)
+        if "FlowMatch" in index.get("scheduler", ""):
             raise ModelError(
-                f"{name!r} is a flow-matching model ({kind}), which is not supported yet; use a {names} model"
+                f"{name!r} is a flow-matching model ({kind}), which is not supported with its {strange[0]}; use a "
+                f"{names} model"
             )
         raise ModelError(f"{name!r} is a {kind}, whose {strange[0]} is not supported; use a {names} model")
     for part in family.parts:

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...denoiser import Sigma, flow_x0, vp_x0
-from .. import autoencoder
+from .. import autoencoder, schedulers
 from ..flow import FlowSchedule
 from ..pipeline_text import PipelineText
 from ..protocol import Conditioning
-from ..reading import ModelFolder
+from ..reading import ModelError, ModelFolder
 from . import Family, register
 from ._frozen import FrozenModel, wide
 
@@ -42,6 +42,8 @@ class PipelineModel(FrozenModel):
     """Diffusers' class."""
     patch = 1
     """Latents per token, along each side."""
+    packing = 1
+    """Latents whose channels the network takes together; see `pack`."""
     embeds_prompts = True
     """Prompts are embedded here, from their words: a prompt processor for Stable Diffusion cannot."""
 
@@ -56,13 +58,19 @@ class PipelineModel(FrozenModel):
     ):
         size = text.folder.json("model_index.json").get("default_sample_size")
         super().__init__(network, vae, schedule, fingerprint, self.patch, size)
+        channels, takes = self.packing * (3 if vae is None else self.latent_channels), network.config.in_channels
+        if takes != channels:
+            raise ModelError(
+                f"the network of {text.folder.path} takes {takes} channels in place of {channels}, as inpainting, "
+                "editing and upscaling models do; use a text-to-image model"
+            )
         self.text, self.prediction_type = text, prediction_type
         self.cautions = tuple(self.warnings())
 
     @staticmethod
     def levels(folder: ModelFolder) -> tuple[Any, str]:
         """The noise levels of a folder, and what the network predicts; flow matching unless it is overridden."""
-        config = folder.json("scheduler/scheduler_config.json")
+        config = schedulers.config_of(folder, schedulers.FLOW)
         return FlowSchedule(int(config.get("num_train_timesteps", 1000))), "flow"
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ class Chroma(PipelineModel):
     """The network takes t; its mask counts one padding token, and all tokens of the picture."""
 
     pipeline = "ChromaPipeline"
-    patch = 2
+    patch, packing = 2, 4
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """T5's hidden states, and their mask."""

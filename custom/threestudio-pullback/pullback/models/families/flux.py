@@ -27,7 +27,7 @@ class Flux(PipelineModel):
     """The network takes t, and where it is distilled a scale of guidance beside."""
 
     pipeline = "FluxPipeline"
-    patch = 2
+    patch, packing = 2, 4
 
     def warnings(self) -> list[str]:
         """What distillation means."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ...denoiser import Sigma, per_view
+from .. import schedulers
 from ..flow import FlowSchedule
 from ..reading import ModelError, ModelFolder
 from . import ANY, FLOW
@@ -47,6 +48,7 @@ class PRXPixel(PRX):
     @staticmethod
     def levels(folder: ModelFolder) -> tuple[FlowSchedule, str]:
         """σ = k t/(1 − t) for t of at least 0.05."""
+        schedulers.config_of(folder, schedulers.FLOW)
         return FlowSchedule(1000, float(folder.json("model_index.json").get("noise_scale", 2.0)), LOWEST), "sample"
 
     def x0(self, net: Callable[[Tensor, Any], Tensor], noisy: Tensor, sigma: Sigma) -> Tensor:

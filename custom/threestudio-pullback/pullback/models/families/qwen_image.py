@@ -22,7 +22,7 @@ class QwenImage(PipelineModel):
     """The network takes t."""
 
     pipeline = "QwenImagePipeline"
-    patch = 2
+    patch, packing = 2, 4
 
     def warnings(self) -> list[str]:
         """What is left out."""

@@ -9,7 +9,7 @@ import torch
 
 from ...denoiser import PREDICTION_TYPES, VPSchedule
 from ...errors import UserError
-from .. import autoencoder
+from .. import autoencoder, schedulers
 from ..reading import AGAIN, ModelError, ModelFolder
 from ..text import TextEncoder
 from . import ANY, Family, register
@@ -77,6 +77,11 @@ def check_fit(folder: ModelFolder, config: Any, latent: int, kind: str, classes:
         ModelError: It does not.
     """
     width = folder.json(TEXT_CONFIG).get("hidden_size")
+    if config.get("time_cond_proj_dim"):
+        raise ModelError(
+            f"the UNet of {folder.path} is told a scale of guidance beside the time (time_cond_proj_dim), as those of "
+            "latent consistency models are; use the model that it was distilled from"
+        )
     if not config.in_channels == config.out_channels == latent:
         raise ModelError(
             f"the UNet of {folder.path} takes {config.in_channels} channels and returns {config.out_channels}, while "
@@ -96,7 +101,7 @@ def schedule_of(folder: ModelFolder) -> tuple[VPSchedule, str]:
         ModelError: The scheduler is of another kind.
     """
     name = "scheduler/scheduler_config.json"
-    config, file = folder.json(name), folder.path / name
+    config, file = schedulers.config_of(folder, schedulers.DIFFUSION), folder.path / name
     prediction_type = config.get("prediction_type", "epsilon")
     if prediction_type not in PREDICTION_TYPES:
         raise ModelError(
