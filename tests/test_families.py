@@ -74,7 +74,7 @@ def load_text(folder: models.ModelFolder, device: torch.device) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (usual,) = (family for family in families.families() if family.name.startswith("Stable Diffusion"))
+    (usual,) = (family for family in families.families() if family.name.startswith("Stable Diffusion 1"))
     monkeypatch.setattr(families, "_families", {usual.name: usual})  # whatever other families the package has
     torch.manual_seed(0)
     net = UNet2DModel(

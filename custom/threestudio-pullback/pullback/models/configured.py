@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .loading import load
+from .loading import half_precision, load
 from .protocol import LatentModel
 from .reading import config_key
 
@@ -29,8 +29,9 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     Raises:
         UserError: The model cannot be loaded; the message names the key, or the option of `save_memory` at fault.
     """
-    dtype = torch.float16 if cfg["half_precision_weights"] and device.type == "cuda" else torch.float32
     with config_key(config_path):
+        half = cfg["half_precision_weights"] and device.type == "cuda"
+        dtype = half_precision(cfg[key]) if half else torch.float32
         model = load(cfg[key], device=device, dtype=dtype, **{name: cfg[name] for name in ("vae",) if name in cfg})
         model.save_memory(**{name: cfg[name] for name in MEMORY if name in cfg})
     return model

@@ -79,6 +79,11 @@ def embeds_prompts(name_or_path: str | Path, local_files_only: bool = False, var
     return _find(name_or_path, local_files_only, variant)[1].load_text is None
 
 
+def half_precision(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> torch.dtype:
+    """The half precision that a model's networks stand; arguments as for `load`."""
+    return _find(name_or_path, local_files_only, variant)[1].half
+
+
 def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> Path:
     """The local folder of a model: the path itself, a shipped one, or a hub id's snapshot, cached or downloaded.
 

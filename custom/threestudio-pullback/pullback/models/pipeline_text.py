@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .reading import AGAIN, ModelError, ModelFolder
+from .reading import AGAIN, ModelError, ModelFolder, class_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 """Files that hold a tokenizer's words; transformers 5 loads a tokenizer without any, and it then knows none."""
@@ -69,19 +70,17 @@ class PipelineText:
         self._pipe = None
 
     def _read(self) -> Any:
-        import diffusers
-        import transformers
-
         found = dict(self.networks)
         for name, (library, kind) in self.parts().items():
             if not library.startswith("transformers"):
                 raise ModelError(f"{self.folder.path} has a {name} of {library}; use one of transformers")
             if name.startswith("tokenizer"):
-                source = getattr(transformers, kind)
-                found[name] = source.from_pretrained(str(self.folder.place(name)), local_files_only=True)
+                found[name] = class_of(f"transformers.{kind}").from_pretrained(
+                    str(self.folder.place(name)), local_files_only=True
+                )
             else:
                 found[name] = self.folder.network(name, f"{library}.{kind}").to(self.device, self.dtype)
-        cls, index = getattr(diffusers, self.pipeline), self.folder.json("model_index.json")
+        cls, index = class_of(f"diffusers.{self.pipeline}"), self.folder.json("model_index.json")
         options: dict[str, Any] = {}
         for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
             value = index.get(name, parameter.default)  # a part is a list of its library and its class
@@ -95,11 +94,8 @@ def _check_vocabulary(folder: ModelFolder, part: str) -> None:
     has = [name for name in VOCABULARIES if (place / name).is_file()]
     if not has:
         raise ModelError(f"{place} has no vocabulary ({', '.join(VOCABULARIES)}); {AGAIN}")
-    if all(name in SENTENCEPIECE for name in has):
-        try:
-            import sentencepiece  # type: ignore[import-not-found]  # noqa: F401
-        except ImportError as error:
-            raise ModelError(
-                f"{place} has its vocabulary in {has[0]} alone, which needs the package sentencepiece; install it with "
-                "`pip install sentencepiece`"
-            ) from error
+    if all(name in SENTENCEPIECE for name in has) and importlib.util.find_spec("sentencepiece") is None:
+        raise ModelError(
+            f"{place} has its vocabulary in {has[0]} alone, which needs the package sentencepiece; install it with "
+            "`pip install sentencepiece`"
+        )

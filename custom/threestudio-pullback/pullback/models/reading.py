@@ -121,7 +121,7 @@ class ModelFolder:
         if root != "transformers":
             options |= {"use_safetensors": True, **({} if dtype is None else dtype_option(dtype))}
         with self.reading(part):
-            network, info = getattr(importlib.import_module(library), name).from_pretrained(
+            network, info = class_of(kind).from_pretrained(
                 str(place), local_files_only=True, output_loading_info=True, **options
             )
         # position_ids were saved by old versions and are computed by new ones
@@ -201,6 +201,23 @@ def _file_digest(file: Path, size: int, mtime_ns: int) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def class_of(kind: str) -> Any:
+    """The class of a name such as "diffusers.AutoencoderKL".
+
+    Raises:
+        ModelError: The installed version has none of this name.
+    """
+    library, _, name = kind.rpartition(".")
+    module, root = importlib.import_module(library), library.partition(".")[0]
+    if not hasattr(module, name):
+        version = importlib.import_module(root).__version__
+        raise ModelError(
+            f"the model has a {name}, which {root} {version} does not have; install another version of {root}, such as "
+            f"with `pip install --upgrade {root}`"
+        )
+    return getattr(module, name)
 
 
 def dtype_option(dtype: torch.dtype) -> dict[str, torch.dtype]:

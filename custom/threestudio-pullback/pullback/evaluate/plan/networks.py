@@ -73,10 +73,16 @@ class Described(ModelFolder):
             ModelError: The folder is of no family here.
         """
         with torch.device(device):
-            if "text_encoder_2" in self.json("model_index.json"):
+            if families.index_of(self, self.title).keys() >= {"text_encoder_2", "unet"}:
                 model = _with_sizes(self, dtype)
             else:
-                model: Any = families.of(self, self.title).load(self, device, dtype)
+                family = families.of(self, self.title)
+                if family.load_text is None:
+                    raise ModelError(
+                        f"{self.title} is a {family.name} model, which a plan cannot count yet; give --model-config "
+                        f"with one of {', '.join(MODELS)} that is about as large"
+                    )
+                model: Any = family.load(self, device, dtype)
         with _disable_current_modes():  # the noise levels are numbers that are read
             model.schedule = schedule_of(self)[0]
         return model
@@ -112,8 +118,7 @@ def describe(name: str, config: str | None, where: str, vae: str | None = None) 
                     f"--model-config with a folder that has the model's configs, or {', '.join(MODELS)}"
                 ) from error
     assert known is not None
-    later = ", which cannot be loaded here yet" if known == "sdxl" else ""
-    return Described(_written(known), other=other, title=f"a model of {known}'s size{later}")
+    return Described(_written(known), other=other, title=f"a model of {known}'s size")
 
 
 @functools.cache

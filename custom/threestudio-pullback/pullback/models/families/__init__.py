@@ -37,6 +37,7 @@ class Family:
             prompts itself.
         optional: Parts that may be there, as `parts`.
         pipeline: Diffusers' class of pipelines, which decides where the parts leave a choice.
+        half: The half precision that its networks stand.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Family:
     load_text: Callable[[ModelFolder, torch.device], TextEncoder] | None = None
     optional: Mapping[str, str] = field(default_factory=dict[str, str])
     pipeline: str = ""
+    half: torch.dtype = torch.float16
 
     def strange(self, index: Mapping[str, str], parts: Iterable[str]) -> list[str]:
         """The parts of a folder's index that do not belong to this family, of `parts` of any family."""

@@ -44,6 +44,8 @@ class PipelineModel(FrozenModel):
     """Latents per token, along each side."""
     packing = 1
     """Latents whose channels the network takes together; see `pack`."""
+    half = torch.bfloat16
+    """See `Family`; T5 and most transformers overflow in float16."""
     embeds_prompts = True
     """Prompts are embedded here, from their words: a prompt processor for Stable Diffusion cannot."""
 
@@ -156,7 +158,7 @@ def register_pipeline(
         fingerprint = functools.partial(folder.fingerprint, {*parts, *text.parts()})
         return model(network, vae, text, schedule, prediction_type, fingerprint)
 
-    return register(Family(name, parts, load, optional=optional or {}, pipeline=model.pipeline))
+    return register(Family(name, parts, load, optional=optional or {}, pipeline=model.pipeline, half=model.half))
 
 
 def half(answer: Tensor, z: Tensor) -> Tensor:

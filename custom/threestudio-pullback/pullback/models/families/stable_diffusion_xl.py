@@ -32,6 +32,7 @@ class StableDiffusionXL(PipelineModel):
     """
 
     pipeline = "StableDiffusionXLPipeline"
+    half = torch.float16
     levels = staticmethod(schedule_of)
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
