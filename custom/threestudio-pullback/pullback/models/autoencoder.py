@@ -77,18 +77,19 @@ def channels(config: Any) -> int:
     return 4 * count if "batch_norm_eps" in config else count
 
 
-def load(folder: ModelFolder, dtype: torch.dtype, kind: str = "AutoencoderKL") -> Any:
+def load(folder: ModelFolder, dtype: torch.dtype, kind: str = "AutoencoderKL", upcast: bool = False) -> Any:
     """The autoencoder of a model's folder, or the one that takes its place.
 
     Args:
         folder: The model's.
-        dtype: Of the weights; float32 in place of float16 where the config asks for it, since it would overflow.
+        dtype: Of the weights.
         kind: The class of the model's own in diffusers.
+        upcast: Whether the config's force_upcast is obeyed: float32 in place of float16, which would overflow.
 
     Raises:
         ModelError: It cannot be read, or its latents are not those of the model.
     """
-    if dtype == torch.float16 and folder.json("vae/config.json").get("force_upcast"):
+    if upcast and dtype == torch.float16 and folder.json("vae/config.json").get("force_upcast"):
         dtype = torch.float32
     if "vae" not in folder.other:
         return folder.network("vae", f"diffusers.{kind}", dtype)

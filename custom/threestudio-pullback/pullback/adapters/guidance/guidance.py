@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,6 @@ class PullbackGuidance(DropIn, BaseObject):
         self.model = models.load_configured(self.cfg, key, f"system.guidance.{key}", self.device)
         for sentence in getattr(self.model, "cautions", ()):
             warn(sentence)
-        self._words = models.WordsOf(self.model, warn)
 
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
@@ -104,6 +104,11 @@ class PullbackGuidance(DropIn, BaseObject):
     def coupling(self) -> Coupling:
         """The noise coupling of the options; slot for a model of several views where they name none."""
         return make_noise(self.cfg) if self._names_noise or self._group == 1 else Slot(self._group)
+
+    @functools.cached_property
+    def _words(self) -> models.WordsOf:
+        """What a prompt processor's output means to the model."""
+        return models.WordsOf(self.model, warn)
 
     @property
     def _group(self) -> int:

@@ -27,10 +27,6 @@ class FrozenModel:
         fingerprint: See `LatentModel`.
         patch: Latents per token of the network, along each side.
         image_size: Height and width of the training's images; None where the networks' configs say it.
-
-    Attributes:
-        device: The networks' device.
-        dtype: The network's dtype; the autoencoder's may be wider.
     """
 
     def __init__(
@@ -42,9 +38,7 @@ class FrozenModel:
         patch: int = 1,
         image_size: int | None = None,
     ):
-        self.network, self.vae, self.schedule, self.fingerprint = network, vae, schedule, fingerprint
-        self.device: torch.device = (network if vae is None else vae).device  # the network may be off the GPU
-        self.dtype: torch.dtype = network.dtype
+        self._network, self.vae, self.schedule, self.fingerprint = network, vae, schedule, fingerprint
         self.vae_scale_factor = 1 if vae is None else autoencoder.factor(vae.config)
         self.latent_channels = network.config.in_channels if vae is None else autoencoder.channels(vae.config)
         self.sample_size = image_size // self.vae_scale_factor if image_size else self._size()
@@ -61,6 +55,21 @@ class FrozenModel:
         if len(sizes) > 1:
             raise ModelError(f"the network's sample_size is {size}, which is no square; use a model of square images")
         return int(sizes.pop())
+
+    @property
+    def network(self) -> Any:
+        """The network that predicts."""
+        return self._network
+
+    @property
+    def device(self) -> torch.device:
+        """The networks' device."""
+        return (self.network if self.vae is None else self.vae).device  # the network may be off the GPU
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's dtype; the autoencoder's may be wider."""
+        return self.network.dtype
 
     @property
     def sigma_min(self) -> float:

@@ -36,8 +36,13 @@ class DiffusionModel(FrozenModel):
         prediction_type: str,
         fingerprint: Callable[[], str],
     ):
-        super().__init__(unet, vae, schedule, fingerprint)
         self.unet, self.text, self.prediction_type = unet, text, prediction_type
+        super().__init__(unet, vae, schedule, fingerprint)
+
+    @property
+    def network(self) -> Any:
+        """The UNet."""
+        return self.unet
 
     def encode_prompt(self, prompts: list[str]) -> Tensor:
         """Text embeddings [B, T, D] of B prompts, in the UNet's dtype."""

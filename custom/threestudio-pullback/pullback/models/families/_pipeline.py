@@ -153,7 +153,7 @@ def register_pipeline(
         schedule, prediction_type = model.levels(folder)
         index = folder.json("model_index.json")
         network = folder.network(kind, f"diffusers.{index[kind][-1]}", dtype).to(device)
-        vae = autoencoder.load(folder, dtype, index["vae"][-1]).to(device) if "vae" in parts else None
+        vae = autoencoder.load(folder, dtype, index["vae"][-1], True).to(device) if "vae" in parts else None
         text = PipelineText(folder, model.pipeline, device, dtype, {kind: network})
         fingerprint = functools.partial(folder.fingerprint, {*parts, *text.parts()})
         return model(network, vae, text, schedule, prediction_type, fingerprint)
