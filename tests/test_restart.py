@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pullback
 import pytest
@@ -37,6 +38,8 @@ def test_consistency_and_the_models_floor_for_a_gaussian(sigmas: list[float], si
     floor = shrink**2 * (sigma**2 + sigma**4 * z2)
     assert judged.threshold == pytest.approx(math.sqrt(floor + 4 * sigma**2 / 900), rel=0.03)
     assert judged.calls == 8
+    assert judged.floor == pytest.approx(math.sqrt(floor), rel=0.03)
+    assert judged.tells == (floor <= 4 * sigma**2 / 900)
 
 
 # A world of two scenes, 12×12 pixels all +1 or all −1, seen alike from both views, on one set of pixels.
@@ -72,7 +75,7 @@ class Opposed:
 
 def sampler(noises: tuple, seed: int = 0, **options) -> tuple[pullback.Sampler, Both]:
     rep = Both()
-    restart = Restart(noises=noises, sigma=20.0, **options)
+    restart = Restart(noises=noises, **{"sigma": 20.0, "apart": math.inf, **options})
     made = pullback.Sampler(
         rep, torch.arange(2), PRIOR.denoise, SIGMAS, restart=restart, solver=pullback.GaussNewton(),
         generator=seeded(seed),
@@ -116,6 +119,50 @@ def test_a_blend_goes_back_up_and_takes_the_next_noise():
     level = next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 20.0)
     assert all((s.level, s.cycle, s.noise) == (level, 0, None) for s in failed)
     assert states[-1].nfe == 2 * (12 + 2 * (12 - level)) + 3 * 8
+
+
+def test_a_try_that_stays_behind_fails_before_its_end():
+    """Views that vote against each other hold u at 0, 12 from either image, which is more than 3σ below σ = 4."""
+    made, rep = sampler((Opposed(), Opposed(), "shared"), apart=3.0)
+    states = run(made)
+    failed = [b for a, b in pairwise(states) if b.attempt > a.attempt]
+    assert [s.attempt for s in failed] == [1, 2] and states[-1].verdict.passed
+    assert rep.values.abs().mean().item() == pytest.approx(1, abs=0.02)
+    assert all(s.record["apart"] > 3 and "consistency" not in s.record for s in failed)
+    assert all(1 <= s.record["sigma"] < 4 for s in failed)
+    visits = [s.record["level"] + 1 for s in failed]
+    anchor = next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 20.0)
+    # visits of two views: the first try, the second, the third; one short check of the model, and the one at the end
+    assert states[-1].nfe == 2 * (visits[0] + (visits[1] - anchor) + (12 - anchor)) + 4 + 8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_renders_that_follow_their_votes_stay_as_many_sigma_apart(seed: int):
+    """Once all views have voted alike, an exact step multiplies u − x̂0 by σ'/σ."""
+    made, _ = sampler(("shared",), seed=seed, apart=3.0)
+    states = run(made)
+    assert states[-1].attempt == 0
+    apart = [s.record["apart"] for s in states if 1 <= s.record["sigma"] < 4]
+    assert len(apart) == 2 and apart == pytest.approx([apart[0]] * 2, rel=0.01)
+
+
+def test_a_model_that_cannot_tell_has_one_try():
+    """The Gaussian's answers move by more than 2σ/√d, so that every picture of its own would fail."""
+    prior = priors.GaussianPrior(torch.zeros(1, 12, 12, dtype=D), torch.eye(144, dtype=D))
+    for apart in (3.0, math.inf):
+        restart = Restart(noises=("shared",), tries=3, apart=apart)
+        made = pullback.Sampler(
+            diffreps.Pixels(1, 12, 12).double(), [0], prior.denoise, SIGMAS, restart=restart, generator=seeded(),
+            solver=pullback.FirstOrder(lr=1e-9, steps=1),
+        )  # fmt: skip
+        last = run(made)[-1]
+        assert last.attempt == 0 and not last.verdict.tells
+
+
+def test_a_try_begins_where_images_one_apart_have_not_parted():
+    made, _ = sampler((Opposed(), "shared"), sigma=None)
+    anchor = next(s.anchor for s in run(made) if s.anchor is not None)
+    assert anchor["level"] == next(i for i, s in enumerate(SIGMAS.tolist()) if s <= math.sqrt(144) / 2)
 
 
 def test_every_try_begins_with_the_parameters_the_first_had_there():
@@ -177,7 +224,7 @@ def test_a_limit_takes_the_place_of_the_threshold():
 
 
 def test_bad_options():
-    for options in ({"limit": 0.0}, {"tries": 0}, {"sigma": 0.0}, {"checks": 0}):
+    for options in ({"limit": 0.0}, {"tries": 0}, {"sigma": 0.0}, {"checks": 0}, {"apart": 0.0}):
         with pytest.raises(UserError, match="Restart needs"):
             Restart(**options)
     with pytest.raises(UserError, match="not known"):

@@ -24,16 +24,27 @@ class Verdict:
             The floor is the median over views of the mean square of x̂0(z + σε') − z for the model's own answers
             z = x̂0(u + σε, σ).
         calls: Denoiser calls of the check.
+        floor: The model's own floor, a root mean square; 0 where the threshold was given.
     """
 
     consistency: float
     threshold: float
     calls: int
+    floor: float = 0.0
 
     @property
     def passed(self) -> bool:
         """Whether the check found no blend."""
         return self.consistency <= self.threshold
+
+    @property
+    def tells(self) -> bool:
+        """Whether the check can tell: the model's own floor is no larger than what the check resolves, 2σ/√d.
+
+        The floor is a median over views and the consistency is of the worst view. Where the floor is the larger part of
+        the threshold, the model's own pictures lie above it as blends do.
+        """
+        return 2 * self.floor**2 <= self.threshold**2
 
 
 def check(
@@ -49,7 +60,7 @@ def check(
         draws: Number of draws of views; the worst view of all counts.
     """
     sigma = min(max(1.0, sigmas[-2]), sigmas[0])
-    worst = floor = 0.0
+    worst = own = resolved = 0.0
     before = space.nfe
     for _ in range(draws):
         views = draw_views()
@@ -57,7 +68,8 @@ def check(
         draw = white(generator, clean)
         answer = space.denoise(clean + sigma * draw(tuple(clean.shape)), sigma, views)
         again = space.denoise(answer + sigma * draw(tuple(clean.shape)), sigma, views)
-        off, own = ((a - b).square().flatten(1).mean(1) for a, b in ((answer, clean), (again, answer)))
-        furthest, typical = space.read(off.max(), own.median())  # views that are blends count high in a mean
-        worst, floor = max(worst, furthest), floor + (typical + 4 * sigma**2 / clean[0].numel()) / draws
-    return Verdict(math.sqrt(worst), math.sqrt(floor), space.nfe - before)
+        resolved = 4 * sigma**2 / clean[0].numel()
+        off, moved = ((a - b).square().flatten(1).mean(1) for a, b in ((answer, clean), (again, answer)))
+        furthest, typical = space.read(off.max(), moved.median())  # views that are blends count high in a mean
+        worst, own = max(worst, furthest), own + typical / draws
+    return Verdict(math.sqrt(worst), math.sqrt(own + resolved), space.nfe - before, math.sqrt(own))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +46,9 @@ def find(name: str) -> Preset:
     return PRESETS[name]
 
 
-def retried(noise: str | Coupling, tries: int, sigma: float = math.inf, limit: float | None = None) -> Restart | None:
+def retried(
+    noise: str | Coupling, tries: int, sigma: float | None = None, limit: float | None = None
+) -> Restart | None:
     """Run control.
 
     Args:

@@ -3,6 +3,10 @@
 Views with different noises may become different objects of the model; the renders then end as a blend, which a check of
 self-consistency detects. Views with the same noise never disagree, but they cannot differ where they should. So a run
 begins with noise that leaves far views independent, and the noises agree more with each further try.
+
+A try that fails is seen early, at no call. Views decide where what the model makes of them is about 2σ from the render,
+as vectors; from there on an exact step multiplies that distance by σ'/σ where the views agree. Where they disagree no
+field follows them all, and the distance stays while σ falls.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from ..constraints import CONSTRAINTS, Constraint
+from ..constraints import CONSTRAINTS, Constraint, Visit
 from ..errors import UserError
 from ..fitting import DiffRep, Solver
 from ..named import Choice
 from ..noise import Coupling, Surface
 from .consistency import Verdict
+from .space import Space
 from .state import State
 
 
@@ -35,6 +40,7 @@ class Run(Protocol):
 
     diffrep: DiffRep
     solver: Solver
+    space: Space
     sigmas: list[float]
 
     def check(self, draws: int = 1) -> Verdict:
@@ -44,12 +50,13 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Restart:
-    """At the end of a run where `consistency.check` finds a blend, goes back and tries again.
+    """Goes back and tries again where `consistency.check` finds a blend at the end, or the renders stay behind before.
 
     It samples the distribution of the tries, conditioned on consistency. That is exact if consistent and inconsistent
     tries differ in nothing else; scenes that make agreement easy, such as one alike from all sides, come up more often.
-    Every further try costs the levels from `sigma` down, and each check two denoiser calls per view. Source: the
-    measurements of this project, docs/theory.md.
+    Every further try costs the levels from `sigma` down to where it fails, and each check two denoiser calls per view.
+    A model that moves its own answers by more than the check resolves cannot tell a blend: its first try is kept.
+    Source: the measurements of this project, docs/theory.md.
 
     Args:
         constraint: Deprecated: `constraint=Restart(constraint)` was the way of 0.1.
@@ -57,56 +64,74 @@ class Restart:
             empty, all tries have the sampler's.
         sigma: A new try begins at the first level at or below it, except for the very first level, with the parameters
             that the first try had there, so that a failed try leaves no trace. It should lie above the σ where scenes
-            part, which is about half the distance between their images as vectors.
+            part, which is about half the distance between their images as vectors; √d/2 if None, which is that of
+            images 1 apart in the root mean square over their d entries.
         tries: Maximum number of attempts, including the first; the last one is kept in any case.
         checks: Fresh draws of views in a check.
         limit: Threshold of self-consistency, in place of the derived one, for a representation that reaches the model's
-            images less closely.
+            images less closely. A try is then looked at only at its end.
+        apart: A try fails where, at a σ of 1 or more, its renders are farther than this many σ from x̂0, as vectors, in
+            the root mean square over the views. At 2 votes are cast; the rest is for the lag of fits. inf: it is looked
+            at only at its end.
 
     Raises:
-        UserError: `sigma` or `limit` is not above 0, or `tries` or `checks` is below 1.
+        UserError: `sigma`, `limit` or `apart` is not above 0, or `tries` or `checks` is below 1.
     """
 
     constraint: Constraint | None = None
     noises: tuple[Coupling | str, ...] = LADDER
-    sigma: float = math.inf
+    sigma: float | None = None
     tries: int = len(LADDER)
     checks: int = 2
     limit: float | None = None
+    apart: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or self.checks < 1 or self.sigma <= 0 or not (self.limit is None or self.limit > 0):
-            raise UserError(f"Restart needs sigma and limit above 0 and at least 1 try and check, not {self}")
+        above = [self.apart, *(x for x in (self.sigma, self.limit) if x is not None)]
+        if self.tries < 1 or self.checks < 1 or not all(x > 0 for x in above):
+            raise UserError(f"Restart needs sigma, limit and apart above 0 and at least 1 try and check, not {self}")
 
-    def review(self, run: Run, state: State) -> State:
-        """Keeps the parameters of the first try at `sigma`, and sends an inconsistent end back there.
+    def review(self, run: Run, state: State, visit: Visit) -> State:
+        """Keeps the parameters of the first try at `sigma`, and sends a try whose views disagree back there.
 
         Args:
             run: The run.
             state: Its state after a visit.
+            visit: The visit.
 
         Returns:
             The state from which the run goes on.
         """
-        if state.anchor is None and state.cycle == 0 and state.sigma <= self.sigma:
+        sigma = math.sqrt(visit.clean[0].numel()) / 2 if self.sigma is None else self.sigma
+        if state.anchor is None and state.cycle == 0 and state.sigma <= sigma:
             state = replace(state, anchor=_keep(run, state.level))
+        last = state.attempt + 1 >= self.tries
         if state.sigma > 0:
-            return state
+            early = not last and state.anchor is not None and self.limit is None
+            return self._on_the_way(run, state, visit) if early else state
         verdict = run.check(self.checks)
-        verdict = verdict if self.limit is None else replace(verdict, threshold=self.limit)
+        verdict = verdict if self.limit is None else replace(verdict, threshold=self.limit, floor=0.0)
         record = {
             **state.record, "attempt": state.attempt,
             "consistency": verdict.consistency, "threshold": verdict.threshold,
         }  # fmt: skip
         state = replace(state, nfe=state.nfe + verdict.calls, record=record, verdict=verdict)
-        if verdict.passed or state.attempt + 1 >= self.tries:
+        return state if verdict.passed or last or not verdict.tells else _again(run, state)
+
+    def _on_the_way(self, run: Run, state: State, visit: Visit) -> State:
+        """Goes back where the renders stay behind; the first time, a check says whether the model can tell."""
+        if visit.sigma < 1:  # what a good fit leaves is no longer small against σ
             return state
-        assert state.anchor is not None
-        level = _put_back(run, state.anchor)
-        return replace(
-            state, level=level, cycle=0, sigma=run.sigmas[level], noise=None, memory=None, denoiser=None, past=(),
-            attempt=state.attempt + 1,
-        )  # fmt: skip
+        (behind,) = run.space.read((visit.x0 - visit.clean).square().flatten(1).sum(1).mean().sqrt() / visit.sigma)
+        state = replace(state, record={**state.record, "apart": behind})
+        if behind <= self.apart:
+            return state
+        anchor = cast(dict[str, Any], state.anchor)
+        if "tells" not in anchor:
+            verdict = run.check()
+            anchor = {**anchor, "tells": verdict.tells}
+            state = replace(state, nfe=state.nfe + verdict.calls, anchor=anchor)
+        return _again(run, state) if anchor["tells"] else state
 
 
 def separate(
@@ -124,7 +149,12 @@ def _keep(run: Run, level: int) -> dict[str, Any]:
     return {"level": level, "params": params, "solver": copy.deepcopy(run.solver.state_dict())}
 
 
-def _put_back(run: Run, anchor: dict[str, Any]) -> int:
+def _again(run: Run, state: State) -> State:
+    """The state at the anchor, with the next try's noise still to be drawn."""
+    anchor = cast(dict[str, Any], state.anchor)
     run.diffrep.load_state_dict(anchor["params"])
     run.solver.load_state_dict(anchor["solver"])
-    return anchor["level"]
+    return replace(
+        state, level=anchor["level"], cycle=0, sigma=run.sigmas[anchor["level"]], noise=None, memory=None,
+        denoiser=None, past=(), attempt=state.attempt + 1,
+    )  # fmt: skip

@@ -112,7 +112,7 @@ class Sampler:
             solution, past = self.integrate(self.space, fit, visit, views, target, state.past)
             source, memory = self.constraint.renoise(visit)  # what the next visit's noise is made of
             state = self._next(state, visit, solution, source, memory, past)
-            return self._with_run(state if self.restart is None else self.restart.review(self, state))
+            return self._with_run(state if self.restart is None else self.restart.review(self, state, visit))
 
     def _noise(self, state: State, views: Any, clean: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """The coupling's source, the noise [V,C,H,W] of the views, and a function that draws another source."""

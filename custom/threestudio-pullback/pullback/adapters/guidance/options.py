@@ -65,9 +65,9 @@ class Options(BaseObject.Config):
     settle_sigma: Any = None
     # the integrator: 1 Euler, 2 Heun (two calls a visit), multistep (of second order in one call, needs kept noise)
     order: Any = 1
-    # maximum number of attempts where views disagree at the end, including the first (1: no restart); with
-    # noise=surface the views' noises agree more in later ones; restart_sigma: the level at which a try begins, null:
-    # the second; restart_limit: of self-consistency, null: derived from the model's own noise floor
+    # maximum number of attempts where views disagree, including the first (1: no restart); with noise=surface the
+    # views' noises agree more in later ones; restart_sigma: the level at which a try begins, null: √d/2 for d numbers a
+    # view, see pullback.Restart; restart_limit: of self-consistency, null: derived from the model's own noise floor
     tries: Any = None
     restart_sigma: Any = None
     restart_limit: Any = None
@@ -169,6 +169,6 @@ def make_constraint(cfg: Any) -> Constraint:
 
 def make_restart(cfg: Any, coupling: Coupling | None = None) -> Restart | None:
     """The run control that these options describe, for a run with their coupling or another."""
-    sigma = math.inf if cfg.restart_sigma is None else float(cfg.restart_sigma)
+    sigma = None if cfg.restart_sigma is None else float(cfg.restart_sigma)
     limit = None if cfg.restart_limit is None else float(cfg.restart_limit)
     return retried(coupling or make_noise(cfg), int(cfg.tries), sigma, limit)

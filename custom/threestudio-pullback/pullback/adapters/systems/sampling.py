@@ -180,15 +180,24 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
                 self.trainer.save_checkpoint(os.path.join(str(callback.dirpath), "last.ckpt"))  # type: ignore[attr-defined]
 
     def on_fit_end(self) -> None:
-        """Logs the verdict of the check."""
+        """Logs the verdict of the check, or that it can give none."""
         if self._verdict is None:
             return
-        rms, limit = self._verdict.consistency, self._verdict.threshold
-        above = "" if self._verdict.passed else "; above the threshold: a blend of objects, or a fit that stays coarse"
-        info(
-            f"Self-consistency {rms:.3f} (threshold {limit:.3f}), rms, in the model's space at noise "
-            f"level 1, between the render of the worst camera and what the model makes of it{above}"
+        verdict = self._verdict
+        said = (
+            f"Self-consistency {verdict.consistency:.3f}, rms, in the model's space at noise level 1, between the "
+            "render of the worst camera and what the model makes of it"
         )
+        if not verdict.tells:
+            said += (
+                f". That is no verdict: this model moves its own pictures by {verdict.floor:.3f} there, so that right "
+                "objects and blends have like numbers; the pictures tell"
+            )
+        elif verdict.passed:
+            said += f"; the threshold is {verdict.threshold:.3f}"
+        else:
+            said += f"; above the threshold, {verdict.threshold:.3f}: a blend of objects, or a fit that stays coarse"
+        info(said)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sampler's state."""
