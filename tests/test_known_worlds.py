@@ -417,8 +417,8 @@ def test_a_run_taken_again_counts_its_tries_and_its_checks():
     outcome = methods.parse("pullback preset=faithful start=dense tries=2 levels=6 steps=1")(world, 0)
     tries = outcome.extra["tries"]
     assert tries == 2  # six levels of one step are too coarse to pass
-    # the first fails at a σ of 1 or more, and a check of 8 views, twice, says that the model can tell; the second begins
-    # at the first level below √d/2, and its check is of 2 × 8 views, twice
+    # the first fails at a σ of 1 or more, and a check of 8 views, twice, says that the model can tell; the second
+    # begins at the first level below √d/2, and its check is of 2 × 8 views, twice
     sigmas = world.sigmas(6, 80.0).tolist()
     second = sum(0 < s <= math.sqrt(3 * 24 * 24) / 2 for s in sigmas)
     first = (outcome.nfe - 16 - 32) / 8 - second

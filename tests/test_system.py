@@ -175,7 +175,7 @@ def test_latent_fit_and_resized_renders_run(model: Path, tmp_path: Path):
 
 
 def test_a_run_whose_views_disagree_starts_again_and_resumes_bit_for_bit(model: Path, tmp_path: Path):
-    """A random model never agrees with itself; with a threshold of ours every try but the last is followed by another."""
+    """A random model never agrees with itself; by a threshold of ours each try but the last is followed by another."""
     again = (
         "system.guidance.tries=3", "system.guidance.noise=surface", "system.guidance.restart_sigma=8",
         "system.guidance.restart_limit=1e-6",

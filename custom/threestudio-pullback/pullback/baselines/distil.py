@@ -135,7 +135,8 @@ def distil(
             callback(history[-1])
     optimizer.zero_grad()
     nfe, verdict = history[-1]["nfe"], sampler.check()
-    return Result(space.render(sampler.draw_views()), nfe, history, verdict.consistency, verdict.threshold)
+    renders = space.render(sampler.draw_views())
+    return Result(renders, nfe, history, verdict.consistency, verdict.threshold, verdict.tells)
 
 
 def _noting(space: Space, views: Any, seen: list[float]) -> Predict:

@@ -72,4 +72,4 @@ def sample(
             callback(state)
     verdict = state.verdict or sampler.check()
     renders = sampler.space.render(sampler.draw_views())
-    return Result(renders, state.nfe, history, verdict.consistency, verdict.threshold)
+    return Result(renders, state.nfe, history, verdict.consistency, verdict.threshold, verdict.tells)

@@ -84,8 +84,9 @@ class Result:
         renders: [V,C,H,W], of the fixed views or of a last fresh draw.
         nfe: Denoiser calls of the sampling; each view counts, also one of a group that is denoised together.
         history: One dict of plain values per visit.
-        consistency: See `Verdict`; above the threshold the renders are likely a blend.
+        consistency: See `Verdict`; above the threshold the renders are likely a blend, if the check can tell.
         threshold: See `Verdict`.
+        tells: Whether the check can tell, see `Verdict`.
     """
 
     renders: Tensor
@@ -93,3 +94,4 @@ class Result:
     history: list[dict[str, Any]]
     consistency: float
     threshold: float
+    tells: bool = True
