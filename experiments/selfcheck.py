@@ -1,6 +1,8 @@
 """What the check of a run can tell about the shipped model's NeRFs: against exact pictures, and right against wrong.
 
-    python experiments/selfcheck.py outputs/prompts    # a folder of `pullback evaluate prompts`
+    python experiments/selfcheck.py outputs/prompts outputs/selfcheck.json
+
+The first is a folder of `pullback evaluate prompts`, the second keeps the rows; the same command goes on.
 
 The check of a run, two draws of 8 cameras, is applied to each NeRF of the folder and to the exact pictures of the
 object that its prompt names, which nothing has been fitted to. The last lines say how many of the right NeRFs would
@@ -11,6 +13,7 @@ to what was asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -25,7 +28,7 @@ from pullback.evaluate.studio import held_out
 from pullback.evaluate.studio import world as worlds
 from pullback.output.markdown import table
 from pullback.resources import TINY_MODEL
-from pullback.sampling.consistency import Verdict, check
+from pullback.sampling.consistency import check
 from pullback.sampling.space import Space
 from torch import Tensor, nn
 
@@ -45,10 +48,30 @@ class Exact(nn.Module):
         return worlds.render(self.obj, views, studio.SIZE)
 
 
-def checked(rep: Any, denoise: models.GuidedDenoiser) -> Verdict:
-    """The check with two draws of cameras, the same for all."""
+def numbers(rep: Any, prompt: str) -> dict[str, Any]:
+    """The check's numbers, with two draws of cameras, the same for all."""
     generator = torch.Generator().manual_seed(0)
-    return check(Space(rep, denoise), lambda: studio.cameras(generator), [1.0, 0.0], generator, draws=2)
+    space = Space(rep, studio.denoiser(_model(), prompt, GUIDANCE))
+    verdict = check(space, lambda: studio.cameras(generator), [1.0, 0.0], generator, draws=2)
+    given = {"number": verdict.consistency, "threshold": verdict.threshold, "floor": verdict.floor}
+    return {**{key: round(value, 4) for key, value in given.items()}, "tells": verdict.tells}
+
+
+@functools.cache
+def _model() -> models.LatentModel:
+    return models.load(str(TINY_MODEL))
+
+
+def of_exact(prompt: str) -> dict[str, Any]:
+    """A row: the exact pictures of what the prompt names."""
+    exact = Exact({obj.caption: obj for obj in held_out.OBJECTS}[prompt])
+    return {"prompt": prompt, "seed": "exact", **numbers(exact, prompt)}
+
+
+def of_run(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """A row: the NeRF of a row of the folder."""
+    run = SavedRun(folder / "runs" / "prompts" / f"{row['prompt'].replace(' ', '_')}-{row['seed']}")
+    return {key: row[key] for key in ("prompt", "seed", "right", "psnr")} | numbers(run, row["prompt"])
 
 
 def passing(right: list[float], wrong: list[float]) -> str:
@@ -74,35 +97,39 @@ def kept(file: Path) -> list[str]:
     return lines
 
 
-def main(folder: Path) -> None:
-    """Prints the table and the lines."""
-    model = models.load(str(TINY_MODEL))
-    objects = {obj.caption: obj for obj in held_out.OBJECTS}
-    exact: dict[str, Verdict] = {}
-    rows, lines = sorted(Results(folder / "prompts.json", ("prompt", "seed")).rows, key=lambda r: r["prompt"]), []
-    found: list[tuple[bool, Verdict, Verdict]] = []
-    for row in rows:
-        denoise = studio.denoiser(model, row["prompt"], GUIDANCE)
-        if row["prompt"] not in exact:
-            exact[row["prompt"]] = checked(Exact(objects[row["prompt"]]), denoise)
-        run = folder / "runs" / "prompts" / f"{row['prompt'].replace(' ', '_')}-{row['seed']}"
-        of_run, of_exact = checked(SavedRun(run), denoise), exact[row["prompt"]]
-        found.append((row["right"], of_run, of_exact))
-        numbers = of_run.consistency, of_run.threshold, of_run.floor, of_exact.consistency, of_exact.threshold
-        lines.append([row["prompt"], row["seed"], "yes" if row["right"] else "no", *(f"{x:.3f}" for x in numbers)])
-    print(table(["prompt", "seed", "right", "number", "threshold", "floor", "exact: number", "threshold"], lines))
-    print(f"exact pictures that pass: {sum(v.passed for v in exact.values())} of {len(exact)}")
-    print(f"right NeRFs that pass: {sum(v.passed for ok, v, _ in found if ok)} of {sum(ok for ok, *_ in found)}")
-    print(f"the check can tell, by its floor: in {sum(v.tells for _, v, _ in found)} of {len(found)}")
+def main(folder: Path, out: Path) -> None:
+    """Makes the rows that are missing; prints the table and the lines."""
+    made = Results(folder / "prompts.json", ("prompt", "seed")).rows
+    results = Results(out, ("prompt", "seed"))
+
+    def said(row: dict[str, Any]) -> str:
+        return f"{row['prompt']}, {row['seed']}: {row['number']}"
+
+    prompts = dict.fromkeys(row["prompt"] for row in made)
+    results.run(of_exact, {(prompt, "exact"): (prompt,) for prompt in prompts}, 1, said)
+    results.run(of_run, {(row["prompt"], row["seed"]): (folder, row) for row in made}, 1, said)
+    exact = {row["prompt"]: row for row in results.rows if row["seed"] == "exact"}
+    found = sorted((row for row in results.rows if row["seed"] != "exact"), key=results.key_of)
+    lines = [
+        [r["prompt"], r["seed"], "yes" if r["right"] else "no", r["psnr"], r["number"], r["threshold"], r["floor"],
+         exact[r["prompt"]]["number"], exact[r["prompt"]]["threshold"]]
+        for r in found
+    ]  # fmt: skip
+    head = ["prompt", "seed", "right", "PSNR dB", "number", "threshold", "floor", "exact: number", "exact: threshold"]
+    print(table(head, lines))
+    good = [row for row in found if row["right"]]
+    bad = [row for row in found if not row["right"]]
+    for name, rows in (("exact pictures", [*exact.values()]), ("right NeRFs", good), ("wrong NeRFs", bad)):
+        below, telling = sum(r["number"] <= r["threshold"] for r in rows), sum(r["tells"] for r in rows)
+        print(f"{name}: {below} of {len(rows)} below the threshold; the check can tell in {telling}")
     for name, value in (
-        ("the number", lambda v, e: v.consistency),
-        ("over its threshold", lambda v, e: v.consistency / v.threshold),
-        ("over the exact pictures' number", lambda v, e: v.consistency / e.consistency),
+        ("the number", lambda r: r["number"]),
+        ("the number over its threshold", lambda r: r["number"] / r["threshold"]),
+        ("the number over the exact pictures'", lambda r: r["number"] / exact[r["prompt"]]["number"]),
     ):
-        sides = [[value(v, e) for ok, v, e in found if ok == side] for side in (True, False)]
-        print(f"right ones below all wrong ones, by {name}: {passing(*sides)}")
+        print(f"right NeRFs below all wrong ones, by {name}: {passing([*map(value, good)], [*map(value, bad)])}")
     print(*kept(DIVERSITY / "cube.json"), *kept(DIVERSITY / "blue-object.json"), sep="\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -418,11 +418,12 @@ def test_a_run_taken_again_counts_its_tries_and_its_checks():
     tries = outcome.extra["tries"]
     assert tries == 2  # six levels of one step are too coarse to pass
     # the first fails at a σ of 1 or more, and a check of 8 views, twice, says that the model can tell; the second
-    # begins at the first level below √d/2, and its check is of 2 × 8 views, twice
+    # begins at the first level below 0.4 √d, and its check is of 2 × 8 views, twice
     sigmas = world.sigmas(6, 80.0).tolist()
-    second = sum(0 < s <= math.sqrt(3 * 24 * 24) / 2 for s in sigmas)
+    high = 0.4 * math.sqrt(3 * 24 * 24)
+    second = sum(0 < s <= high for s in sigmas)
     first = (outcome.nfe - 16 - 32) / 8 - second
-    assert first in [i + 1 for i, s in enumerate(sigmas) if 1 <= s <= math.sqrt(3 * 24 * 24) / 2]
+    assert first in [i + 1 for i, s in enumerate(sigmas) if 1 <= s <= high]
 
 
 def test_a_worlds_limit_takes_the_place_of_the_threshold():

@@ -159,10 +159,10 @@ def test_a_model_that_cannot_tell_has_one_try():
         assert last.attempt == 0 and not last.verdict.tells
 
 
-def test_a_try_begins_where_images_one_apart_have_not_parted():
+def test_a_try_begins_where_images_far_apart_have_not_parted():
     made, _ = sampler((Opposed(), "shared"), sigma=None)
     anchor = next(s.anchor for s in run(made) if s.anchor is not None)
-    assert anchor["level"] == next(i for i, s in enumerate(SIGMAS.tolist()) if s <= math.sqrt(144) / 2)
+    assert anchor["level"] == next(i for i, s in enumerate(SIGMAS.tolist()) if s <= 0.4 * math.sqrt(144))
 
 
 def test_every_try_begins_with_the_parameters_the_first_had_there():

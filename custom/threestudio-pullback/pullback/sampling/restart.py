@@ -64,8 +64,8 @@ class Restart:
             empty, all tries have the sampler's.
         sigma: A new try begins at the first level at or below it, except for the very first level, with the parameters
             that the first try had there, so that a failed try leaves no trace. It should lie above the σ where scenes
-            part, which is about half the distance between their images as vectors; √d/2 if None, which is that of
-            images 1 apart in the root mean square over their d entries.
+            part, which is about half the distance between their images as vectors; 0.4 √d if None, which is that of
+            images 0.8 apart in the root mean square over their d entries.
         tries: Maximum number of attempts, including the first; the last one is kept in any case.
         checks: Fresh draws of views in a check.
         limit: Threshold of self-consistency, in place of the derived one, for a representation that reaches the model's
@@ -102,7 +102,7 @@ class Restart:
         Returns:
             The state from which the run goes on.
         """
-        sigma = math.sqrt(visit.clean[0].numel()) / 2 if self.sigma is None else self.sigma
+        sigma = 0.4 * math.sqrt(visit.clean[0].numel()) if self.sigma is None else self.sigma
         if state.anchor is None and state.cycle == 0 and state.sigma <= sigma:
             state = replace(state, anchor=_keep(run, state.level))
         last = state.attempt + 1 >= self.tries
