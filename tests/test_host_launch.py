@@ -221,7 +221,7 @@ def test_a_video_that_could_not_be_written_whole_is_refused(tmp_path: Path) -> N
     saver.set_save_dir(str(tmp_path))
     for i in range(2):
         saver.save_rgb_image(f"frames/{i}.png", torch.rand(16, 16, 3))
-    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    (tmp_path / "full.mp4.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"full.mp4 holds 0 of 2 frames; free space"):
         saver.save_img_sequence("full", "frames", r"(\d+)\.png")
 

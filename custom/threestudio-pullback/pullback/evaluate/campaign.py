@@ -18,6 +18,7 @@ import torch
 
 from ..errors import UserError
 from ..host.folders import hold
+from ..output import whole
 from ..resources import TINY_MODEL
 from ..version import commit
 
@@ -157,16 +158,9 @@ def model_option(path: str) -> list[str]:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """Writes data as JSON, by `write_whole`; makes the folder."""
+    """Writes data as JSON, whole; makes the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(data, indent=1) + "\n")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text in one move: whenever the process is killed, the old file or the new one is there."""
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(text, encoding="utf-8", newline="")
-    fresh.replace(file)
+    whole.write(file, json.dumps(data, indent=1) + "\n")
 
 
 def end_with_parent() -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..output import markdown
+from ..output import markdown, whole
 from ..output.contact_sheet import grid
 from ..output.pictures import psnr, save_png
 from ..version import commit
@@ -97,7 +97,7 @@ def evaluate(
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
     head += f"commit {commit()}.\nCompared with all 216 objects of the studio over 16 held-out views, 64 px."
     head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
-    (out / "prompts.md").write_text(head + table(rows))
+    whole.write(out / "prompts.md", head + table(rows))
     return rows
 
 

@@ -12,6 +12,9 @@ from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, mi
 from .config.schema import missing_values
 from .out_of_memory import shortage
 
+# what a disk refuses with: full, quota, too large, broken, read-only, not allowed
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
+
 
 def explain(error: BaseException, blocks: Mapping[str, Any] | None = None) -> tuple[str, int] | None:
     """A sentence and the exit status of `launch.main`; None for a fault of the program.
@@ -34,7 +37,7 @@ def explain(error: BaseException, blocks: Mapping[str, Any] | None = None) -> tu
         return sentence, 2
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
         return sentence, 2
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    if isinstance(error, OSError) and error.errno in _DISK:
         path = error.filename2 or error.filename  # of a copy, the second
         what = f"cannot write {path}" if path else "cannot write a file of the run"
         return f"{what}: {error.strerror}; free space or set `exp_root_dir`; checkpoints written are whole", 2

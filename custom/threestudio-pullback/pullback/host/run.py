@@ -12,6 +12,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from ..errors import UserError, first_line
+from ..output import whole
 from ..version import __version__, describe
 from . import folders
 from .arguments import command_line, parse_args
@@ -196,8 +197,7 @@ class Run:
                     CSVLogger(cfg.trial_dir, name="csv_logs"),
                     *system.get_loggers(),
                 ]
-                with open(os.path.join(cfg.trial_dir, "cmd.txt"), "w") as f:
-                    f.write(f"{command_line(self.argv)}\n{describe()}\n")
+                whole.write(os.path.join(cfg.trial_dir, "cmd.txt"), f"{command_line(self.argv)}\n{describe()}\n")
             else:
                 settings["enable_progress_bar"] = False
             return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .pictures import to_image
+from .pictures import save_image, to_image
 
 # Okabe & Ito's colours, which the colour-blind can tell apart, and a marker of its own for each
 STYLES = (("#0072b2", "o"), ("#1e1e1e", "s"), ("#d55e00", "D"), ("#009e73", "^"), ("#e69f00", "v"), ("#cc79a7", "P"))
@@ -132,4 +132,4 @@ def _save(figure: Any, file: Path) -> None:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, optimize=True)
+    save_image(file, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), optimize=True)

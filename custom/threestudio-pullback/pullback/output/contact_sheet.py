@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pictures import save_image
+
 PER_ROW = 16
 MARK = (220, 0, 0)
 
@@ -50,4 +52,4 @@ def contact_sheet(file: Path, samples: dict[str, list[tuple[Path, bool]]], most:
             with Image.open(path) as picture:
                 sheet.paste(picture, (x + 3, y + 3))
         top += 18 + rows[label] * height
-    sheet.save(file)
+    save_image(file, sheet)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from . import whole
 from .arrays import to_bytes
 
 # glTF says y is up and +z the front. obj says nothing and is read like that; ply is read with z up and −y the front.
@@ -58,22 +59,17 @@ def save(path: str, mesh: MeshData) -> None:
     if kind not in UP:
         raise ConfigError("fmt", f"is one of {', '.join(UP)}, not '{kind}'")
     if kind == "glb":
-        _write(path, glb(mesh))
+        whole.write(path, glb(mesh))
     elif kind == "ply":
-        _write(path, ply(mesh))
+        whole.write(path, ply(mesh))
     else:
         stem = os.path.splitext(path)[0]
         if mesh.material:
             picture = f"texture_kd.{mesh.texture_format}" if mesh.texture is not None else None
             if mesh.texture is not None:
-                _write(os.path.join(os.path.dirname(path), f"texture_kd.{mesh.texture_format}"), _picture(mesh))
-            _write(f"{stem}.mtl", mtl(picture).encode())
-        _write(path, obj(mesh, f"{os.path.basename(stem)}.mtl" if mesh.material else None).encode())
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as f:
-        f.write(content)
+                whole.write(os.path.join(os.path.dirname(path), f"texture_kd.{mesh.texture_format}"), _picture(mesh))
+            whole.write(f"{stem}.mtl", mtl(picture).encode())
+        whole.write(path, obj(mesh, f"{os.path.basename(stem)}.mtl" if mesh.material else None).encode())
 
 
 def to_linear(colours: np.ndarray) -> np.ndarray:
@@ -219,6 +215,6 @@ def ply(mesh: MeshData) -> bytes:
     import trimesh
 
     colours: Any = None if mesh.v_rgb is None else to_bytes(mesh.v_rgb, (0, 1))
-    whole = trimesh.Trimesh(mesh.v_pos, mesh.t_pos_idx, vertex_normals=mesh.v_nrm, vertex_colors=colours, process=False)
-    content: Any = whole.export(file_type="ply", vertex_normal=mesh.v_nrm is not None)
+    shape = trimesh.Trimesh(mesh.v_pos, mesh.t_pos_idx, vertex_normals=mesh.v_nrm, vertex_colors=colours, process=False)
+    content: Any = shape.export(file_type="ply", vertex_normal=mesh.v_nrm is not None)
     return content

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..errors import UserError, check_finite
 from ..views import crops
-from . import video, webpage
-from .pictures import to_image
+from . import video, webpage, whole
+from .pictures import save_image, to_image
 
 HERE = Path(__file__).parent
 # name: azimuth and elevation in degrees; the order of the files' documentation
@@ -65,7 +65,7 @@ def save_png(path: Path | str, equirect: Tensor) -> Path:
     Source: XMP packet in an iTXt chunk (Adobe XMP, part 3, 1.1.5), properties of Google's Photo Sphere XMP metadata.
     """
     path = Path(path)
-    path.write_bytes(_png(equirect))
+    whole.write(path, _png(equirect))
     return path
 
 
@@ -83,7 +83,7 @@ def save_cube_map(path: Path | str, equirect: Tensor) -> Path:
     corner = torch.full_like(faces["front"], -1.0)
     cross = torch.cat([torch.cat([faces[n] if n else corner for n in row], 2) for row in CROSS], 1)
     for file, picture in [(path, cross), *((parts / f"{name}.png", face) for name, face in faces.items())]:
-        to_image(picture).save(file)
+        save_image(file, to_image(picture))
     return path
 
 
@@ -122,7 +122,7 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
     picture = webpage.picture(_png(equirect), "png")
     text = webpage.render(HERE, "panorama_files", "the panorama's page", {}, title=title, picture=picture)
     path = Path(path)
-    path.write_text(text, encoding="utf-8", newline="")
+    whole.write(path, text)
     return path
 
 
@@ -169,10 +169,10 @@ def _png(equirect: Tensor) -> bytes:
         f'<rdf:Description rdf:about="" xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" {listed}/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     )
-    info, file = PngInfo(), io.BytesIO()
+    info, content = PngInfo(), io.BytesIO()
     info.add_itxt("XML:com.adobe.xmp", packet)
-    to_image(equirect).save(file, "PNG", pnginfo=info)
-    return file.getvalue()
+    to_image(equirect).save(content, "PNG", pnginfo=info)
+    return content.getvalue()
 
 
 def _check(equirect: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from . import whole
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -28,4 +31,13 @@ def to_image(picture: Tensor) -> Any:
 
 def save_png(path: Path, picture: Tensor) -> None:
     """Writes a picture [3,H,W] in [-1,1]."""
-    to_image(picture).save(path)
+    save_image(path, to_image(picture))
+
+
+def save_image(path: Path | str, image: Any, **options: Any) -> None:
+    """Writes a picture of Pillow's, whole; the path's ending is the format, the options are Pillow's."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    whole.write(path, content.getvalue())

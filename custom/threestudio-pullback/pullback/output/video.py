@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .whole import replacing, write
 
 
 def save_video(path: Path | str, frames: Sequence[np.ndarray], fps: float) -> None:
@@ -22,22 +24,34 @@ def save_video(path: Path | str, frames: Sequence[np.ndarray], fps: float) -> No
     Raises:
         UserError: an mp4 could not be written whole.
     """
-    import imageio.v2 as imageio
-
-    pictures: Any = frames
     if str(path).endswith(".gif"):
-        imageio.mimsave(path, pictures, duration=1000 / fps, loop=0)  # type: ignore[call-arg]
+        import imageio.v2 as imageio
+
+        content = io.BytesIO()
+        imageio.mimsave(content, list(frames), "GIF", duration=1000 / fps, loop=0)  # type: ignore[call-arg]
+        write(path, content.getvalue())
         return
+    with replacing(path) as part:
+        # the encoder is a process of its own, and may say nothing when the disk is full
+        if (written := _encode(part, frames, fps)) != len(frames):
+            raise UserError(
+                f"the video {path} holds {written} of {len(frames)} frames; free space on its disk and save it again"
+            )
+
+
+def _encode(path: str, frames: Sequence[np.ndarray], fps: float) -> int:
+    """Writes an mp4; returns how many frames it holds."""
+    import imageio_ffmpeg
+
+    height, width = frames[0].shape[:2]
     # players want even sizes; the default, multiples of 16, would resize most pictures
-    imageio.mimsave(path, pictures, fps=fps, macro_block_size=2, ffmpeg_log_level="quiet")  # type: ignore[call-arg]
-    # the encoder is a process of its own and says nothing when the disk is full
+    options: Any = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet", "output_params": ["-f", "mp4"]}
+    encoder = imageio_ffmpeg.write_frames(path, (width, height), **options)
     try:
-        video: Any = imageio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
-        with video:
-            written = video.count_frames()
+        encoder.send(None)
+        for frame in frames:
+            encoder.send(np.ascontiguousarray(frame))
+        encoder.close()
+        return imageio_ffmpeg.count_frames_and_secs(path)[0] or 0
     except (OSError, RuntimeError):
-        written = 0
-    if written != len(frames):
-        raise UserError(
-            f"the video {path} holds {written} of {len(frames)} frames; free space on its disk and save it again"
-        )
+        return 0

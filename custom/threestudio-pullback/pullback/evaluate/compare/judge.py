@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import NonFiniteError, check_finite
-from ...output.pictures import to_image
+from ...output import whole
+from ...output.pictures import save_image, to_image
 from .. import metrics
 from ..metrics import features
 from ..saved_run import SavedRun
@@ -84,7 +85,7 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
         vectors = extractor.images(views)
         file = trial.out / "features" / trial.method / f"{trial.tag}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"views": vectors}, file)
+        whole.write(file, save({"views": vectors}))
         level = worlds.look_at(torch.zeros(4), _angles(4), run.distance)  # from higher up, the back shows over the top
         both = metrics.janus(extractor.images(run.render(level)))
         measures |= {"janus": both.front_back, "second_front": both.excess, "agreement": metrics.agreement(vectors)}
@@ -129,7 +130,7 @@ def sentence(row: dict[str, Any]) -> str:
 def save_strip(path: Path, frames: Tensor) -> None:
     """Writes frames [F,3,H,W] in [-1,1] side by side, as WebP; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_image(torch.cat(list(frames), -1)).save(path, quality=85, method=6)
+    save_image(path, to_image(torch.cat(list(frames), -1)), quality=85, method=6)
 
 
 def _point(judging: Judging, run: SavedRun, views: Tensor, course: Course, prompt: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ...errors import UserError
+from ...output import whole
 from ...output.file_names import slug
 from .. import trial
 from ..campaign import Results, each
@@ -204,4 +205,4 @@ def write_config(comparison: Comparison, name: str, method: Method, settings: di
     folder = comparison.out / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     text = OmegaConf.to_yaml(method.with_settings({**logged, **settings}).config)
-    (folder / f"{name}.yaml").write_text(f"# {method.title} ({method.reference}), as pullback compare runs it\n{text}")
+    whole.write(folder / f"{name}.yaml", f"# {method.title} ({method.reference}), as pullback compare runs it\n{text}")

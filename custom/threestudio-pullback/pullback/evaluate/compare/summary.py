@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ... import models
+from ...output import whole
 from ...output.file_names import slug
 from ...version import commit
 from .. import metrics
@@ -199,7 +200,7 @@ class Reference:
             words = itertools.islice(itertools.cycle(studio.view_words(held_out_cameras())), PICTURES)
             pictures = sample_pictures(self.model, [f"{prompt}, {word} view" for word in words], self.scale, seed=0)
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"pictures": self.extractor.images(pictures)}, file)
+            whole.write(file, save({"pictures": self.extractor.images(pictures)}))
         return load_file(file)["pictures"]
 
 

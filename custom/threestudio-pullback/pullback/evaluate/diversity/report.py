@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...output import chart
+from ...output import chart, whole
 from ...output.contact_sheet import contact_sheet
 from ...output.markdown import measure_table
 from ..campaign import Results
@@ -127,9 +127,9 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
     The command that the text shows ends in `options`, further words of the command line.
     """
     out = results.out
-    whole = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
-    rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in whole)]
-    command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(whole + rest), "--seeds", ranges(seeds)]
+    groups = [name for name, members in GROUPS.items() if set(members) <= set(prompts)]
+    rest = [prompt for prompt in prompts if not any(prompt in GROUPS[name] for name in groups)]
+    command = ["pullback", "evaluate", "diversity", "--prompts", ",".join(groups + rest), "--seeds", ranges(seeds)]
     command += [word for method in methods for word in ("--method", method)] + [*options, "--out", str(out)]
     commits = sorted({r["commit"] for r in results.rows})
     what = "\n".join(f"- {m}: {studio.parse(m)}" for m in methods)
@@ -144,7 +144,7 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
         used = [method for method in methods if any(results.of(p, method) for p in coloured)]
         text += COLOURED + "\n".join(coloured_table(coloured, results, method) for method in used)
         text += _sheet(results, out, "two-coloured", coloured, methods, 48)
-    (out / "diversity.md").write_text(text)
+    whole.write(out / "diversity.md", text)
     return text
 
 

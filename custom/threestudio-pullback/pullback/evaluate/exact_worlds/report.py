@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ...output import chart
+from ...output import chart, whole
 from ...output.contact_sheet import contact_sheet
 from ...output.markdown import measure_table
 from ..campaign import Results
@@ -49,7 +49,7 @@ def write(results: Results, names: list[str], variants: list[Variant], seeds: li
         text += f"\n## {name}\n\n{WORLDS[name].__doc__}\nCommit {', '.join(commits)}.\n\n"
         text += measure_table({label: measures(where, group) for label, group in rows.items()})
         text += "".join(f"\n![{made.stem}]({made.relative_to(out)})\n" for made in _pictures(where, rows, out))
-    (out / "worlds.md").write_text(text)
+    whole.write(out / "worlds.md", text)
     return text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...output import whole
 from . import methods
 from .results import Results, file_of
 from .samples import Settings, batch
@@ -19,7 +20,7 @@ LARGE = 4  # how much larger the large picture of a SIREN is
 
 def run_one(path: str, settings: Settings, seed: int, method: str, scale: float, numbers: range, out: Path) -> Any:
     """Makes one task's pictures, saves them and returns its row; `seconds` is processor time."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     inputs, start = batch(path, settings, seed, scale, numbers), time.process_time()
     pictures, nfe, extra = methods.METHODS[method](inputs)
@@ -31,7 +32,7 @@ def run_one(path: str, settings: Settings, seed: int, method: str, scale: float,
             tensors["large"] = inputs.sirens.images(height, width)[:4].contiguous()
     file = file_of(out, method, scale, numbers.start, len(numbers))
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, file)
+    whole.write(file, save(tensors))
     return {
         "method": method, "scale": scale, "start": numbers.start, "count": len(numbers),
         "nfe": nfe, "seconds": round(seconds, 2), **extra,

@@ -11,11 +11,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...output import chart
+from ...output import chart, whole
 from ...output.contact_sheet import grid
 from ...output.markdown import measure_table
 from ...output.pictures import save_png
-from ..campaign import model_option, write_json, write_whole
+from ..campaign import model_option, write_json
 from .campaign import Extent
 from .measures import measure
 from .methods import ABLATION, METHODS
@@ -55,7 +55,7 @@ def write(results: Results, extent: Extent, path: str) -> str:
             sets = {method: results.pictures(method, scale)[: extent.few] for method in NAMES}
             text += _sheet(results, out, f"curve-{scale:g}", sets)
     text += _large(results, out, scales) + _ablation(results, out, figures["ablation"])
-    write_whole(out / "images.md", text)
+    whole.write(out / "images.md", text)
     return text
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ... import models
+from ...output import whole
 from ...output.contact_sheet import grid
 from ...output.pictures import psnr, save_png
 from ...sampling import schedule
@@ -153,7 +154,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
         print(f"{prompt}: {found}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     save_png(out / "sheet.png", card.sheet())
-    (out / "model.json").write_text(json.dumps(report, indent=2) + "\n")
+    whole.write(out / "model.json", json.dumps(report, indent=2) + "\n")
     return report
 
 

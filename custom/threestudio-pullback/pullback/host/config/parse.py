@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ...errors import UserError, first_line
+from ...output import whole
 from ...resources import find as find_shipped
 from ..registry import find, is_registered
 from .former import replace_part
@@ -19,7 +20,7 @@ from .schema import ExperimentConfig, config_path, missing_values, parse_structu
 
 def dump_config(path: str, config: Any) -> None:
     """Writes a config to a file as YAML."""
-    OmegaConf.save(config=config, f=path)
+    whole.write(path, OmegaConf.to_yaml(config))
 
 
 def load_config(

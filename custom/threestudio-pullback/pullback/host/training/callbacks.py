@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from ...errors import NonFiniteError, UserError
+from ...output import whole
 from ...resources import find as find_shipped
 from ...seeding import derive_seed
 from ..config import dump_config
@@ -120,7 +122,7 @@ class ConfigSnapshot(Callback):
         os.makedirs(self.folder, exist_ok=True)
         raw, parsed = (os.path.join(self.folder, f"{n}.yaml") for n in ("raw", "parsed"))
         if os.path.abspath(self.source) not in (os.path.abspath(raw), os.path.abspath(parsed)):
-            shutil.copyfile(find_shipped(self.source), raw)
+            whole.write(raw, Path(find_shipped(self.source)).read_bytes())
         dump_config(parsed, self.config)
 
 

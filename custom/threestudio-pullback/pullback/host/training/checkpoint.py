@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from ...errors import UserError
+from ...output.whole import replacing
 from ..base import read_checkpoint
 
 KEY = "pullback_host"  # what the host adds to a checkpoint
@@ -43,17 +44,11 @@ class AtomicCheckpointIO(CheckpointIO):
             self.copy = _copy(checkpoint)
             return
         path = os.fspath(path)
-        part = f"{path}.part"
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(part, "wb") as f:
+            with replacing(path) as part, open(part, "wb") as f:
                 torch.save(checkpoint, f)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(part, path)
         except (OSError, RuntimeError) as e:
-            if os.path.lexists(part):
-                os.unlink(part)
             # torch's zip writer reports the disk's refusal as its own RuntimeError, with the cause attached
             cause = next((c for c in (e, e.__context__, e.__cause__) if isinstance(c, OSError)), None)
             if cause is None and "PytorchStreamWriter" not in str(e):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ...errors import UserError
-from ...output import arrays, mesh_files
+from ...output import arrays, mesh_files, whole
+from ...output.pictures import save_image
 from ...output.video import save_video
 
 _RGB = {"data_format": "HWC", "data_range": (0, 1)}
@@ -148,7 +150,7 @@ class SaverMixin:
         from PIL import Image
 
         path = self.get_save_path(filename)
-        Image.fromarray(img).save(path)
+        save_image(path, Image.fromarray(img))
         trainer = getattr(self, "_trainer", None)
         for logger in trainer.loggers if name and trainer is not None else []:
             if hasattr(logger.experiment, "add_image"):
@@ -205,25 +207,30 @@ class SaverMixin:
         data = self.convert_data(data)
         kind = ".npz" if isinstance(data, dict) else ".npy"
         path = self.get_save_path(filename if filename.endswith(kind) else filename + kind)
+        content = io.BytesIO()
         if isinstance(data, dict):
-            np.savez(path, **data)
+            np.savez(content, **data)
         else:
-            np.save(path, data)
+            np.save(content, data)
+        whole.write(path, content.getvalue())
         return path
 
     def save_state_dict(self, filename: str, data: Any) -> str:
         """A state dict, by `torch.save`."""
         path = self.get_save_path(filename)
-        torch.save(data, path)
+        content = io.BytesIO()
+        torch.save(data, content)
+        whole.write(path, content.getvalue())
         return path
 
     def save_file(self, filename: str, src_path: str) -> str:
         """A copy of a file."""
-        return shutil.copyfile(src_path, self.get_save_path(filename))
+        path = self.get_save_path(filename)
+        whole.write(path, Path(src_path).read_bytes())
+        return path
 
     def save_json(self, filename: str, payload: Any) -> str:
         """Plain dicts, lists and values as JSON."""
         path = self.get_save_path(filename)
-        with open(path, "w") as f:
-            json.dump(payload, f)
+        whole.write(path, json.dumps(payload))
         return path

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ....errors import UserError
-from ...campaign import write_whole
+from ....output import whole
 from .check import Wrong, check
 
 FILE = "compare.json"
@@ -64,7 +64,7 @@ def spreadsheet_text(value: Any) -> Any:
 def _write_csv(file: Path, lines: Iterable[list[Any]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([spreadsheet_text(value) for value in line] for line in lines)
-    write_whole(file, text.getvalue())
+    whole.write(file, text.getvalue())
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ....output import markdown
-from ...campaign import write_whole
+from ....output import markdown, whole
+from ....output.pictures import save_image
 from .table import compact
 
 CELL = 64
@@ -36,7 +36,7 @@ def write_table(file: Path, data: dict[str, Any], columns: list[dict[str, Any]])
          *(_cell(column["cells"].get(method["name"]), column["unit"]) for method in data["methods"])]
         for column in columns
     ]  # fmt: skip
-    write_whole(file, "\n".join(lines) + markdown.table(["measure", *(m["title"] for m in data["methods"])], rows))
+    whole.write(file, "\n".join(lines) + markdown.table(["measure", *(m["title"] for m in data["methods"])], rows))
 
 
 def write_sheet(file: Path, data: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def write_sheet(file: Path, data: dict[str, Any]) -> None:
                     sheet.paste(_first(file.parent / run["turntable"], run["frames"]), (left, top))
                 if run["status"] != "done":
                     draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline="#d00", width=2)
-    sheet.save(file)
+    save_image(file, sheet)
 
 
 def _first(file: Path, frames: int) -> Any:

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ....output import webpage
-from ...campaign import write_whole
+from ....output import webpage, whole
 from . import data as page_data
 from . import extracts
 from .table import TITLES, compact, overlap, table
@@ -50,7 +49,7 @@ def build(folder: Path) -> Path:
     page_data.write_tables(data, folder)
     extracts.write_table(folder / "table.md", data, columns)
     extracts.write_sheet(folder / "sheet.png", data)
-    write_whole(folder / "report.html", text)
+    whole.write(folder / "report.html", text)
     return folder / "report.html"
 
 
