@@ -113,8 +113,22 @@ def unfit_package(error: BaseException) -> str | None:
     return None
 
 
+LARGEST = 1e15
+"""What is larger counts as an infinity: single precision has no sum of such squares, and nothing sampled is near it."""
+
+
 class NonFiniteError(ArithmeticError):
-    """A NaN or infinity in a render, the denoiser or a fit; the message names the level, σ and the view."""
+    """A NaN, an infinity or a number above `LARGEST` in a render, the noise, the denoiser or a fit.
+
+    The message names the level, σ and the view.
+    """
+
+
+def fault(size: float) -> str | None:
+    """What is wrong with the largest absolute value of a tensor, in words; None where nothing is."""
+    if size <= LARGEST:
+        return None
+    return f"a number of size {size:.1e}" if math.isfinite(size) else "a NaN or infinity"
 
 
 class FiniteChecks:
@@ -124,9 +138,10 @@ class FiniteChecks:
         self._expected: list[tuple[str, Tensor]] = []
 
     def expect(self, tensor: Tensor, what: str) -> Tensor:
-        """Notes whether each view of a tensor is finite; see `check_finite` for the arguments."""
-        fine = tensor.isfinite()
-        self._expected.append((what, fine.flatten(1).all(1) if fine.ndim > 1 else fine))
+        """Notes the largest absolute value of each view of a tensor; see `check_finite` for the arguments."""
+        size = tensor.detach().abs()
+        if size.numel():
+            self._expected.append((what, size.flatten(1).amax(1) if size.ndim > 1 else size))
         return tensor
 
     def read(self, *numbers: Tensor) -> list[list[float]]:
@@ -136,19 +151,20 @@ class FiniteChecks:
             NonFiniteError: A view is not finite; the message names the first tensor expected and its first such view.
         """
         expected, self._expected = self._expected, []
-        tensors = [*(fine for _, fine in expected), *numbers]
+        tensors = [*(sizes for _, sizes in expected), *numbers]
         if not tensors:
             return []
         values = iter(cast(list[float], torch.cat(tensors).tolist()))  # pyright: ignore[reportUnknownMemberType]
         lists = [list(islice(values, len(tensor))) for tensor in tensors]
-        for (what, _), fine in zip(expected, lists, strict=False):
-            if not all(fine):
-                raise NonFiniteError(f"{what} has a NaN or infinity in view {fine.index(0.0)}")
+        for (what, _), sizes in zip(expected, lists, strict=False):
+            for view, size in enumerate(sizes):
+                if wrong := fault(size):
+                    raise NonFiniteError(f"{what} has {wrong} in view {view}")
         return lists[len(expected) :]
 
 
 def check_finite(tensor: Tensor, what: str) -> Tensor:
-    """Checks a tensor for NaN and infinity at once; for several, `FiniteChecks` waits for the device less often.
+    """Checks a tensor for NaN, infinity and numbers above `LARGEST` at once; for several, use `FiniteChecks`.
 
     Args:
         tensor: [V,...].

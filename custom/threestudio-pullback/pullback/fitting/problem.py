@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..errors import FiniteChecks, NonFiniteError, UserError
+from ..errors import FiniteChecks, NonFiniteError, UserError, fault
 from .diffrep import DiffRep, RepeatedlySubsampledDiffRep, SubsampledDiffRep
 
 
@@ -107,12 +107,13 @@ def check_steps(losses: list[list[float]], slopes: list[list[float]]) -> None:
         slopes: Norm of the gradient of each parameter, by step.
 
     Raises:
-        NonFiniteError: One of them is not finite; the message names the step.
+        NonFiniteError: One of them is not finite, or too large; the message names the step.
     """
     for step, loss in enumerate(losses):
-        bad = [view for view, value in enumerate(loss) if not math.isfinite(value)]
-        if bad:
-            where = f"in optimiser step {step}" if step < len(slopes) else "after its last step"
-            raise NonFiniteError(f"the fit has a NaN or infinity in view {bad[0]} {where}")
-        if step < len(slopes) and not all(map(math.isfinite, slopes[step])):
-            raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in optimiser step {step}")
+        for view, value in enumerate(loss):
+            if wrong := fault(value):
+                where = f"in optimiser step {step}" if step < len(slopes) else "after its last step"
+                raise NonFiniteError(f"the fit has {wrong} in view {view} {where}")
+        for value in slopes[step] if step < len(slopes) else []:
+            if wrong := fault(value):
+                raise NonFiniteError(f"the gradient of the fit has {wrong} in optimiser step {step}")

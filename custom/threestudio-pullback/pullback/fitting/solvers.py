@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError, UserError
+from ..errors import NonFiniteError, UserError, fault
 from .diffrep import DiffRep
 from .linearise import FlatRender, Linear, conjugate_gradients, trainable
 from .problem import Fit, Outcome, Solution, check_steps, norms
@@ -165,8 +165,8 @@ class GaussNewton(Solver):
             render, push, pull = function.linearise(function.flat)
             downhill = pull(fit.target - render)
             slope = math.sqrt(downhill.dot(downhill).item())
-            if not math.isfinite(slope):
-                raise NonFiniteError(f"the gradient of the fit has a NaN or infinity in iteration {iteration}")
+            if wrong := fault(slope):
+                raise NonFiniteError(f"the gradient of the fit has {wrong} in iteration {iteration}")
             slopes.append(slope)
             if slope <= self.tolerance * slopes[0] or achieved <= self.tolerance * start:
                 return Solution(achieved, start, iteration, Outcome.CONVERGED)

@@ -105,13 +105,14 @@ def _parameters(diffrep: DiffRep, params: dict[str, Tensor]) -> Generator[None, 
     """Other values of the parameters for a while."""
     own = {name: p.detach().clone() for name, p in trainable(diffrep).items()}
     try:
-        _write(diffrep, params)
+        set_parameters(diffrep, params)
         yield
     finally:
-        _write(diffrep, own)
+        set_parameters(diffrep, own)
 
 
 @torch.no_grad()
-def _write(diffrep: DiffRep, params: dict[str, Tensor]) -> None:
+def set_parameters(diffrep: DiffRep, params: dict[str, Tensor]) -> None:
+    """Gives the trainable parameters other values, by name."""
     for name, parameter in trainable(diffrep).items():
         parameter.copy_(params[name])

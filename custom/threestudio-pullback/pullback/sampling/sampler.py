@@ -13,6 +13,7 @@ fresh noise, so that the renders, already at σ', are denoised from σ again. do
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 from collections.abc import Callable, Generator, Mapping
@@ -31,7 +32,7 @@ from ..fitting import DiffRep, FirstOrder, Solution, Solver, trainable
 from ..named import Choice
 from ..noise import Coupling
 from .consistency import Verdict, check
-from .integrators import INTEGRATORS, Past
+from .integrators import INTEGRATORS, Past, set_parameters
 from .restart import Restart, separate
 from .schedule import check_sigmas
 from .space import Space
@@ -119,7 +120,7 @@ class Sampler:
         coupling, shape = self._coupling(state), tuple(clean.shape)
         draw = partial(coupling.draw, couplings.white(self.generator, clean), shape)
         source = draw() if state.noise is None or not coupling.kept else state.noise.to(clean)
-        return source, coupling.at(source, views, shape), draw
+        return source, self.space.finite(coupling.at(source, views, shape), "the noise"), draw
 
     def _coupling(self, state: State) -> Coupling:
         """The coupling of the state's try."""
@@ -151,17 +152,17 @@ class Sampler:
 
     @contextlib.contextmanager
     def _undo_where_not_finite(self, state: State) -> Generator[None, None, None]:
-        """Sets generator and denoiser to the state's; a NonFiniteError puts θ back; its message gets level and σ."""
+        """Sets generator and denoiser to the state's; a NonFiniteError puts θ and moments back and gets level and σ."""
         before = {name: p.detach().clone() for name, p in trainable(self.diffrep).items()}
+        moments = copy.deepcopy(self.solver.state_dict())
         self.generator.set_state(state.rng.cpu())
         self.space.begin(state.denoiser)
         try:
             with self.space.checked_together():
                 yield
         except NonFiniteError as error:
-            with torch.no_grad():
-                for name, parameter in trainable(self.diffrep).items():
-                    parameter.copy_(before[name])
+            set_parameters(self.diffrep, before)
+            self.solver.load_state_dict(moments)
             where = f"at level {state.level}, cycle {state.cycle}, sigma {state.sigma:.4g}"
             raise NonFiniteError(f"stopped {where}: {error}") from error
 

@@ -50,13 +50,13 @@ class Space:
         render = self.diffrep.render(views).clone()  # it may share memory with θ, which a fit moves
         if render.ndim != 4 or len(render) == 0:
             raise UserError(f"the representation must render at least one view [V,C,H,W], not {list(render.shape)}")
-        return self._finite(render, "the render")
+        return self.finite(render, "the render")
 
     @torch.no_grad()
     def clean(self, views: Any) -> Tensor:
         """The images u [V,C,H,W]: renders or latents."""
         render = self.render(views)
-        return render if self._encode is None else self._finite(self._encode(render), "the encoded render")
+        return render if self._encode is None else self.finite(self._encode(render), "the encoded render")
 
     def begin(self, memory: Any = None) -> None:
         """Counts calls from 0, and gives the denoiser back what it kept, if it is one that keeps anything."""
@@ -78,7 +78,8 @@ class Space:
         """The values of scalars, after all that must be finite so far has been looked at."""
         return [value for (value,) in (self._checks or FiniteChecks()).read(*(x.reshape(1) for x in numbers))]
 
-    def _finite(self, tensor: Tensor, what: str) -> Tensor:
+    def finite(self, tensor: Tensor, what: str) -> Tensor:
+        """The tensor [V,...] itself, which is checked now or with all others of a block, see `checked_together`."""
         return check_finite(tensor, what) if self._checks is None else self._checks.expect(tensor, what)
 
     @property
@@ -99,13 +100,13 @@ class Space:
             self.nfe += int(self._denoise.nfe) - int(before)  # type: ignore[attr-defined]
         if x0.shape != noisy.shape:
             raise UserError(f"the denoiser must keep the shape {list(noisy.shape)}, but gave {list(x0.shape)}")
-        return self._finite(x0, "the denoiser's answer")
+        return self.finite(x0, "the denoiser's answer")
 
     @torch.no_grad()
     def project(self, views: Any, images: Tensor, iterations: int) -> Tensor:
         """The change of u [V,C,H,W] by a small change of θ that is nearest to `images`; see FlatRender.project."""
         function = FlatRender(self.diffrep, views, self._encode)
-        return self._finite(function.project(images, iterations), "the projection")
+        return self.finite(function.project(images, iterations), "the projection")
 
     def aim(self, target: Tensor) -> Tensor:
         """A target [V,C,H,W] for u in the space of the fit, where it is decoded if the fit is one of images.
@@ -118,7 +119,7 @@ class Space:
         if not isinstance(self._denoise, Decoder):
             raise UserError("the denoiser has encode but no decode; give it one, or fit_space = 'latent'")
         with torch.no_grad():
-            return self._finite(self._denoise.decode(target), "the decoded target")
+            return self.finite(self._denoise.decode(target), "the decoded target")
 
     def fitted(self, views: Any, clean: Tensor | None = None) -> Tensor:
         """What a fit compares with its target [V,C,H,W]: renders, or latents in a fit of latents; `clean` is u."""

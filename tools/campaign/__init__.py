@@ -1,0 +1,1 @@
+"""Parts of tools/campaign.py: each has `run(results, args)`."""
