@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import host_toy
 import numpy as np
 import pullback
 import pytest
 import torch
 from pullback.errors import UserError
 from pullback.evaluate.compare import judge
-from pullback.host import explain
+from pullback.host import explain, launch
 from pullback.host.config import dump_config
 from pullback.host.training.checkpoint import AtomicCheckpointIO
 from pullback.host.training.saving import SaverMixin
@@ -100,6 +101,16 @@ def test_a_full_disk_leaves_the_file_as_it_was(name: str, tmp_path: Path) -> Non
 def test_what_a_disk_refuses_with_is_one_sentence(number: int) -> None:
     said = explain.explain(OSError(number, "reason", "a.png"))
     assert said is not None and "cannot write a.png: reason; free space" in said[0] and said[1] == 2
+
+
+def test_what_a_killed_run_left_unfinished_is_gone_when_the_folder_is_written_to_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(host_toy.CONFIG.format(root=tmp_path / "out"))
+    left = tmp_path / "out" / "toy" / "run" / "save" / "it6-val.png.part"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    words = ["--config", str(tmp_path / "config.yaml"), "--train", "system.prompt=x", "trainer.max_steps=1"]
+    assert launch.main(words) == 0
+    assert not left.exists()
 
 
 # a log that grows, a folder that is deleted again, a cache whose files several processes make, a check of the folder

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError, UserError
+from ..errors import NonFiniteError, UserError, fault
 from .diffrep import DiffRep
 
 Linear = Callable[[Tensor], Tensor]
@@ -138,10 +138,10 @@ def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, toleranc
     enough = tolerance**2 * square
     for _ in range(iterations):
         image = matrix(direction)
+        if wrong := fault(image.abs().max().item()):
+            raise NonFiniteError(f"the derivative of the render has {wrong}")
         curvature = direction.dot(image)
         if not curvature > 0:
-            if curvature.isnan():
-                raise NonFiniteError("the derivative of the render has a NaN or infinity")
             break
         x = x + (square / curvature) * direction
         residual = residual - (square / curvature) * image

@@ -163,8 +163,9 @@ class GaussNewton(Solver):
         slopes: list[float] = []
         for iteration in range(self.iterations + 1):
             render, push, pull = function.linearise(function.flat)
-            downhill = pull(fit.target - render)
-            slope = math.sqrt(downhill.dot(downhill).item())
+            downhill = pull(fit.target - fit.checks.expect(render, "the fit"))
+            ((square,),) = fit.checks.read(downhill.dot(downhill).view(1))
+            slope = math.sqrt(square)
             if wrong := fault(slope):
                 raise NonFiniteError(f"the gradient of the fit has {wrong} in iteration {iteration}")
             slopes.append(slope)

@@ -103,7 +103,10 @@ class Run:
         folders.make_writable(cfg.trial_dir)
         if not args.train:
             return None  # a run that trains may be looked at
-        return folders.hold(cfg.trial_dir, "wait for it or stop it, or set another `tag`")
+        lock = folders.hold(cfg.trial_dir, "wait for it or stop it, or set another `tag`")
+        if lock is not None:
+            whole.clear(cfg.trial_dir)
+        return lock
 
     def _check_keywords(self) -> None:
         import pytorch_lightning as pl

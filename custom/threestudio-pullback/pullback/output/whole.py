@@ -34,3 +34,9 @@ def write(path: Path | str, content: bytes | str) -> None:
     """Writes a whole file, text in UTF-8 with its line ends as they are; an earlier one is replaced in one move."""
     with replacing(path) as part, open(part, "wb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def clear(folder: Path | str) -> None:
+    """Deletes what killed processes have left unfinished in a folder that no other process writes to."""
+    for part in Path(folder).rglob("*.part"):
+        part.unlink(missing_ok=True)
