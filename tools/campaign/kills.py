@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -85,9 +86,20 @@ def one(work: Path, sd: Path, kind: str, moment: str, seed: str) -> Row:
         command = ["launch", "--config", str(top / "configs" / "parsed.yaml"), "--train", f"resume={last}"]
     if status := runs.finish(runs.fork(command, out / "log")):
         return {**row, "verdict": f"status {status}: {(out / 'log').read_text()[-300:]}"}
-    faults += [f"{name} differs" for name in runs.difference(runs.ends(top), wanted)] + runs.broken(top)
-    faults += [f"{file.name} is left" for file in top.rglob("*.part")]
+    end = runs.ends(top)
+    row["not made again"] = missing(end, wanted)
+    faults += differ(end, wanted) + runs.broken(top) + [f"{file.name} is left" for file in top.rglob("*.part")]
     return {**row, "verdict": "; ".join(faults) or "ok"}
+
+
+def missing(end: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Grids that are not there: that of the last checkpoint's step comes after it, and is not made again."""
+    return sorted(name for name in wanted if name not in end and re.fullmatch(r"save/it\d+-val\.png", name))
+
+
+def differ(end: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    allowed = missing(end, wanted)
+    return [f"{name} differs" for name in runs.difference(end, wanted) if name not in allowed]
 
 
 def announce(writer: int, moment: str, number: int) -> None:

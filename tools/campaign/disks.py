@@ -1,0 +1,276 @@
+"""Disks that refuse at a random byte of a file of each kind: nothing is half written, and the run can go on.
+
+Three ways: a tmpfs without space, a file system with a full quota, and a limit of the length of a file (EFBIG), which
+alone cuts at any byte; the other two cut at a page and at a kilobyte.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import kills, runs
+from .results import Results, Row, workplace
+
+PAGE = 4096
+# command: endings of the files that it writes
+LAUNCHED = {
+    "nerf": ["cmd.txt", "raw.yaml", "parsed.yaml", ".ckpt", "last.ckpt", "-val.png", "-test/1.png", ".mp4", "-grid.png",
+             "metrics.csv", "events.out", "safetensors.tmp"],
+    "panorama": ["panorama.png", "cubemap.png", "up.png", "panorama.mp4", "panorama.html"],
+    "image": ["-test/0.png", ".ckpt"],
+}  # fmt: skip
+EXPORTED = {"glb": ["model.glb"], "obj-mtl": ["model.obj", "model.mtl", ".jpg"], "ply": ["model.ply"]}
+COMPARED = ["state.json", ".webp", ".safetensors", "compare.json", "runs.csv", "table.md", "sheet.png", "report.html"]
+
+
+class Disk:
+    """A folder that can be made to refuse; the base has no limit of its own but the process's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self) -> None:
+        """In the process that writes, before it does."""
+
+    def refuse(self, left: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
+
+    def relent(self) -> None:
+        """From outside, when the process has ended."""
+
+    def end(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Full(Disk):
+    """A tmpfs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "campaign", str(folder)], check=True)
+
+    def refuse(self, left: int) -> None:
+        space = os.statvfs(self.folder)
+        with open(self.folder / "ballast", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - left // PAGE * PAGE))
+
+    def relent(self) -> None:
+        (self.folder / "ballast").unlink(missing_ok=True)
+
+    def end(self) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+class _Limits(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in ("hard", "soft", "space", "files", "soft_files", "inodes", "b", "i")),
+        ("valid", ctypes.c_uint32),
+    ]
+
+
+class Quota(Disk):
+    """An ext4 in a file, whose one user may write so much; a process that may exceed quotas gives that right up."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        image = folder.with_suffix(".img")
+        image.unlink(missing_ok=True)
+        image.touch()
+        os.truncate(image, 64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "quota", "-E", "quotatype=usrquota", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop,usrquota", str(image), str(folder)], check=True)
+        mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+        self.device = next(where for where, on, *_ in mounts if on == str(folder))
+
+    def prepare(self) -> None:
+        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.capget(header, sets)
+        for i in range(2):  # effective and permitted
+            sets[i] &= ~(1 << 24)  # CAP_SYS_RESOURCE
+        if libc.capset(header, sets):
+            raise OSError(ctypes.get_errno(), "capset")
+
+    def refuse(self, left: int) -> None:
+        os.sync()
+        limits = self._call(0x800007)  # Q_GETQUOTA
+        limits.hard, limits.valid = limits.space // 1024 + left // 1024, 1
+        self._call(0x800008, limits)  # Q_SETQUOTA
+
+    def relent(self) -> None:
+        limits = self._call(0x800007)
+        limits.hard, limits.valid = 0, 1
+        self._call(0x800008, limits)
+
+    def _call(self, command: int, limits: _Limits | None = None) -> _Limits:
+        limits = limits or _Limits()
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.quotactl(ctypes.c_int(command << 8), self.device.encode(), 0, ctypes.byref(limits)):
+            raise OSError(ctypes.get_errno(), "quotactl")
+        return limits
+
+    def end(self) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        self.folder.with_suffix(".img").unlink()
+
+
+WAYS: dict[str, type[Disk]] = {"limit": Disk, "full": Full, "quota": Quota}
+
+
+def run(results: Results, args: Any) -> None:
+    runs.preload()
+    with workplace(args.work, "disks") as work:
+        sd = runs.model(work)
+        cases = {}
+        for way in WAYS:
+            for kind, endings in LAUNCHED.items():
+                for ending in endings:
+                    name = f"{way}: {ending} of {kind}"
+                    cases[name] = functools.partial(launched, work, sd, way, kind, ending, f"{args.seed} {name}")
+            for fmt, endings in EXPORTED.items():
+                for ending in endings:
+                    name = f"{way}: {ending} of an export"
+                    cases[name] = functools.partial(exported, work, sd, way, fmt, ending, f"{args.seed} {name}")
+        for number, ending in enumerate(COMPARED):
+            way = list(WAYS)[number % len(WAYS)]
+            name = f"{way}: {ending} of a comparison"
+            cases[name] = functools.partial(compared, work, sd, way, ending, f"{args.seed} {name}")
+        results.run(cases, args.only)
+
+
+def refused(disk: Disk, ending: str, number: int, share: float, sizes: dict[str, int]) -> None:
+    """Has the disk refuse in the n-th file whose name ends so, after a share of its length in an undisturbed run."""
+    disk.prepare()
+    left = [number]
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if left[0] < 0 or event not in ("open", "subprocess.Popen"):
+            return
+        names = args[1] if event == "subprocess.Popen" else [args[0]]
+        for name in map(str, names):
+            path = name.removesuffix(".part")
+            # a log that grows has its own name, with a number after it
+            hit = ending in path if ending == "events.out" else path.endswith(ending)
+            if not hit or (event == "open" and ending.endswith(".mp4")) or not isinstance(names[0], str):
+                continue
+            left[0] -= 1
+            if left[0] < 0:
+                length = next((size for file, size in sizes.items() if path.endswith(file)), 600)
+                disk.refuse(int(share * length))
+            return
+
+    sys.addaudithook(hook)
+
+
+def sizes_below(top: Path) -> dict[str, int]:
+    return {f"{file.parent.name}/{file.name}": file.stat().st_size for file in top.rglob("*") if file.is_file()}
+
+
+def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random.Random, sizes: dict[str, int]) -> Row:
+    """One run on a disk that refuses: its status, its sentence, and what is wrong with what it left."""
+    log.unlink(missing_ok=True)
+    number = draw.randrange({".ckpt": 4, "last.ckpt": 3, "-val.png": 2, "state.json": 2}.get(ending, 1))
+    before = functools.partial(refused, disk, ending, number, draw.random(), sizes)
+    status = runs.finish(runs.fork(command, log, before))
+    disk.relent()
+    text = log.read_text(errors="replace")
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    faults = runs.broken(disk.folder) + [f"{file.name} is left" for file in disk.folder.rglob("*.part")]
+    if "Traceback" in text:
+        faults.append("traceback: " + " ".join(text.split()[-40:])[-300:])
+    goes_on = ending == "safetensors.tmp"  # a cache that cannot be written costs time only
+    if status != (0 if goes_on else 2):
+        faults.append(f"status {status}")
+    elif len(errors) != (not goes_on):
+        faults.append(f"{len(errors)} sentences")
+    return {"status": status, "said": (errors or [""])[-1][7:300], "faults": faults}
+
+
+def verdict(row: Row, more: list[str]) -> Row:
+    faults = row.pop("faults") + more
+    return {**row, "verdict": "; ".join(faults) or "ok"}
+
+
+def launched(work: Path, sd: Path, way: str, kind: str, ending: str, seed: str) -> Row:
+    wanted, _ = kills.undisturbed(work, sd, kind)
+    disk, log = WAYS[way](work / "disk"), work / "disk.log"
+    shutil.rmtree(work / ".threestudio_cache", ignore_errors=True)
+    try:
+        command = ["launch", *runs.words(kind, sd, disk.folder)]
+        os.chdir(disk.folder)
+        row = attempt(disk, log, command, ending, random.Random(seed), sizes_below(work / f"{kind}-whole"))
+        last = runs.folder(disk.folder) / "ckpts" / "last.ckpt"
+        if last.exists():
+            parsed = runs.folder(disk.folder) / "configs" / "parsed.yaml"
+            command = ["launch", "--config", str(parsed), "--train", f"resume={last}"]
+        status = runs.finish(runs.fork(command, log))
+        more = [f"then status {status}: {log.read_text()[-200:]}"] * bool(status)
+        more += [] if status else kills.differ(runs.ends(runs.folder(disk.folder)), wanted)
+        return verdict(row, more)
+    finally:
+        os.chdir(work)
+        disk.end()
+
+
+@functools.cache
+def undisturbed_export(work: Path, sd: Path, fmt: str) -> tuple[list[str], dict[str, bytes]]:
+    """The words of an export of the undisturbed NeRF, and its files."""
+    kills.undisturbed(work, sd, "nerf")
+    top = runs.folder(work / "nerf-whole")
+    words = ["launch", *runs.words("nerf", sd, work / "exported"), f"resume={top / 'ckpts' / 'last.ckpt'}"]
+    words = ["--export" if word == "--train" else word for word in words]
+    words += [
+        f"system.exporter.fmt={fmt}",
+        "system.exporter.texture_size=64",
+        "system.geometry.isosurface_threshold=0.0",
+    ]
+    shutil.rmtree(work / "exported", ignore_errors=True)
+    status = runs.finish(runs.fork(words, work / "export.log"))
+    assert status == 0, (work / "export.log").read_text()
+    return words, files_of(work / "exported")
+
+
+def files_of(top: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in top.rglob("save/*export/*") if file.is_file()}
+
+
+def exported(work: Path, sd: Path, way: str, fmt: str, ending: str, seed: str) -> Row:
+    words, wanted = undisturbed_export(work, sd, fmt)
+    disk, log = WAYS[way](work / "disk"), work / "disk.log"
+    try:
+        command = [f"exp_root_dir={disk.folder}" if word.startswith("exp_root_dir=") else word for word in words]
+        row = attempt(disk, log, command, ending, random.Random(seed), sizes_below(work / "exported"))
+        status = runs.finish(runs.fork(command, log))
+        more = [f"then status {status}"] * bool(status) or runs.difference(files_of(disk.folder), wanted)
+        return verdict(row, more)
+    finally:
+        disk.end()
+
+
+def compared(work: Path, sd: Path, way: str, ending: str, seed: str) -> Row:
+    """A comparison whose runs are done but not yet measured."""
+    wanted, _ = kills.undisturbed_comparison(work, sd)
+    disk, log = WAYS[way](work / "disk"), work / "disk.log"
+    try:
+        out = disk.folder / "out"
+        shutil.copytree(work / "compare-whole", out)
+        state = json.loads((out / "state.json").read_text())
+        (out / "state.json").write_text(json.dumps({**state, "rows": []}))
+        command = kills.compared(sd, out)
+        row = attempt(disk, log, command, ending, random.Random(seed), sizes_below(out))
+        status = runs.finish(runs.fork(command, log))
+        more = [f"then status {status}"] * bool(status) or runs.difference(kills.comparison_end(out), wanted)
+        return verdict(row, more)
+    finally:
+        disk.end()
