@@ -1,0 +1,72 @@
+"""200 runs in one process, of as many visits as the demo has: memory and file handles must not grow."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import math
+import os
+import shutil
+from typing import Any
+
+from pullback.host import launch
+
+from . import runs
+from .results import Results, Row, workplace
+
+RUNS, LEVELS, CYCLES = 200, 30, 2
+WARM = 20  # runs before the first that counts
+SMALL = [f"system.guidance.levels={LEVELS}", f"system.guidance.cycles={CYCLES}", "trainer.val_check_interval=30",
+         "checkpoint.every_n_train_steps=30", "data.n_test_views=1", "data.n_val_views=1"]  # fmt: skip
+
+
+def run(results: Results, args: Any) -> None:
+    runs.preload()
+    with workplace(args.work, "long") as work:
+        results.run({f"{RUNS} runs": lambda: measure(work)}, args.only)
+
+
+def measure(work: Any) -> Row:
+    sd, rows = runs.model(work), []
+    for number in range(RUNS + WARM):
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = launch.main(runs.words("nerf", sd, work / "out", *SMALL, f"seed={number}"))
+        assert status == 0
+        shutil.rmtree(work / "out")
+        gc.collect()
+        rows.append((resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
+        if number % 20 == 0:
+            print(f"run {number}: {rows[-1]}", flush=True)
+    memory, handles, threads = zip(*rows[WARM:], strict=True)
+    visits = LEVELS * CYCLES
+    slope, error = line([m * 1024 for m in memory])
+    faults = [f"memory grows by {slope / visits:.0f} bytes a visit"] * (slope > 2 * error)
+    faults += ["file handles grow"] * (max(handles[-20:]) > max(handles[:20]))
+    faults += ["threads grow"] * (max(threads[-20:]) > max(threads[:20]))
+    return {
+        "visits": RUNS * visits, "bytes a visit": round(slope / visits, 1), "error": round(error / visits, 1),
+        "MB": [round(memory[0] / 1024), round(memory[-1] / 1024)], "handles": [handles[0], handles[-1]],
+        "threads": [threads[0], threads[-1]], "verdict": "; ".join(faults) or "ok",
+    }  # fmt: skip
+
+
+def resident() -> int:
+    """Resident memory in kB, freed memory given back first."""
+    import ctypes
+
+    ctypes.CDLL(None).malloc_trim(0)
+    status = dict(row.split(":", 1) for row in open("/proc/self/status") if ":" in row)
+    return int(status["VmRSS"].split()[0])
+
+
+def line(values: list[float], block: int = 20) -> tuple[float, float]:
+    """Slope by least squares, and its standard error from means of blocks, whose errors hardly correlate."""
+    means = [sum(values[i : i + block]) / block for i in range(0, len(values) - block + 1, block)]
+    n = len(means)
+    x = [block * (i - (n - 1) / 2) for i in range(n)]
+    spread = sum(a * a for a in x)
+    slope = sum(a * b for a, b in zip(x, means, strict=True)) / spread
+    middle = sum(means) / n
+    rest = sum((b - middle - slope * a) ** 2 for a, b in zip(x, means, strict=True))
+    return slope, math.sqrt(rest / (n - 2) / spread)
