@@ -163,7 +163,7 @@ def read_whole(file: Path) -> None:
 def ends(top: Path) -> dict[str, Any]:
     """What a run leaves that must be the same in every run of it: its state, and the bytes of what it saved."""
     state = torch.load(top / "ckpts" / "last.ckpt", weights_only=True)
-    kept = {name: state[name] for name in ("state_dict", "optimizer_states", "pullback", "global_step")}
+    kept = {name: state.get(name) for name in ("state_dict", "optimizer_states", "pullback", "global_step")}
     saved = {str(f.relative_to(top)): f.read_bytes() for f in sorted((top / "save").rglob("*")) if f.is_file()}
     return {**kept, **{name: content for name, content in saved.items() if not name.endswith(".part")}}
 

@@ -67,7 +67,7 @@ class Named(Mapping[str, T], Generic[T]):
             choice = cast(str, options.pop("type"))
         elif not isinstance(choice, str):
             return choice
-        if choice not in self._parts:
+        if not isinstance(choice, str) or choice not in self._parts:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
         part: Any = self._parts[choice]
         kind: type[Any] = cast(type[Any], type(part))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -121,11 +121,26 @@ def parse_structured(cls: Any, cfg: Any = None) -> Any:
         scfg = OmegaConf.structured(cls(**values))
     except ConfigError as e:
         raise ConfigError(path(e.key), e.message) from e
+    except UserError:
+        raise
     except ValueError as e:
         raise UserError(f"`{base}`: {e}") from e
+    except Exception as e:  # of a check that meets a value of another kind than it is for
+        raise UserError(_unfit(cls, values, path, e)) from e
     # the new tree has no parent, so the path travels as the key of its root
     scfg._set_key(base or None)
     return scfg
+
+
+def _unfit(cls: Any, values: dict[str, Any], path: Callable[[str], str], error: Exception) -> str:
+    """The sentence for a value that the checks of a dataclass cannot even look at: the one without which they can."""
+    for name, value in values.items():
+        try:
+            cls(**{other: v for other, v in values.items() if other != name})
+        except Exception:
+            continue
+        return f"`{path(name)}` cannot be {config_to_primitive(value)!r}: {first_line(error)}"
+    return f"`{path('')}` has a value of a kind that does not belong there: {first_line(error)}".replace(".`", "`")
 
 
 def _numbers(tree: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -156,6 +171,10 @@ def _check_length(path: str, hint: Any, value: Any) -> None:
     fixed = get_origin(hint) is tuple and Ellipsis not in args
     if fixed and isinstance(plain, (list, tuple)) and len(plain) != len(args):
         raise UserError(f"`{path}` should be a list of {len(args)} values, but is {plain!r}")
+    if get_origin(hint) in (list, tuple) and isinstance(plain, (list, tuple)):
+        for number, item in enumerate(plain):
+            if isinstance(item, (list, dict)) and {*args} <= {int, float, bool, str, Ellipsis}:
+                raise UserError(_wrong_type(f"{path}[{number}]", args[0], item))
 
 
 def _type_name(hint: Any) -> str:
