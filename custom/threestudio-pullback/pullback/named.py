@@ -44,6 +44,9 @@ class Named(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         return self._parts[name]
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._parts  # a list is no name, and no key of a dict
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
 
@@ -67,7 +70,7 @@ class Named(Mapping[str, T], Generic[T]):
             choice = cast(str, options.pop("type"))
         elif not isinstance(choice, str):
             return choice
-        if not isinstance(choice, str) or choice not in self._parts:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if choice not in self:
             raise UserError(f"{self.kind} {choice!r} is not known; use one of {', '.join(self)}")
         part: Any = self._parts[choice]
         kind: type[Any] = cast(type[Any], type(part))

@@ -135,6 +135,7 @@ class Run:
 
         from .training.callbacks import SafeStop
         from .training.checkpoint import AtomicCheckpointIO
+        from .training.resuming import Resuming
 
         cfg = self.cfg
         self.io = AtomicCheckpointIO()
@@ -150,8 +151,9 @@ class Run:
             data = find(cfg.data_type)(cfg.data)
             system = find(cfg.system_type)(cfg.system, resumed=cfg.resume is not None)
             system.set_save_dir(os.path.join(cfg.trial_dir, "save"))
-            trainer = self._trainer(args, system, stop)
-            try:
+            resuming = Resuming(cfg.resume)
+            trainer = self._trainer(args, system, stop, resuming)
+            with resuming:
                 if args.train:
                     trainer.fit(system, datamodule=data, ckpt_path=cfg.resume)
                     trainer.test(system, datamodule=data)
@@ -161,13 +163,8 @@ class Run:
                     system.set_resume_status(content["epoch"], content["global_step"])
                 act = trainer.validate if args.validate else trainer.test if args.test else trainer.predict
                 act(system, datamodule=data, ckpt_path=cfg.resume)
-            except RuntimeError as e:
-                if "Error(s) in loading state_dict" not in str(e):
-                    raise
-                detail = " ".join(line.strip() for line in str(e).splitlines()[1:2])
-                raise UserError(f"`resume`: {cfg.resume} does not fit this config: {detail}") from e
 
-    def _trainer(self, args: argparse.Namespace, system: Any, stop: Any) -> Any:
+    def _trainer(self, args: argparse.Namespace, system: Any, stop: Any, resuming: Any) -> Any:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
         from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -177,7 +174,7 @@ class Run:
         cfg = self.cfg
         if args.train or args.test:
             need("imageio_ffmpeg")  # its turntable is written last
-        callbacks: list[Any] = []
+        callbacks: list[Any] = [resuming]
         loggers: list[Any] = []
         settings = {"devices": 1, "enable_model_summary": False, **config_to_primitive(cfg.trainer)}
         settings["accelerator"] = self.device.type
@@ -185,7 +182,7 @@ class Run:
             if args.train:
                 keep = {"save_last": True, "enable_version_counter": False, **config_to_primitive(cfg.checkpoint)}
                 folder = os.path.join(cfg.trial_dir, "configs")
-                callbacks = [
+                callbacks += [
                     ConfigSnapshot(args.config, cfg, folder),
                     StepSeed(cfg.seed + get_rank()),
                     LearningRateMonitor(logging_interval="step"),

@@ -1,0 +1,46 @@
+"""Going on from a checkpoint: what it makes fail before the first batch is said of it, in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning.callbacks import Callback
+
+from ...errors import UserError, first_line
+from ..explain import explain
+
+
+class Resuming(Callback):
+    """A callback, and the context of the run that has it.
+
+    Args:
+        path: The checkpoint; None where there is none.
+
+    Raises:
+        UserError: At the end of the context, in place of an error that the checkpoint is the reason of.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path, self.over = path, path is None
+
+    def _begun(self, *_: Any) -> None:
+        self.over = True
+
+    on_train_batch_start: Any = _begun
+    on_validation_batch_start: Any = _begun
+    on_test_batch_start: Any = _begun
+    on_predict_batch_start: Any = _begun
+
+    def __enter__(self) -> Resuming:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self.over or not isinstance(error, Exception) or isinstance(error, OSError) or explain(error) is not None:
+            return
+        if "Error(s) in loading state_dict" in str(error):
+            detail = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+            raise UserError(f"`resume`: {self.path} does not fit this config: {detail}") from error
+        raise UserError(
+            f"`resume`: a run cannot go on from {self.path}, which is damaged or was written by another program "
+            f"({type(error).__name__}: {first_line(error)}); take an earlier checkpoint"
+        ) from error
