@@ -19,8 +19,12 @@ from .results import Results, Row, workplace
 RUNS, LEVELS, CYCLES = 200, 30, 2
 WARM = 20  # runs before the first that counts
 STUDENT = 2.31  # 97.5 % of Student's t with 8 degrees of freedom, of a line through 10 means
-SMALL = [f"system.guidance.levels={LEVELS}", f"system.guidance.cycles={CYCLES}", "trainer.val_check_interval=30",
-         "checkpoint.every_n_train_steps=30", "data.n_test_views=1", "data.n_val_views=1"]  # fmt: skip
+SMALL = [
+    f"system.guidance.levels={LEVELS}", f"system.guidance.cycles={CYCLES}", "system.guidance.fit_steps=2",
+    "system.guidance.fit_rays=16", "system.geometry.grid_size=[8,8,8]", "system.renderer.num_samples_per_ray=8",
+    "trainer.val_check_interval=30", "checkpoint.every_n_train_steps=30", "data.n_test_views=1", "data.n_val_views=1",
+    "data.batch_size=1", "data.width=8", "data.height=8",
+]  # fmt: skip
 
 
 def run(results: Results, args: Any) -> None:
@@ -38,7 +42,7 @@ def measure(work: Any) -> Row:
         shutil.rmtree(work / "out")
         gc.collect()
         rows.append((resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
-        if number % 20 == 0:
+        if number % 5 == 0:
             print(f"run {number}: {rows[-1]}", flush=True)
     memory, handles, threads = zip(*rows[WARM:], strict=True)
     visits = LEVELS * CYCLES
