@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError, missing_package, unfit_package
-from ..host.arguments import Parser
+from ..host.arguments import Parser, check_text
 from ..version import __version__
 from .compare import add_compare
 from .demo import add_demo
@@ -29,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; bad input gives one sentence on stderr and exit status 2."""
     try:
+        argv = list(sys.argv[1:] if argv is None else argv)
+        check_text(argv)
         args = build_parser().parse_args(argv)
         return args.run(args)
     except UserError as error:

@@ -23,6 +23,7 @@ from ..resources import TINY_MODEL
 from ..version import commit
 
 T = TypeVar("T")
+AGAIN = "remove it, or choose another folder by --out"
 
 
 def each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:
@@ -77,9 +78,16 @@ class Results:
         self.file, self.out, self.key = file, file.parent, key
         try:
             self.data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except ValueError:
-            raise UserError(f"{file} is not valid JSON; remove it, or choose another folder by --out") from None
-        self.rows: list[dict[str, Any]] = [row for row in self.data.pop("rows", []) if "failed" not in row]
+        except (ValueError, RecursionError):
+            raise UserError(f"{file} is not valid JSON; {AGAIN}") from None
+        rows = self.data.pop("rows", []) if isinstance(self.data, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{file} should hold rows of results, but does not; {AGAIN}")
+        self.rows: list[dict[str, Any]] = [row for row in rows if "failed" not in row]
+        for row in self.rows:
+            for name in key:
+                if not isinstance(row.get(name), (str, int, float)):
+                    raise UserError(f"{file} has a row whose {name} is {row.get(name)!r}; {AGAIN}")
 
     def match(self, *path: str, value: Any, absent: dict[str, Any] | None = None, content: str = "") -> None:
         """Checks that a setting is the folder's; saves it where the folder has none yet.
@@ -97,6 +105,8 @@ class Results:
         place = self.data
         for name in above:
             place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{self.file} has {place!r} for {name}, which should be a block; {AGAIN}")
         saved = place.setdefault(last, value)
         if isinstance(value, dict) and isinstance(saved, dict):
             if absent is not None:

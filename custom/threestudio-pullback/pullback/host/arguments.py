@@ -31,6 +31,15 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def check_text(argv: Sequence[str]) -> None:
+    """Checks that a command line is text, which can be printed and written; UserError for bytes that are not UTF-8."""
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the command line has {word!a}, which is not UTF-8; write it in UTF-8") from None
+
+
 def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Reads a run's command line.
 
@@ -40,6 +49,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     Raises:
         UserError: bad usage, or --gpu is not one number.
     """
+    check_text(argv)
     parser = Parser(
         prog="launch.py",
         description="Train, validate, test or export what a config describes.",

@@ -52,6 +52,8 @@ class ExperimentConfig:
         for name in ("name", "exp_root_dir"):
             if not getattr(self, name).strip():
                 raise ConfigError(name, "is empty; it names the folder the run's files go to")
+            if "\0" in getattr(self, name):
+                raise ConfigError(name, "has a zero byte, which no folder's name may have")
         if ".." in self.name.split("/") or self.tag in (".", ".."):
             key = "tag" if self.tag in (".", "..") else "name"
             raise ConfigError(key, "must be a folder below `exp_root_dir`, without '..'; set `exp_root_dir` instead")
