@@ -129,6 +129,10 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
         raise UserError(f"`{where}`: {path} is not a checkpoint, or is damaged") from e
     if not isinstance(content, dict) or not {"state_dict", "epoch", "global_step"} <= content.keys():
         raise UserError(f"`{where}`: {path} is not a checkpoint of a run: it lacks the state and the step")
+    state, numbers = content["state_dict"], (content["epoch"], content["global_step"])
+    tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    if not tensors or not all(type(number) is int and number >= 0 for number in numbers):
+        raise UserError(f"`{where}`: {path} is damaged: it holds no tensors by name, or no number of steps")
     if old_layout(content["state_dict"]):
         raise UserError(f"`{where}` ({path}): {OLD_LAYOUT}")
     return content

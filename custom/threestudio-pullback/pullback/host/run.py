@@ -35,6 +35,7 @@ class Run:
         self.io: Any = None
         self.training = False
         self.blocks: dict[str, Any] = {}
+        self.step = 0
         self.device, self.where = torch.device("cpu"), ""
 
     def __call__(self) -> None:
@@ -87,6 +88,7 @@ class Run:
                     f"start from it with system.weights={self.cfg.resume}"
                 )
             check_belongs(content, self.cfg.resume, mine, self.training)
+            self.step = content["global_step"]
         return {"version": __version__, "config": mine}
 
     def _take_folder(self, args: argparse.Namespace, words: list[str]) -> FileLock | None:
@@ -151,7 +153,7 @@ class Run:
             data = find(cfg.data_type)(cfg.data)
             system = find(cfg.system_type)(cfg.system, resumed=cfg.resume is not None)
             system.set_save_dir(os.path.join(cfg.trial_dir, "save"))
-            resuming = Resuming(cfg.resume)
+            resuming = Resuming(cfg.resume, self.step)
             trainer = self._trainer(args, system, stop, resuming)
             with resuming:
                 if args.train:

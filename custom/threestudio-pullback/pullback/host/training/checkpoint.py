@@ -14,6 +14,7 @@ from ...errors import UserError
 from ...output.whole import replacing
 from ..base import read_checkpoint
 
+EARLIER = "take an earlier checkpoint"
 KEY = "pullback_host"  # what the host adds to a checkpoint
 
 # a run can continue although these have changed, and although another backend computes the same; the last three lines
@@ -107,7 +108,10 @@ def check_belongs(content: dict[str, Any], path: str, mine: str, training: bool)
     """
     if KEY not in content:
         return
-    theirs = dict(_leaves(json.loads(content[KEY]["config"])))
+    try:
+        theirs = dict(_leaves(json.loads(content[KEY]["config"])))
+    except (TypeError, KeyError, ValueError) as e:
+        raise UserError(f"`resume`: {path} is damaged: what it says of its config cannot be read; {EARLIER}") from e
     ours = dict(_leaves(json.loads(mine)))
     differ = [k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k)]
     if training:

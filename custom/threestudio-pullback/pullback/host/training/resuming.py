@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 
 from ...errors import UserError, first_line
 from ..explain import explain
+from .checkpoint import EARLIER
 
 
 class Resuming(Callback):
@@ -15,13 +16,22 @@ class Resuming(Callback):
 
     Args:
         path: The checkpoint; None where there is none.
+        step: What it says of how many steps it has.
 
     Raises:
         UserError: At the end of the context, in place of an error that the checkpoint is the reason of.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self.path, self.over = path, path is None
+    def __init__(self, path: str | None, step: int) -> None:
+        self.path, self.step, self.over = path, step, path is None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Checks that the host goes on at the checkpoint's step."""
+        if self.path is not None and trainer.global_step != self.step:
+            raise UserError(
+                f"`resume`: {self.path} is damaged: it has {self.step} steps, but training would go on after "
+                f"{trainer.global_step}; {EARLIER}"
+            )
 
     def _begun(self, *_: Any) -> None:
         self.over = True
@@ -42,5 +52,5 @@ class Resuming(Callback):
             raise UserError(f"`resume`: {self.path} does not fit this config: {detail}") from error
         raise UserError(
             f"`resume`: a run cannot go on from {self.path}, which is damaged or was written by another program "
-            f"({type(error).__name__}: {first_line(error)}); take an earlier checkpoint"
+            f"({type(error).__name__}: {first_line(error)}); {EARLIER}"
         ) from error

@@ -1,0 +1,118 @@
+"""Input that slipped past every check until `tools/campaign.py` drew it: a sentence that names the place, status 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import host_toy
+import pytest
+import torch
+from pullback import cli
+from pullback.errors import UserError
+from pullback.evaluate.campaign import Results
+from pullback.host import launch
+
+CONFIG = "configs/pullback-nerf-tiny.yaml"
+
+
+def refused(capsys: Any, *args: str, main: Callable[[list[str]], int] = launch.main) -> str:
+    capsys.readouterr()
+    assert main(list(args)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and len(err.splitlines()) == 1 and "Traceback" not in err, err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("system.guidance.noise={type: [1]}", ["`system.guidance.noise` must be one of", "[1]"]),
+        ("system.guidance.constraint={type: {a: 1}}", ["`system.guidance.constraint` must be one of", "{'a': 1}"]),
+        ("system.guidance.guidance_policy=[[always]]", ["`system.guidance.guidance_policy` must be one of"]),
+        ("data.light_distance_range=[[1], 2]", ["`data.light_distance_range[0]` should be a number, but is [1]"]),
+        ("data.fovy_range=[20, {a: 1}]", ["`data.fovy_range[1]` should be a number"]),
+        ('name="a\\0b"', ["`name` has a zero byte"]),
+        ('exp_root_dir="\\0"', ["`exp_root_dir` has a zero byte"]),
+        ("tag=\udcff", ["the command line has 'tag=\\udcff', which is not UTF-8"]),
+    ],
+)
+def test_values(override: str, words: list[str], tmp_path: Path, capsys: Any) -> None:
+    where = [f"exp_root_dir={tmp_path}", "system.prompt_processor.prompt=a red cube"]
+    sentence = refused(capsys, "--config", CONFIG, "--train", *where, override)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_words_of_every_command_are_text(capsys: Any) -> None:
+    said = refused(capsys, "demo", "--prompt", "a \udce9 cube", main=cli.main)
+    assert "'a \\udce9 cube', which is not UTF-8" in said
+
+
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        *above, last = path.split("/")
+        for name in above:
+            content = content[name]
+        content[last] = value
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "config.yaml").write_text(host_toy.CONFIG.format(root=folder / "out"))
+    words = ["--config", str(folder / "config.yaml"), "--train", "system.prompt=x", "checkpoint.every_n_train_steps=1"]
+    assert launch.main([*words, "trainer.max_steps=2"]) == 0
+    return [*words, f"resume={folder}/out/toy/run/ckpts/last.ckpt"]
+
+
+@pytest.mark.parametrize("action", ["--train", "--test"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("loops", {"fit_loop": 3}), _set("loops/fit_loop", {}), _set("optimizer_states", [3]), _set("callbacks", 3),
+        _set("state_dict/geometry.value", "x"), _set("state_dict", []), _set("loops/fit_loop", 3),
+        _set("epoch", "x"), _set("global_step", None), _set("pullback_host", {}), _set("pullback_host", {"config": 3}),
+        _set("pytorch-lightning_version", 3),
+    ],
+)  # fmt: skip
+def test_checkpoints(
+    change: Callable[[dict[str, Any]], None], action: str, toy: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    content = torch.load(toy[-1].removeprefix("resume="), weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "changed.ckpt")
+    words = [*toy[:-1], f"resume={tmp_path}/changed.ckpt"]
+    words[2] = action
+    status = launch.main(words)
+    err = capsys.readouterr().err
+    assert status in (0, 2) and "Traceback" not in err, err
+    if status:  # a test has no use for loops and optimisers
+        assert len(err.splitlines()) == 1 and "`resume`" in err and "changed.ckpt" in err, err
+    else:
+        assert action == "--test"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "should hold rows"), ({"rows": 3}, "should hold rows"), ({"rows": [[1]]}, "should hold rows"),
+        ({"rows": [{"other": 1}]}, "a row whose number is None"),
+        ({"rows": [{"number": [1]}]}, r"a row whose number is \[1\]"),
+    ],
+)  # fmt: skip
+def test_results(content: Any, words: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(content))
+    with pytest.raises(
+        UserError, match=rf"rows.json (.*{words}|{words}).*; remove it, or choose another folder by --out"
+    ):
+        Results(tmp_path / "rows.json", ("number",))
+
+
+def test_settings_of_results_that_are_no_block(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps({"methods": 3}))
+    with pytest.raises(UserError, match="has 3 for methods, which should be a block"):
+        Results(tmp_path / "rows.json", ("number",)).match("methods", "sds", "config", value="x")
