@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 import torch
 from pullback import cli
 from pullback.errors import UserError
+from pullback.evaluate import campaign, trial
 from pullback.evaluate.campaign import Results
+from pullback.evaluate.compare import plan, runner
+from pullback.evaluate.compare.judge import Judging
 from pullback.host import launch
+from pullback.resources import TINY_CONFIG
 
 CONFIG = "configs/pullback-nerf-tiny.yaml"
 
@@ -116,3 +121,24 @@ def test_settings_of_results_that_are_no_block(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps({"methods": 3}))
     with pytest.raises(UserError, match="has 3 for methods, which should be a block"):
         Results(tmp_path / "rows.json", ("number",)).match("methods", "sds", "config", value="x")
+
+
+def test_a_worker_that_is_killed() -> None:
+    with pytest.raises(UserError, match="a worker process was killed, .*; start the command again to go on"):
+        list(campaign.each(os._exit, [(1,), (1,)], 2))
+
+
+def test_a_run_that_is_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trial.Trial(tmp_path, "sds", "a red cube", 0, "t")
+    monkeypatch.setattr(trial.Trial, "_in_host", lambda self, threads: (-9, 0))
+    assert one.run(1) == ("killed by SIGKILL, perhaps for its memory", 0)
+    method = plan.load_methods(TINY_CONFIG, ["sds"], None)[0]
+    what = runner.Comparison(
+        tmp_path, TINY_CONFIG, [method], ["x"], [0], plan.Budget("nfe", 8), Judging(True, None, ("x",))
+    )
+    row = runner.run_one(what, method, "x", "x", 0)
+    assert row["failed"] == row["reason"].removeprefix("no output: ") and row["status"] == "diverged"
+    results = runner.results_of(tmp_path)
+    results.rows = [row]
+    results.save()
+    assert not runner.results_of(tmp_path).rows

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +47,13 @@ def each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: 
         futures = [pool.submit(function, *arguments) for arguments in todo]
         try:
             yield from (future.result() for future in as_completed(futures))
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a worker process was killed, perhaps for its memory; start the command again to go on, with fewer "
+                    "--workers"
+                ) from error
             raise
 
 

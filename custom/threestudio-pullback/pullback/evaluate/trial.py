@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .campaign import end_with_parent
+
+KILLED = "killed"
+"""How the reason of a run begins that something outside of it ended."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Trial:
             status, memory = self._in_host(threads)
         else:
             status, memory = _run_logged(self.command(), self.log, threads, self.threestudio)
+        if status < 0:  # it could not say a word
+            return f"{KILLED} by {signal.Signals(-status).name}, perhaps for its memory", memory
         return (_last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:

@@ -152,7 +152,10 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
         "method": method.name, "prompt": prompt, "seed": seed, "tag": one.tag, "reason": reason,
         "command": shlex.join(command[2:]),
     }  # fmt: skip
-    return row | judge.judge(comparison.judging, method, one, reason, memory)
+    killed = (
+        {"failed": reason} if reason is not None and reason.startswith(trial.KILLED) else {}
+    )  # made again next time
+    return row | judge.judge(comparison.judging, method, one, reason, memory) | killed
 
 
 def _begun(one: trial.Trial) -> trial.Trial | None:
