@@ -124,7 +124,7 @@ def test_settings_of_results_that_are_no_block(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed() -> None:
-    with pytest.raises(UserError, match="a worker process was killed, .*; start the command again to go on"):
+    with pytest.raises(UserError, match=r"a worker process was killed, .*; start the command again to go on"):
         list(campaign.each(os._exit, [(1,), (1,)], 2))
 
 
