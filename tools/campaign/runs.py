@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -67,6 +69,10 @@ def folder(out: Path) -> Path:
     return out / "r" / "t"
 
 
+KEEPERS: dict[int, subprocess.Popen[bytes]] = {}
+"""What writes the log of each process."""
+
+
 def fork(command: list[str], log: Path, before: Callable[[], None] | None = None) -> int:
     """Starts `pullback COMMAND` in a forked process, whose output is added to a log; returns its id.
 
@@ -75,14 +81,19 @@ def fork(command: list[str], log: Path, before: Callable[[], None] | None = None
         log: The file.
         before: Called in the new process first.
     """
+    with log.open("ab") as stream:  # by way of a pipe, since the process may not be able to write to files
+        keeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=stream)
+    assert keeper.stdin is not None
     pid = os.fork()
     if pid:
+        keeper.stdin.close()
+        KEEPERS[pid] = keeper
         return pid
     status = 70
     try:
-        with log.open("ab") as stream:
-            for number in (1, 2):
-                os.dup2(stream.fileno(), number)
+        for number in (1, 2):
+            os.dup2(keeper.stdin.fileno(), number)
+        keeper.stdin.close()
         sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
         sys.argv = ["pullback", *command]
         if before is not None:
@@ -99,6 +110,8 @@ def finish(pid: int, seconds: float = 300) -> int:
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                KEEPERS.pop(pid).wait(10)
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)

@@ -119,6 +119,8 @@ def read_checkpoint(path: str, where: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, it is no checkpoint, or it holds a hash grid in the layout of version 0.1.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a device may have no end
+        raise UserError(f"`{where}`: {path} is no file; give a checkpoint, such as RUN/ckpts/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
