@@ -39,13 +39,17 @@ def refused(capsys: Any, *args: str, main: Callable[[list[str]], int] = launch.m
         ("system.guidance.guidance_policy=[[always]]", ["`system.guidance.guidance_policy` must be one of"]),
         ("data.light_distance_range=[[1], 2]", ["`data.light_distance_range[0]` should be a number, but is [1]"]),
         ("data.fovy_range=[20, {a: 1}]", ["`data.fovy_range[1]` should be a number"]),
+        ("system.material_type=volume-grid", ["`system.material_type` names 'volume-grid'", "is for `geometry_type`"]),
+        ("data_type=no-material", ["`data_type` names 'no-material', which is for `material_type`"]),
+        ("system.loggers={wandb: 3}", ["`system.loggers.wandb.enable` must be false"]),
+        ("name=/etc", ["`name` must be a folder below `exp_root_dir`"]),
         ('name="a\\0b"', ["`name` has a zero byte"]),
         ('exp_root_dir="\\0"', ["`exp_root_dir` has a zero byte"]),
         ("tag=\udcff", ["the command line has 'tag=\\udcff', which is not UTF-8"]),
     ],
 )
 def test_values(override: str, words: list[str], tmp_path: Path, capsys: Any) -> None:
-    where = [f"exp_root_dir={tmp_path}", "system.prompt_processor.prompt=a red cube"]
+    where = [f"exp_root_dir={tmp_path}", "system.prompt_processor.prompt=a red cube", "trainer.max_steps=0"]
     sentence = refused(capsys, "--config", CONFIG, "--train", *where, override)
     assert all(word in sentence for word in words), sentence
 

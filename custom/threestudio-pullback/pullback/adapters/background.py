@@ -21,6 +21,8 @@ class GradientBackground(BaseModule):
     camera's direction, and the views then agree on one pose of the object. It has no parameters.
     """
 
+    role = "background"
+
     @dataclass
     class Config(BaseModule.Config):
         base: Any = field(default_factory=lambda: [0.7, 0.7, 0.7])

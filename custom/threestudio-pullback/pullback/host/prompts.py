@@ -63,6 +63,8 @@ class StableDiffusionPromptProcessor(BaseObject):
     other weights under the same path have other entries.
     """
 
+    role = "prompt_processor"
+
     @dataclass
     class Config(BaseObject.Config):
         prompt: str = "???"

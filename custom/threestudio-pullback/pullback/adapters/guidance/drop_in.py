@@ -37,6 +37,8 @@ class DropIn:
     flow, towards the mode. `pullback-system` has neither fault.
     """
 
+    role = "guidance"
+
     cfg: Any
     model: Any
     sigmas: Callable[[], Tensor]

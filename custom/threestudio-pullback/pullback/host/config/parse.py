@@ -163,6 +163,8 @@ def check_parts(cls: Any, cfg: Any) -> dict[str, Any]:
         kind, where = cfg[f"{name}_type"], config_path(cfg, f"{name}_type")
         if kind:
             part = find(kind, where)
+            if (role := getattr(part, "role", name)) != name:  # a user's own part need not say
+                raise UserError(f"`{where}` names '{kind}', which is for `{role}_type`; give one for `{name}_type`")
             full[name] = check_parts(part.Config, parse_structured(part.Config, cfg[name]))
         elif cfg[name]:
             raise UserError(f"`{config_path(cfg, name)}` is given, but `{where}`, which names its kind, is not")

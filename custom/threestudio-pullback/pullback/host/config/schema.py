@@ -54,7 +54,7 @@ class ExperimentConfig:
                 raise ConfigError(name, "is empty; it names the folder the run's files go to")
             if "\0" in getattr(self, name):
                 raise ConfigError(name, "has a zero byte, which no folder's name may have")
-        if ".." in self.name.split("/") or self.tag in (".", ".."):
+        if ".." in self.name.split("/") or os.path.isabs(self.name) or self.tag in (".", ".."):
             key = "tag" if self.tag in (".", "..") else "name"
             raise ConfigError(key, "must be a folder below `exp_root_dir`, without '..'; set `exp_root_dir` instead")
         if self.timestamp is None:

@@ -65,6 +65,8 @@ class ViewsDataModule:
     and `evaluation`, the dataset of a config and a number of views.
     """
 
+    role = "data"
+
     Config: Any
     parse: Any
     training: type[TrainingViews]

@@ -46,6 +46,8 @@ class Distillation:
     nfe is the number of denoiser calls so far; each view of each network evaluation counts.
     """
 
+    role = "guidance"
+
     cfg: Any
     device: torch.device
     loss_name: str

@@ -23,6 +23,8 @@ from .networks import get_activation, get_mlp
 class BaseBackground(BaseModule):
     """Colours by direction; a subclass gives `color`."""
 
+    role = "background"
+
     @dataclass
     class Config(BaseModule.Config):
         n_output_dims: int = 3

@@ -35,6 +35,8 @@ class ExporterOutput:
 class Exporter(BaseObject):
     """A part that says which files an export writes."""
 
+    role = "exporter"
+
     @dataclass
     class Config(BaseObject.Config):
         save_video: bool = False

@@ -24,6 +24,8 @@ BLOBS = ("blob", "blob_magic3d", "blob_dreamfusion")
 class BaseGeometry(BaseModule):
     """Anything that a renderer can draw."""
 
+    role = "geometry"
+
     def fused(self) -> Field | str:
         """What the fused kernels need to know of this geometry, or why they cannot render it."""
         return "the fused kernels have no such geometry"

@@ -20,6 +20,8 @@ from .networks import get_activation, get_mlp
 class BaseMaterial(BaseModule):
     """forward(features [N, F], …) → colours [N, C]; export(features) → {"albedo": [N, 3] in [0, 1]}."""
 
+    role = "material"
+
     requires_normal: bool = False
     requires_tangent: bool = False
 

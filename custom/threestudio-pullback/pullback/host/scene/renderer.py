@@ -21,6 +21,8 @@ from ..registry import info, register
 class Renderer(BaseModule):
     """Draws geometry, material and background inside the cube [-radius, radius]³."""
 
+    role = "renderer"
+
     @dataclass
     class Config(BaseModule.Config):
         radius: float = 1.0

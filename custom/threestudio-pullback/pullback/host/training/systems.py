@@ -31,6 +31,8 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
     Before every batch: `preprocess_data`, then the dataset's and the system's `update_step`.
     """
 
+    role = "system"
+
     @dataclass
     class Config:
         loggers: dict = field(default_factory=dict)
@@ -112,7 +114,8 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
 
     def get_loggers(self) -> list[Any]:
         """Override: loggers beside the CSV and TensorBoard ones."""
-        if config_to_primitive(self.cfg.loggers).get("wandb", {}).get("enable"):
+        wandb = config_to_primitive(self.cfg.loggers).get("wandb")
+        if wandb.get("enable") if isinstance(wandb, dict) else wandb:
             where = config_path(self.cfg, "loggers.wandb.enable")
             raise UserError(f"`{where}` must be false: the bundled host logs to CSV and TensorBoard only")
         return []
