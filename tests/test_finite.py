@@ -100,7 +100,7 @@ def test_a_failed_visit_leaves_parameters_and_moments_as_they_were(value: str, w
     assert same(before, [sampler.diffrep.state_dict(), sampler.solver.state_dict()])
 
 
-@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_product_with_the_derivative_is_looked_at(value: str):
     def matrix(v: torch.Tensor) -> torch.Tensor:
         return v.clone().index_fill(0, torch.tensor([2]), BAD[value])

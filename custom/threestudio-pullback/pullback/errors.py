@@ -126,9 +126,8 @@ class NonFiniteError(ArithmeticError):
 
 def fault(size: float) -> str | None:
     """What is wrong with the largest absolute value of a tensor, in words; None where nothing is."""
-    if size <= LARGEST:
-        return None
-    return f"a number of size {size:.1e}" if math.isfinite(size) else "a NaN or infinity"
+    words = f"a number of size {size:.1e}" if math.isfinite(size) else "a NaN or infinity"
+    return None if size <= LARGEST else words
 
 
 class FiniteChecks:
