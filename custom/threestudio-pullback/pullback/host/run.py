@@ -122,6 +122,9 @@ class Run:
             types = get_type_hints(cls.__init__)
             for key, value in self.cfg[block].items():
                 check_type(f"{block}.{key}", types[key], value)
+        name = str(self.cfg.checkpoint.get("filename") or "")
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise UserError(f"`checkpoint.filename` must be below the run's folder, without '..', not {name!r}")
         trainer = self.cfg.trainer
         for key in ("devices", "num_nodes"):
             if trainer.get(key, 1) != 1:

@@ -162,8 +162,9 @@ def _wrong_type(path: str, hint: Any, value: Any) -> str:
 def check_type(path: str, hint: Any, value: Any) -> None:
     """Raises UserError where a value is not of an annotation made of int, float, bool, str and None; others pass."""
     kinds = get_args(hint) or (hint,)
-    if all(k in (int, float, bool, str, type(None)) for k in kinds) and str not in kinds:
+    if all(k in (int, float, bool, str, type(None)) for k in kinds):
         fits = type(value) in kinds or (type(value) is int and float in kinds)
+        fits |= str in kinds and not isinstance(config_to_primitive(value), (list, dict))  # any other is a text too
         if not fits:
             raise UserError(_wrong_type(path, hint, value))
 
