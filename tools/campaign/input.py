@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import report_example
+import report_example  # pyright: ignore[reportMissingImports]
 import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings, strategies
@@ -157,7 +157,7 @@ def draws(strategy: Any, count: int, seed: int) -> list[Any]:
     @seeded(seed)
     @settings(
         max_examples=4 * count, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )  # fmt: skip
     @given(strategy)
     def collect(value: Any) -> None:

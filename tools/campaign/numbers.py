@@ -12,7 +12,7 @@ from typing import Any
 
 import pullback
 import torch
-from checkpoints import same
+from checkpoints import same  # pyright: ignore[reportMissingImports]
 from pullback.errors import NonFiniteError
 from pullback.noise import COUPLINGS
 from torch import Tensor, nn
@@ -115,7 +115,8 @@ def sampler(fault: Fault, dtype: torch.dtype = torch.float32, solver: str = "", 
         Pictures(fault, dtype), torch.arange(VIEWS), denoise, pullback.karras_sigmas(LEVELS, 0.1, 10.0),
         solver=solvers[solver], generator=torch.Generator().manual_seed(3), **setup,
     )  # fmt: skip
-    made.couplings = [Broken(made.couplings[0], fault)]
+    broken: Any = Broken(made.couplings[0], fault)
+    made.couplings = [broken]
     return made
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 import yaml
-from checkpoints import same
+from checkpoints import same  # pyright: ignore[reportMissingImports]
 from pullback.evaluate.trial import PRELOADED
-from tiny_pipeline import build
+from tiny_pipeline import build  # pyright: ignore[reportMissingImports]
 
 SIZES = [
     "data.width=16", "data.height=16", "data.eval_width=24", "data.eval_height=24", "data.n_test_views=3",

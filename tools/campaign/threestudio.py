@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import same
+from checkpoints import same  # pyright: ignore[reportMissingImports]
 
 from .results import Results, Row, workplace
 
