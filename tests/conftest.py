@@ -1,11 +1,19 @@
-"""Devices of tests: one that takes `device` runs on the CPU, and on CUDA where there is one; `-m device` picks them."""
+"""Deprecated calls of ours are errors; a test that takes `device` runs on the CPU, and on CUDA where there is one."""
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
+import own_calls
 import pytest
 import torch
+
+# here, and by its sitecustomize.py in every Python that a test starts
+own_calls.install()
+_path = [str(Path(own_calls.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(_path)
 
 # a shell has what it runs in the background ignore Ctrl-C, and so would all that tests start and interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

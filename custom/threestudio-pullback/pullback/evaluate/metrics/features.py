@@ -102,9 +102,7 @@ def load_clip(folder: str | Path | None, config_path: str = "--clip", device: to
         except ImportError:  # transformers 4 has no other
             from transformers import CLIPImageProcessor as Processor
         local: dict[str, Any] = {"local_files_only": True}
-        loaded: Any = CLIPModel.from_pretrained(
-            str(folder), use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32, **local
-        )
+        loaded: Any = CLIPModel.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **local)
         model, info = loaded
         processor, tokenizer = (kind.from_pretrained(str(folder), **local) for kind in (Processor, CLIPTokenizer))
     # position_ids were saved by old versions and are computed by new ones
@@ -112,7 +110,9 @@ def load_clip(folder: str | Path | None, config_path: str = "--clip", device: to
     if missing:
         lack = f"{folder} lacks {len(missing)} weights (the first is {missing[0]})"
         raise UserError(f"`{config_path}`: {lack}; copy or download the model again")
-    return Clip(model.to(device).eval().requires_grad_(False), processor, tokenizer, f"CLIP {folder.name}")
+    return Clip(
+        model.to(device, torch.float32).eval().requires_grad_(False), processor, tokenizer, f"CLIP {folder.name}"
+    )
 
 
 def _problem(folder: Path) -> str | None:
