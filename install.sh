@@ -42,7 +42,7 @@ import sys
 sys.exit(sys.version_info < (3, 10))
 EOF
     # does nothing where that has been done for these requirements
-    wanted=$(cat requirements.txt pyproject.toml | "$python" -c \
+    wanted=$(cat requirements/locked/requirements.txt requirements.txt pyproject.toml | "$python" -c \
         'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest(), " -")')
     if [ -x .venv/bin/pullback ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
@@ -51,11 +51,12 @@ EOF
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     # --no-compile: Python compiles what it imports, which is a small part of what is installed
     local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
-    # torch first, since it may come from another index than the rest
+    # each file is held against its hash, but PyTorch's: it may come from another index, where it is another file. It comes
+    # after the rest, among which is what it needs itself
+    "${pip[@]}" --no-deps --require-hashes -r requirements/locked/requirements.txt
     "${pip[@]}" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$(grep '^torch==' requirements.txt)" ||
         fail "cannot install PyTorch${TORCH_INDEX_URL:+ from TORCH_INDEX_URL=$TORCH_INDEX_URL}; see pip's words above"
-    "${pip[@]}" -r requirements.txt
-    "${pip[@]}" --no-deps -e .
+    "${pip[@]}" --no-build-isolation --no-deps -e .  # built by the setuptools that is there now
     echo "$wanted" > "$stamp"
     echo "Done. Try: .venv/bin/pullback --help"
 }

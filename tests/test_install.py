@@ -434,7 +434,8 @@ def test_a_pytorch_that_nerfacc_does_not_compile_with(
 def fresh(tmp_path: Path) -> tuple[Path, Path]:
     """A clone without .venv, and a Python whose -m venv makes one that only writes down what pip is asked for."""
     clone = clone_of_ours(tmp_path / "a clone")
-    for name in ("requirements.txt", "pyproject.toml"):
+    (clone / "requirements" / "locked").mkdir(parents=True)
+    for name in ("requirements.txt", "requirements/locked/requirements.txt", "pyproject.toml"):
         (clone / name).write_text((ROOT / name).read_text())
     log = tmp_path / "log"
     script = f"""
@@ -454,9 +455,10 @@ def test_torch_index_url_is_where_pytorch_alone_comes_from(fresh: tuple[Path, Pa
     env: dict[str, Any] = {"PYTHON": str(tmp_path / "bin" / "python"), "TORCH_INDEX_URL": url}
     status, output = install(root=clone, cwd=tmp_path, **env)
     assert status == 0 and "Done." in output
-    torch, rest, ours = log.read_text().splitlines()
+    rest, torch, ours = log.read_text().splitlines()
     assert torch.endswith(f" --index-url {url} torch==2.13.0" if url else "--no-compile torch==2.13.0")
-    assert rest.endswith("-r requirements.txt") and ours.endswith("--no-deps -e .")
+    assert rest.endswith("--no-deps --require-hashes -r requirements/locked/requirements.txt")
+    assert ours.endswith("--no-build-isolation --no-deps -e .")
     assert "index" not in rest + ours
     assert install(root=clone, cwd=tmp_path, **env) == (0, "") and len(log.read_text().splitlines()) == 3
 
@@ -469,7 +471,7 @@ def test_an_index_that_is_not_there_is_one_sentence_and_tried_again(fresh: tuple
     assert status == 2 and last.startswith(
         "error: cannot install PyTorch from TORCH_INDEX_URL=https://gone.example/whl"
     )
-    assert install(root=clone, cwd=tmp_path, **env)[0] == 0 and len(log.read_text().splitlines()) == 4
+    assert install(root=clone, cwd=tmp_path, **env)[0] == 0 and len(log.read_text().splitlines()) == 5
 
 
 def test_ranges_are_those_of_the_package_and_of_the_sets_that_are_tested():
@@ -529,6 +531,25 @@ def test_what_the_package_imports_is_declared():
 def test_what_is_declared_has_a_version_in_the_requirements():
     pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.M))
     assert set().union(*declared().values()) <= pinned
+
+
+@pytest.mark.parametrize(
+    "source", ["requirements.txt", "requirements/threestudio-today.txt", "requirements/threestudio-2023.txt"]
+)
+def test_what_is_installed_has_hashes_and_the_versions_of_the_requirements(source: str):
+    """All but PyTorch and its CUDA packages; `tools/lock.sh` writes the files."""
+    text = (ROOT / source).read_text()
+    if included := re.search(r"^-r \.\./(\S+)", text, re.M):
+        text += (ROOT / included[1]).read_text()
+    wanted = {name.lower().replace("_", "-"): version for name, version in re.findall(r"^([\w-]+)==(\S+)", text, re.M)}
+    entries = re.split(r"\n(?=[^ #])", (ROOT / "requirements" / "locked" / Path(source).name).read_text())[1:]
+    locked = [re.match(r"([\w.-]+)==(\S+)", entry) for entry in entries]
+    assert all(locked) and all(" --hash=sha256:" in entry for entry in entries)
+    versions = {match[1]: match[2] for match in locked if match}
+    assert wanted.items() - {("torch", wanted["torch"])} <= versions.items(), "run tools/lock.sh"
+    assert not {name for name in versions if name.startswith(("nvidia-", "cuda-"))} | (
+        versions.keys() & {"torch", "triton"}
+    )
 
 
 # ---- threestudio's version and commit, and clones of it
