@@ -122,9 +122,9 @@ class Run:
             types = get_type_hints(cls.__init__)
             for key, value in self.cfg[block].items():
                 check_type(f"{block}.{key}", types[key], value)
-        name = str(self.cfg.checkpoint.get("filename") or "")
-        if os.path.isabs(name) or ".." in name.split("/"):
-            raise UserError(f"`checkpoint.filename` must be below the run's folder, without '..', not {name!r}")
+        name = self.cfg.checkpoint.get("filename") or "last"
+        if not folders.lies_in(os.path.join("ckpts", name), "ckpts"):
+            raise UserError(f"`checkpoint.filename` must name a file below the run's folder ckpts, not {name!r}")
         trainer = self.cfg.trainer
         for key in ("devices", "num_nodes"):
             if trainer.get(key, 1) != 1:
@@ -143,7 +143,7 @@ class Run:
         from .training.resuming import Resuming
 
         cfg = self.cfg
-        self.io = AtomicCheckpointIO()
+        self.io = AtomicCheckpointIO(os.path.join(cfg.trial_dir, "ckpts"))
         if cfg.resume is not None:
             self.io.newest = cfg.resume
         elsewhere = cfg.resume is not None and not folders.lies_in(cfg.resume, cfg.trial_dir)

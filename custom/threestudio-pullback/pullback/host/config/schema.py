@@ -54,13 +54,17 @@ class ExperimentConfig:
                 raise ConfigError(name, "is empty; it names the folder the run's files go to")
             if "\0" in getattr(self, name):
                 raise ConfigError(name, "has a zero byte, which no folder's name may have")
-        if ".." in self.name.split("/") or os.path.isabs(self.name) or self.tag in (".", ".."):
-            key = "tag" if self.tag in (".", "..") else "name"
-            raise ConfigError(key, "must be a folder below `exp_root_dir`, without '..'; set `exp_root_dir` instead")
         if self.timestamp is None:
             self.timestamp = datetime.now().strftime("@%Y%m%d-%H%M%S") if self.use_timestamp else ""
         self.exp_dir = os.path.join(self.exp_root_dir, self.name)
         self.trial_name = plain(self.tag) + self.timestamp
+        outside = {
+            "name": os.path.isabs(self.name) or ".." in self.name.split("/"),
+            "tag": self.tag in (".", ".."),
+            "timestamp": "/" in self.timestamp or self.trial_name in (".", ".."),
+        }
+        for key in (key for key, is_outside in outside.items() if is_outside):
+            raise ConfigError(key, "must be a folder below `exp_root_dir`, without '..'; set `exp_root_dir` instead")
         self.trial_dir = os.path.join(self.exp_dir, self.trial_name)
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from ...errors import UserError
 from ...output.whole import replacing
 from ..base import read_checkpoint
+from ..folders import lies_in
 
 EARLIER = "take an earlier checkpoint"
 KEY = "pullback_host"  # what the host adds to a checkpoint
@@ -30,12 +31,14 @@ _FREE = (
 class AtomicCheckpointIO(CheckpointIO):
     """Writes beside the target and renames, so that the target is the old checkpoint or the new one, whole.
 
-    Saving to `MEMORY` sets `copy` and writes no file. `newest` is the path of the last file.
+    Saving to `MEMORY` sets `copy` and writes no file. `newest` is the path of the last file. With a `folder`, nothing
+    outside of it is deleted: Lightning has the names of old checkpoints from the one that a run resumes.
     """
 
     MEMORY = "memory"
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
         self.copy: dict[str, Any] | None = None
         self.newest: str | None = None
 
@@ -71,8 +74,8 @@ class AtomicCheckpointIO(CheckpointIO):
         return read_checkpoint(os.fspath(path), "resume")
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Deletes the file, where it is there."""
-        if os.path.exists(path):
+        """Deletes the file, where it is there and lies in the folder."""
+        if os.path.exists(path) and (self.folder is None or lies_in(os.fspath(path), self.folder)):
             os.remove(path)
 
 

@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...output import arrays, mesh_files, whole
 from ...output.pictures import save_image
 from ...output.video import save_video
+from ..folders import lies_in
 
 _RGB = {"data_format": "HWC", "data_range": (0, 1)}
 _GRAYSCALE = {"data_range": None, "cmap": "jet"}
@@ -40,8 +41,10 @@ class SaverMixin:
         return self._save_dir
 
     def get_save_path(self, filename: str) -> str:
-        """The full path of a file; makes its folder."""
+        """The full path of a file; makes its folder. UserError for a file outside of the save folder."""
         path = os.path.join(self.get_save_dir(), filename)
+        if not lies_in(path, self.get_save_dir()):
+            raise UserError(f"cannot write {filename!r}: it is no file below {self.get_save_dir()}; give another name")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
