@@ -1,7 +1,8 @@
-"""The best learning rate and range of noise levels of SDS, SJC and SDI in a known-answer world, by a search.
+"""The best learning rate and range of noise levels of SDS, SJC, VSD and SDI in a known-answer world, by a search.
 
     python experiments/search.py --world shapes --out outputs/search/shapes
     python experiments/search.py --world two-tone --out outputs/search/two-tone
+    python experiments/search.py --world joint-two-tone --out outputs/search/joint-two-tone    # it sees groups of views
     python experiments/search.py --world rings --seeds 1 --out outputs/search/rings      # 2000 points a seed
     python experiments/search.py --world mixture --seeds 1 --out outputs/search/mixture
 
@@ -26,7 +27,7 @@ from pullback.evaluate.campaign import Results
 from pullback.evaluate.exact_worlds import methods, report, runner
 from pullback.output.markdown import print_table
 
-NAMES = ("sds", "sjc", "sdi inversion_steps=3")
+NAMES = ("sds", "sjc", "vsd", "sdi inversion_steps=3")
 FACTOR = 4
 FIRST, KEPT = 2, 4
 

@@ -15,8 +15,8 @@ from pullback.evaluate import diversity
 from pullback.evaluate.diversity import campaign as diversity_campaign
 from pullback.evaluate.diversity import report as diversity_report
 from pullback.evaluate.diversity.campaign import results_of
+from pullback.evaluate.studio import around, naming
 from pullback.evaluate.studio import field as studio
-from pullback.evaluate.studio import naming
 from pullback.evaluate.studio import world as worlds
 
 
@@ -27,6 +27,8 @@ def test_an_empty_field_shows_the_studios_backdrop():
         field.density.fill_(-60.0)
     backdrop = worlds.backdrop(worlds.camera_rays(views, studio.SIZE)[1]).movedim(-1, 1) * 2 - 1
     assert torch.allclose(field.render(views), backdrop, atol=1e-5)
+    field.plain = True
+    assert torch.allclose(field.render(views), torch.full_like(backdrop, 2 * around.GREY - 1), atol=1e-5)
 
 
 def test_a_field_filled_with_a_box_is_seen_where_the_box_is():
@@ -113,7 +115,11 @@ def test_tables_of_known_rows(tmp_path):
     lines = diversity_report.partial_table("a cube", results, ["pullback"]).splitlines()
     cells = {name: dict(zip(*(x.strip("|").split("|") for x in (lines[0], line)), strict=True)) for name, line in
              (("flat", lines[2]), ("nerf", lines[3]))}  # fmt: skip
-    assert (cells["flat"][" red "], cells["flat"][" two-coloured "], cells["nerf"][" red "]) == (" 30 ", " 2 ", " 5 ")
+    assert (cells["flat"][" red "], cells["flat"][" several colours "], cells["nerf"][" red "]) == (
+        " 30 ",
+        " 2 ",
+        " 5 ",
+    )
     assert cells["nerf"][" as asked "] == " 15 " and float(cells["nerf"][" χ² p "]) < 1e-3
     results.rows += [row(two, 0, two), row(two, 1, "a sphere with a red front and a blue back")]
     results.rows += [row(two, 2, "a cube with a blue front and a red back")]

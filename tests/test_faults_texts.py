@@ -86,11 +86,11 @@ def test_each_prompt_has_pictures_of_its_own(tmp_path: Path, monkeypatch: pytest
 
     asked: list[str] = []
 
-    def pictures(model: Any, prompts: list[str], scale: float, seed: int) -> torch.Tensor:
-        asked.append(prompts[0])
+    def pictures(model: Any, prompt: str, views: torch.Tensor, scale: float) -> torch.Tensor:
+        asked.append(prompt)
         return torch.full((1, 1), float(len(asked)))
 
-    monkeypatch.setattr(summary, "sample_pictures", pictures)
+    monkeypatch.setattr(summary, "pictures_from_all_round", pictures)
     reference = summary.Reference(tmp_path, str(TINY_MODEL), 2.5, Extractor())
     reference.model = object()
     texts = ["красный куб", "синий шар", "x" * 80 + " red", "x" * 80 + " blue", "a cube!", "a cube?"]

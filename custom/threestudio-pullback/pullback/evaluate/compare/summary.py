@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import platform
 import re
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from ...output.file_names import slug
 from ...version import commit
 from .. import metrics
 from ..campaign import Results, write_json
-from ..studio import field as studio
 from ..studio.held_out import held_out_cameras
-from ..studio.model import sample_pictures
+from ..studio.model import pictures_from_all_round
 from .runner import Comparison
 
 
@@ -178,7 +176,7 @@ def _entry(name: str, measure: str, interval: metrics.Interval) -> dict[str, Any
 class Reference:
     """Features of the model's own pictures of every prompt, made once and kept in OUT/reference/.
 
-    The prompts of the pictures end in the words of views, as often as the held-out cameras show each view.
+    Their views are those of the held-out cameras, by words; a model of several views has cameras of its own.
 
     Args:
         out: The comparison's folder.
@@ -197,8 +195,8 @@ class Reference:
         if not file.exists():
             print(f"For KID: {PICTURES} pictures of the model for '{prompt}'", flush=True)
             self.model = self.model or models.load(self.path)
-            words = itertools.islice(itertools.cycle(studio.view_words(held_out_cameras())), PICTURES)
-            pictures = sample_pictures(self.model, [f"{prompt}, {word} view" for word in words], self.scale, seed=0)
+            views = held_out_cameras().repeat(-(-PICTURES // len(held_out_cameras())), 1, 1)[:PICTURES]
+            pictures = pictures_from_all_round(self.model, prompt, views, self.scale)
             file.parent.mkdir(parents=True, exist_ok=True)
             whole.write(file, save({"pictures": self.extractor.images(pictures)}))
         return load_file(file)["pictures"]

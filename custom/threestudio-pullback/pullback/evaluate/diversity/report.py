@@ -23,7 +23,7 @@ from ..studio.world import COLORS, SHAPES
 from .campaign import FREE, GROUPS, TWO_COLOURED, saved_picture
 
 OBJECTS = {obj.caption: obj for obj in worlds.all_objects()}
-OTHER = "two-coloured"
+OTHER = "several colours"
 HEAD = """# Does it sample? The shipped model's NeRFs against its own pictures
 
 `{command}`
@@ -35,14 +35,18 @@ Commit {commits}.
 PARTIAL = """
 ## {prompt}: the {free} is free
 
-{count} pictures of the model, without guidance. Their prompts end in the words of views, from random cameras like those
-of the NeRFs (front, side, back by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a random
-camera, gets the name of the nearest exact picture, of all 216 objects from 216 cameras: one rule for both. "χ² p" is
+{count} {pictures}: one rule for both. "χ² p" is
 the two-sample test of the NeRFs' names against the pictures'. For "p, 16 views" a NeRF has the name of the nearest
 object over 16 held-out views instead. "as asked": the {attribute} is the prompt's. PSNR: of 16 views to that object,
 median.
 
 """
+SINGLE = """pictures of the model, without guidance. Their prompts end in the words of views, from random cameras like
+those of the NeRFs (front, side, back by azimuth, elevations 0° to 60°). A picture, and one render of each NeRF from a
+random camera, gets the name of the nearest exact picture, of all 216 objects from 216 cameras"""
+SEVERAL = """groups of {several} pictures of the model, without guidance. A group, and a group of renders of each NeRF
+from the same cameras, gets the name of the nearest of the studio's 3,096 exact objects, marked ones and such of four
+sides among them"""
 COLOURED = """
 ## Two colours
 
@@ -57,18 +61,17 @@ def kinds(prompt: str) -> list[str]:
 
 
 def histogram(prompt: str, captions: list[str]) -> Tensor:
-    """How many captions have each of `kinds`; the last count is of objects with two colours."""
-    counts = Counter(
-        OTHER if (obj := OBJECTS[c]).front != obj.back else obj.front if FREE[prompt] == "color" else obj.shape
-        for c in captions
-    )
+    """How many captions have each of `kinds`; the last count is of all objects that are not of one colour."""
+    plain = [OBJECTS[c] for c in captions if c in OBJECTS and OBJECTS[c].front == OBJECTS[c].back]
+    counts = Counter(obj.front if FREE[prompt] == "color" else obj.shape for obj in plain)
+    counts[OTHER] = len(captions) - len(plain)
     return torch.tensor([counts[kind] for kind in [*kinds(prompt), OTHER]])
 
 
 def matches(prompt: str, captions: list[str]) -> int:
     """How many captions have the attribute that a partial prompt names."""
     attribute = prompt.split()[1]
-    return sum(attribute in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
+    return sum(c in OBJECTS and attribute in (OBJECTS[c].shape, OBJECTS[c].front) for c in captions)
 
 
 def _cost(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -137,7 +140,9 @@ def write(results: Results, prompts: list[str], methods: list[str], seeds: list[
     coloured = [p for p in prompts if p in TWO_COLOURED]
     for prompt in (p for p in prompts if p in FREE):
         free, attribute = ("colour", "shape") if FREE[prompt] == "color" else ("shape", "colour")
-        text += PARTIAL.format(prompt=prompt, free=free, attribute=attribute, count=len(results.data["flat"][prompt]))
+        count, several = len(results.data["flat"][prompt]), results.data.get("views_at_once", 1)
+        pictures = SEVERAL.format(several=several) if several > 1 else SINGLE
+        text += PARTIAL.format(prompt=prompt, free=free, attribute=attribute, count=count, pictures=pictures)
         text += partial_table(prompt, results, methods)
         text += _sheet(results, out, prompt, [prompt], methods, 64) + _bars(results, out, prompt, methods)
     if coloured:

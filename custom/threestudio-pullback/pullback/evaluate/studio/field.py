@@ -38,11 +38,12 @@ class StudioField(VoxelField):
         resolution: As for VoxelField.
         samples: As for VoxelField.
         rays: Rays of one step of a fit, all views together.
+        plain: Before a plain grey backdrop, which does not tell from where a picture is taken.
     """
 
-    def __init__(self, resolution: int = 32, samples: int = 24, rays: int = 2048):
+    def __init__(self, resolution: int = 32, samples: int = 24, rays: int = 2048, plain: bool = False):
         super().__init__(resolution, SIZE, SIZE, samples)
-        self.rays = rays
+        self.rays, self.plain = rays, plain
         with torch.no_grad():
             self.density.fill_(-4.0)
 
@@ -67,7 +68,8 @@ class StudioField(VoxelField):
         """Colours [...,3] along rays [...,3]."""
         points, pieces = self._along(origins, directions)
         colour, through = self._emitted(self._lookup(points, self.grid), pieces)
-        return colour + through * (worlds.backdrop(directions) * 2 - 1)
+        behind = around.GREY if self.plain else worlds.backdrop(directions)
+        return colour + through * (behind * 2 - 1)
 
     def _lookup(self, points: Tensor, grid: Tensor) -> Tensor:
         # grid_sample is six times as fast as gathering corners; it has no forward-mode derivative, which is not needed
@@ -156,6 +158,7 @@ class Method:
         lr: Adam's learning rate.
         views: Cameras of a visit.
         widen: Share of the visits until the cameras are all round, see Widening.
+        plain: See StudioField.
     """
 
     name: str = "pullback"
@@ -167,6 +170,7 @@ class Method:
     lr: float = 0.1
     views: int = 8
     widen: float = 0.0
+    plain: bool = False
 
     @property
     def label(self) -> str:
@@ -197,7 +201,7 @@ def make(
 ) -> tuple[StudioField, Result]:
     """Makes a NeRF of a prompt; returns it and the sampler's result."""
     fit_space = "image" if method.name == "pullback" else "latent"  # SDS goes back through the encoder
-    field, denoise = StudioField(), denoiser(model, prompt, method.guidance, fit_space)
+    field, denoise = StudioField(plain=method.plain), denoiser(model, prompt, method.guidance, fit_space)
     if models.group_of(model) > 1:
         views = functools.partial(group_cameras, count=method.views)
     else:

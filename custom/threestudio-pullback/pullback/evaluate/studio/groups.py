@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -119,12 +120,17 @@ class GroupBank:
 
 
 class Cameras:
-    """Four groups of cameras, one for each elevation, with their banks for pictures of `size` pixels a side."""
+    """Four groups of cameras, one for each elevation, and their banks for pictures of `size` pixels a side."""
 
     def __init__(self, size: int) -> None:
         elevation, azimuth = torch.tensor(ELEVATIONS), torch.tensor([12.0, 140.0, 265.0, 50.0])
         self.c2w = around.group_of(elevation, azimuth).unflatten(0, (len(ELEVATIONS), -1))
-        self.banks = [GroupBank(c2w, size) for c2w in self.c2w]
+        self.size = size
+
+    @functools.cached_property
+    def banks(self) -> list[GroupBank]:
+        """The bank of each group."""
+        return [GroupBank(c2w, self.size) for c2w in self.c2w]
 
     def of(self, count: int) -> Tensor:
         """The poses [count·V,4,4] of groups that take the cameras in turn."""

@@ -21,6 +21,7 @@ from ...sampling import schedule
 from . import captions, groups, naming
 from . import world as worlds
 from .ddim import ddim
+from .field import view_words
 from .world import COLORS, StudioObject
 
 SHEET = [StudioObject(*words.split()) for words in (
@@ -64,6 +65,19 @@ def sample_pictures(model: models.LatentModel, prompts: list[str], scale: float,
         noisy = sigmas[0] * torch.randn(shape, generator=generator)
         pictures.append(model.decode(ddim(denoise, noisy, sigmas, None)))
     return torch.cat(pictures)
+
+
+def pictures_from_all_round(model: models.LatentModel, prompt: str, views: Tensor, scale: float) -> Tensor:
+    """As many of the model's own pictures of a prompt as there are poses: [V,3,H,W].
+
+    Prompts end in the words of the views [V,4,4]. A model of several views takes no words; it pictures whole groups,
+    from the cameras of its card.
+    """
+    if (several := models.group_of(model)) > 1:
+        prompts = [prompt] * -(-len(views) // several)
+        cameras = groups.Cameras(model.image_size)
+        return groups.sample(model, prompts, cameras, scale, seed=0).flatten(0, 1)[: len(views)]
+    return sample_pictures(model, [f"{prompt}, {word} view" for word in view_words(views)], scale, seed=0)
 
 
 def right_share(
@@ -140,7 +154,7 @@ def evaluate(path: str, scales: list[float], samples: int, seed: int, out: Path)
         "full_captions": [],
         "partial_captions": [],
     }
-    several = getattr(model, "group_size", 1) > 1
+    several = models.group_of(model) > 1
     card = groups.GroupsOfViews(model, seed) if several else SingleViews(model, seed)
     for scale in scales:
         row = card.full(samples, scale)
