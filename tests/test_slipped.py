@@ -44,7 +44,7 @@ def refused(capsys: Any, *args: str, main: Callable[[list[str]], int] = launch.m
         ("system.loggers={wandb: 3}", ["`system.loggers.wandb.enable` must be false"]),
         ("name=/etc", ["`name` must be a folder below `exp_root_dir`"]),
         ("checkpoint.filename={a}", ["`checkpoint.filename` should be text or null, but is {'a': None}"]),
-        ("checkpoint.filename=../../x", ["`checkpoint.filename` must be below the run's folder"]),
+        ("checkpoint.filename=../../x", ["`checkpoint.filename` must name a file below the run's folder"]),
         ('name="a\\0b"', ["`name` has a zero byte"]),
         ('exp_root_dir="\\0"', ["`exp_root_dir` has a zero byte"]),
         ("tag=\udcff", ["the command line has 'tag=\\udcff', which is not UTF-8"]),
