@@ -142,3 +142,9 @@ def test_prompts_of_any_kind_can_be_cut_and_joined():
     assert several.to(torch.float64).tensors["a"].dtype == torch.float64
     with pytest.raises(ValueError, match="different model families"):
         cat(plain, several)
+
+
+def test_a_family_is_a_file_of_a_hundred_lines_at_most():
+    files = [file for file in Path(families.__file__).parent.glob("*.py") if not file.name.startswith("_")]
+    assert len(files) >= 14
+    assert not [file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 100]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..denoiser import PREDICTION_TYPES, VPSchedule
+from ..errors import UserError
 from .reading import AGAIN, ModelError, ModelFolder
 
 FLOW, DIFFUSION = "flow matching", "diffusion"
@@ -73,6 +75,31 @@ def config_of(folder: ModelFolder, wanted: str) -> dict[str, Any]:
             "trained so, or prediction_type to v_prediction if it predicts v"
         )
     return config
+
+
+def schedule_of(folder: ModelFolder) -> tuple[VPSchedule, str]:
+    """The noise levels of a folder's scheduler, and what the network predicts.
+
+    Raises:
+        ModelError: The scheduler is of another kind.
+    """
+    name = "scheduler/scheduler_config.json"
+    config, file = config_of(folder, DIFFUSION), folder.path / name
+    prediction_type = config.get("prediction_type", "epsilon")
+    if prediction_type not in PREDICTION_TYPES:
+        raise ModelError(
+            f"{file} has prediction_type {prediction_type!r}, which is not supported; use a model that predicts one "
+            f"of {', '.join(PREDICTION_TYPES)}"
+        )
+    with folder.reading(name):
+        from diffusers import DDIMScheduler
+
+        scheduler: Any = DDIMScheduler.from_config(config)
+    try:
+        # with zero terminal SNR the last level has an infinite sigma, which no visit can have
+        return VPSchedule(scheduler.alphas_cumprod[scheduler.alphas_cumprod > 0]), prediction_type
+    except UserError as error:
+        raise ModelError(f"{file} describes no noise schedule ({error}); {AGAIN}") from error
 
 
 def _says_flow(config: Mapping[str, Any]) -> bool:

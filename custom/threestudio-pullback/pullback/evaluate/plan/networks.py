@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ...errors import UserError
 from ...models import ModelError, ModelFolder, families, resolve
-from ...models.families.stable_diffusion import DiffusionModel, schedule_of
+from ...models.families.stable_diffusion import DiffusionModel
+from ...models.schedulers import schedule_of
 from ...resources import TINY_MODEL, find
 from .facts import IDS, MODELS
 

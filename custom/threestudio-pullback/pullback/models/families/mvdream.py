@@ -11,9 +11,10 @@ import torch
 from .. import autoencoder, published_mvdream
 from ..protocol import Conditioning
 from ..reading import ModelFolder
+from ..schedulers import schedule_of
 from . import ANY, Family, register
 from ._latent_unet import DiffusionModel
-from .stable_diffusion import check_fit, load_text, schedule_of
+from .stable_diffusion import check_fit, load_text
 
 PARTS = {
     "tokenizer": "CLIPTokenizer",

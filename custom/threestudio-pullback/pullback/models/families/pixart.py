@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..schedulers import schedule_of
 from . import ANY
 from ._pipeline import PipelineModel, Tensors, half, register_pipeline
-from .stable_diffusion import schedule_of
 
 PARTS = {
     "tokenizer": ANY,

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from ...denoiser import PREDICTION_TYPES, VPSchedule
-from ...errors import UserError
-from .. import autoencoder, schedulers
+from .. import autoencoder
 from ..reading import AGAIN, ModelError, ModelFolder
+from ..schedulers import schedule_of
 from ..text import TextEncoder
 from . import ANY, Family, register
 from ._latent_unet import DiffusionModel
@@ -92,31 +91,6 @@ def check_fit(folder: ModelFolder, config: Any, latent: int, kind: str, classes:
             f"the UNet of {folder.path} needs another conditioning than its text encoder's {width}-wide "
             f"embeddings; use a {kind} model"
         )
-
-
-def schedule_of(folder: ModelFolder) -> tuple[VPSchedule, str]:
-    """The noise levels of a folder's scheduler, and what the network predicts.
-
-    Raises:
-        ModelError: The scheduler is of another kind.
-    """
-    name = "scheduler/scheduler_config.json"
-    config, file = schedulers.config_of(folder, schedulers.DIFFUSION), folder.path / name
-    prediction_type = config.get("prediction_type", "epsilon")
-    if prediction_type not in PREDICTION_TYPES:
-        raise ModelError(
-            f"{file} has prediction_type {prediction_type!r}, which is not supported; use a model that predicts one "
-            f"of {', '.join(PREDICTION_TYPES)}"
-        )
-    with folder.reading(name):
-        from diffusers import DDIMScheduler
-
-        scheduler: Any = DDIMScheduler.from_config(config)
-    try:
-        # with zero terminal SNR the last level has an infinite sigma, which no visit can have
-        return VPSchedule(scheduler.alphas_cumprod[scheduler.alphas_cumprod > 0]), prediction_type
-    except UserError as error:
-        raise ModelError(f"{file} describes no noise schedule ({error}); {AGAIN}") from error
 
 
 register(Family(NAME, PARTS, load, load_text))

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...denoiser import Sigma
 from ..protocol import Conditioning
+from ..schedulers import schedule_of
 from . import ANY
 from ._latent_unet import DiffusionModel
 from ._pipeline import PipelineModel, Tensors, register_pipeline
-from .stable_diffusion import schedule_of
 
 PARTS = {
     "tokenizer": "CLIPTokenizer",
