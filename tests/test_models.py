@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import shutil
 import subprocess
@@ -142,6 +143,14 @@ def test_sizes_come_from_the_model(model: models.DiffusionModel):
         model.encode(torch.zeros(1, 3, 16, 1))
     wide = model.predict_x0(_noise(1, 4, 9, 7), 1.0, model.encode_prompt(["a cube"]))
     assert wide.shape == (1, 4, 9, 7)
+
+
+def test_sizes_may_be_a_list_or_be_said_by_the_autoencoder_alone(copy: Path):
+    for size in ([8, 8], None):
+        _edit(copy / "unet" / "config.json", sample_size=size)
+        assert models.load(copy).image_size == 16
+    _edit(copy / "unet" / "config.json", sample_size=[8, 16])
+    assert "sample_size is [8, 16], which is no square" in _refused(copy)
 
 
 def test_half_precision_networks_keep_wide_arithmetic(folder: Path, model: models.DiffusionModel, device: torch.device):
@@ -396,6 +405,31 @@ def test_an_id_in_the_hub_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "models--someone--tiny" / "refs").mkdir()
     (tmp_path / "models--someone--tiny" / "refs" / "main").write_text(commit)
     assert models.load("someone/tiny").sample_size == 8
+
+
+def test_an_id_with_half_precision_weights_alone_is_downloaded_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import huggingface_hub
+
+    source, asked = build(tmp_path / "source", variant="fp16"), []
+
+    def snapshot_download(name: str, allow_patterns: list[str], local_files_only: bool = False, **options) -> str:
+        if local_files_only:
+            raise FileNotFoundError(name)
+        asked.append(allow_patterns)
+        for file in source.rglob("*"):
+            path = file.relative_to(source)
+            if file.is_file() and any(fnmatch.fnmatch(str(path), pattern) for pattern in allow_patterns):
+                (tmp_path / "cache" / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, tmp_path / "cache" / path)
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert models.load("someone/half").sample_size == 8
+    assert len(asked) == 2
+    shutil.rmtree(tmp_path / "cache")
+    build(source)  # with plain weights beside them the others are left where they are
+    assert models.load("someone/both").sample_size == 8 and len(asked) == 3
+    assert not [*(tmp_path / "cache").rglob("*fp16*")]
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, folder: Path):

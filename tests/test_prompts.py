@@ -198,3 +198,11 @@ def test_words_the_model_never_saw_are_named(caplog: pytest.LogCaptureFixture):
     # "cubes" begins with pieces of "cube", "dinosaur" is spelled
     assert "'dinosaur' and 'cubes'" in caplog.text
     assert not any(f"'{known}'" in caplog.text for known in ("red", "of", "blue"))
+
+
+def test_a_token_that_was_added_is_no_unknown_word():
+    encoder = models.load_text_encoder("tiny")
+    assert encoder.unknown_words("a red <zebra-toy> zebra") == ["zebra", "toy"]
+    encoder.tokenizer.add_tokens(["<zebra-toy>", "sks"])
+    assert encoder.unknown_words("a red <zebra-toy>, sks cube") == []
+    assert encoder.unknown_words("a red <zebra-toy> zebra") == ["zebra"]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -147,17 +148,20 @@ def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise missing_package(error) from error
-    mark, shard = (f".{variant}", f"-*.{variant}") if variant else ("", "-*-of-?????")
-    ends = f"{mark}.safetensors", f"{shard}.safetensors", ".safetensors.index*.json"
-    weights = ["*config.json", *(f"{stem}{end}" for stem in STEMS.values() for end in ends)]
-    patterns = ["model_index.json"]
-    for part in families.all_parts():
-        patterns += [f"{part}/{file}" for file in (["*"] if part.startswith("tokenizer") else weights)]
+    marks = [variant] if variant else [None, "fp16"]  # a model may have half-precision weights only
+
+    def found(**options: Any) -> Path:
+        path = Path()
+        for mark in marks:
+            path = Path(snapshot_download(name, allow_patterns=_patterns(mark), **options))
+            if _is_complete(path, name, variant):
+                break
+        return path
+
     try:
-        cached = ModelFolder(Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True)))
-        parts = families.index_of(cached, name).keys() & families.all_parts()
-        if all((cached.path / part).is_dir() for part in parts):
-            return cached.path
+        path = found(local_files_only=True)
+        if _is_complete(path, name, variant):
+            return path
         reason = FileNotFoundError("the local cache holds only a part of it")
     except Exception as error:  # the hub's error classes change from release to release
         reason = error
@@ -165,7 +169,7 @@ def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
         raise ModelError(f"the model {name!r} is gone from the hub; use its mirror {MOVED[name]!r}") from reason
     if not local_files_only:
         try:
-            return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=10))
+            return found(etag_timeout=10)
         except Exception as error:
             reason = error
     failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_sentence(reason)}"
@@ -174,3 +178,22 @@ def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
         f"of a diffusers folder, or fetch it where there is a network with `hf download {name}` (older: "
         f"`huggingface-cli download {name}`)"
     ) from reason
+
+
+def _patterns(variant: str | None) -> list[str]:
+    """The files of a model that are read, of any family."""
+    mark, shard = (f".{variant}", f"-*.{variant}") if variant else ("", "-*-of-?????")
+    ends = [f"{mark}.safetensors", f"{shard}.safetensors", ".safetensors.index*.json"]
+    ends += [f".{variant}-*.safetensors"] if variant else []  # shards as they are named today
+    weights = ["*config.json", *(f"{stem}{end}" for stem in STEMS.values() for end in ends)]
+    patterns = ["model_index.json"]
+    for part in families.all_parts():
+        patterns += [f"{part}/{file}" for file in (["*"] if part.startswith("tokenizer") else weights)]
+    return patterns
+
+
+def _is_complete(path: Path, name: str, variant: str | None) -> bool:
+    """Whether a snapshot has all parts of its index that some family reads, and their weights."""
+    folder = ModelFolder(path, variant)
+    parts = families.index_of(folder, name).keys() & families.all_parts()
+    return all((path / part).is_dir() and folder.has_weights(part) for part in parts)

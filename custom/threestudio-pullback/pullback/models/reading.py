@@ -147,12 +147,25 @@ class ModelFolder:
             names = [whole.name] if whole.is_file() else sorted({*self.json(index)["weight_map"].values()})
             return {name: tensor for file in names for name, tensor in load_file(place / file).items()}
 
-    def _variant(self, place: Path, stem: str) -> str | None:
+    def has_weights(self, part: str) -> bool:
+        """Whether there are weights that can be read, or the part is none that has any."""
+        place = self.place(part)
+        return not (place / "config.json").is_file() or any(self._variants(place, stem) for stem in STEMS.values())
+
+    def _variants(self, place: Path, stem: str) -> list[str | None]:
+        """The variants of a part's weights that are there."""
+        found: list[str | None] = []
         for variant in [self.variant] if self.variant else [None, "fp16"]:
             mark = f".{variant}" if variant else ""
             names = f"{stem}{mark}.safetensors", f"{stem}.safetensors.index{mark}.json"
             if any((place / name).is_file() for name in names):
-                return variant
+                found.append(variant)
+        return found
+
+    def _variant(self, place: Path, stem: str) -> str | None:
+        variants = self._variants(place, stem)
+        if variants:
+            return variants[0]
         mark = f".{self.variant}" if self.variant else ""
         pickled = any(place.glob("*.bin"))
         raise ModelError(
