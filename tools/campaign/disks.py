@@ -188,7 +188,7 @@ def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     faults = runs.broken(disk.folder) + [f"{file.name} is left" for file in disk.folder.rglob("*.part")]
     if "Traceback" in text:
-        faults.append("traceback: " + " ".join(text.split()[-40:])[-300:])
+        faults.append("traceback: " + " ".join(text.replace(f"{runs.ROOT}/", "").split()[-40:])[-300:])
     goes_on = ending == "safetensors.tmp"  # a cache that cannot be written costs time only
     if status != (0 if goes_on else 2):
         faults.append(f"status {status}")

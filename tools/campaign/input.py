@@ -32,7 +32,6 @@ from pullback.host.registry import find, is_registered
 from . import odd, runs
 from .results import Results, Row, workplace
 
-ROOT = Path(__file__).resolve().parents[2]
 MEMORY, SECONDS = 10 << 30, 20
 KIND = {"nerf": 60, "image": 20, "panorama": 20}  # cases of the schema, by config
 ODD_TEXTS = [
@@ -131,7 +130,7 @@ def judge(place: Place, case: Case, real: bool = False) -> Row:
     errors = re.findall(r"^error: .*$", text, re.M)
     faults = []
     if "Traceback" in text:
-        faults.append("traceback: " + " ".join(text.split()[-40:])[-300:])
+        faults.append("traceback: " + " ".join(text.replace(f"{runs.ROOT}/", "").split()[-40:])[-300:])
     elif status not in (0, 1, 2):
         faults.append(f"status {status}")
     elif status and len(errors) != 1:
@@ -222,7 +221,7 @@ def schema(place: Place, draw: random.Random, seed: int) -> list[Case]:
     computed = {"exp_dir", "trial_name", "trial_dir", "n_gpus", "description"}
     cases = []
     for kind, count in KIND.items():
-        block = yaml.safe_load((ROOT / runs.CONFIGS[kind][0]).read_text())
+        block = yaml.safe_load((runs.ROOT / runs.CONFIGS[kind][0]).read_text())
         known = [(key, hint) for key, hint in fields(ExperimentConfig, block) if key not in computed]
         for number in range(count):
             key, hint = draw.choice(known)
@@ -272,7 +271,7 @@ def yaml_files(place: Place, draw: random.Random, seed: int) -> list[Case]:
         "twice": b"data: 1\ndata: {}\n",
         "cycle": b"data: &d\n  self: *d\n", "long": b"name: " + b"x" * 10**6, "date": b"seed: 2020-01-01\n",
     }  # fmt: skip
-    valid = (ROOT / runs.CONFIGS["nerf"][0]).read_bytes()
+    valid = (runs.ROOT / runs.CONFIGS["nerf"][0]).read_bytes()
     contents = [*fixed.items(), *((f"mutation {i}", mutated(valid, draw)) for i in range(46))]
     cases = []
     for name, content in contents:
@@ -450,7 +449,7 @@ def saved_results(place: Place, draw: random.Random, seed: int) -> list[Case]:
         text = json.dumps(json_mutated(valid, draw)).encode()
         (folder / "compare.json").write_bytes(text if number % 4 else mutated(text, draw))
         cases.append(Case(["report", str(folder)], f"compare.json {number}"))
-    worlds = json.loads((ROOT / "docs" / "results" / "worlds" / "worlds.json").read_text())
+    worlds = json.loads((runs.ROOT / "docs" / "results" / "worlds" / "worlds.json").read_text())
     name = "shapes"
     label = next(iter(worlds["settings"][name]))
     worlds["rows"] = [row for row in worlds["rows"] if (row["world"], row["method"]) == (name, label)]

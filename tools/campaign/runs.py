@@ -20,6 +20,7 @@ from checkpoints import same  # pyright: ignore[reportMissingImports]
 from pullback.evaluate.trial import PRELOADED
 from tiny_pipeline import build  # pyright: ignore[reportMissingImports]
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = [
     "data.width=16", "data.height=16", "data.eval_width=24", "data.eval_height=24", "data.n_test_views=3",
     "system.guidance.levels=5", "system.guidance.fit_steps=4", "system.guidance.fit_rays=64",
