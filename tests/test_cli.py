@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pullback import cli
-from pullback.cli.arguments import parse_seeds
+from pullback.cli.arguments import KNOWS, parse_seeds
+from pullback.errors import UserError
+from pullback.evaluate.studio import captions, world
 
 LATE = ("diffusers", "transformers", "pytorch_lightning", "nerfacc", "omegaconf")
 
@@ -70,6 +74,21 @@ def test_what_cannot_be_read_ends_with_status_2_and_names_itself(arguments: list
     assert line.startswith("error: ") and words in line
 
 
+def test_overrides_may_stand_anywhere():
+    read = cli.build_parser().parse_args
+    args = read(["export", "RUN", "a=1", "--format", "ply", "b=2", "--no-texture", "c=x --y"])
+    assert (args.folder, args.format, args.no_texture) == ("RUN", "ply", True)
+    assert sorted(args.overrides) == ["a=1", "b=2", "c=x --y"]
+    assert read(["demo", "a=1", "--seed", "3", "b=2"]).overrides == ["a=1", "b=2"]
+    for words in (
+        ["export", "RUN", "--format", "ply", "other"],
+        ["report", "OUT", "a=1"],
+        ["demo", "--seed", "1", "-x=1"],
+    ):
+        with pytest.raises(UserError, match="unrecognized arguments"):
+            read(words)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "prompts", "--help"]])
 def test_help_needs_none_of_the_large_packages(arguments: list[str]):
     code = (
@@ -88,3 +107,53 @@ def test_the_installed_command_is_this_one():
         pytest.skip("the package is not installed")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "demo" in done.stdout and "evaluate" in done.stdout
+
+
+def parsers(parser: argparse.ArgumentParser, name: str = "pullback") -> list[tuple[str, argparse.ArgumentParser]]:
+    found = [(name, parser)]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, sub in action.choices.items():
+                found += parsers(sub, f"{name} {word}")
+    return found
+
+
+@pytest.mark.parametrize(("name", "parser"), parsers(cli.build_parser()))
+def test_help_has_a_text_and_the_default_of_every_option(name: str, parser: argparse.ArgumentParser):
+    if name == "pullback launch":
+        return  # launch.py's
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) or action.dest == "help":
+            continue
+        assert action.help, (name, action.dest)
+        told = action.default not in (None, argparse.SUPPRESS, []) and action.nargs != 0
+        shown = parser._get_formatter()._expand_help(action)
+        assert "default" in shown or not told, (name, action.dest)
+
+
+EXAMPLES = [
+    (name, line.split("  ")[1] if line.startswith("  ") else line)
+    for name, parser in parsers(cli.build_parser())
+    for line in (parser.epilog or "").splitlines()
+    if line.startswith("  pullback ")
+]
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_the_examples_of_the_help_can_be_read(name: str, example: str):
+    program, *words = shlex.split(example)
+    assert program == "pullback" and cli.build_parser().parse_args(words).run
+
+
+def test_every_command_has_an_example():
+    without = {"pullback launch", *(f"pullback evaluate {kind}" for kind in ("model", "images", "diversity"))}
+    shown = {f"pullback {shlex.split(example)[1]}" for _, example in EXAMPLES}
+    shown |= {" ".join(shlex.split(example)[:3]) for _, example in EXAMPLES if " evaluate " in example}
+    assert {name for name, _ in parsers(cli.build_parser())} - {"pullback"} - without <= shown
+
+
+def test_what_the_help_says_of_the_shipped_model_is_its_world():
+    text = " ".join(KNOWS.split())
+    assert f"({', '.join(world.SHAPES)})" in text and f"({', '.join(world.COLORS)})" in text
+    for quoted in re.findall(r'"([^"]+)"', text):
+        assert captions.parse(quoted) is not None, quoted

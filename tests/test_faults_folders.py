@@ -71,6 +71,9 @@ HOLD = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquir
 
 
 def test_the_folder_of_a_live_run_is_refused_and_that_of_a_dead_one_is_not(tmp_path: Path, capsys: Any) -> None:
+    assert run(tmp_path, *TRAIN, "tag=before") == 0
+    capsys.readouterr()
+    weights = f"system.weights={tmp_path}/out/toy/before/ckpts/last.ckpt"
     folder = tmp_path / "out/toy/run"
     folder.mkdir(parents=True)
     command = [sys.executable, "-c", HOLD, str(folder / folders.LOCK)]
@@ -80,7 +83,7 @@ def test_the_folder_of_a_live_run_is_refused_and_that_of_a_dead_one_is_not(tmp_p
         (line,) = capsys.readouterr().err.splitlines()
         assert f"another process is writing to {folder}" in line and "`tag`" in line
         assert {p.name for p in folder.iterdir()} == {folders.LOCK}
-        assert run(tmp_path, "--test", "system.prompt=a cube") == 0  # it may be looked at
+        assert run(tmp_path, "--test", "system.prompt=a cube", weights) == 0  # it may be looked at
         other.kill()
     assert run(tmp_path, *TRAIN) == 0
     assert run(tmp_path, *TRAIN, f"resume={folder}/ckpts/last.ckpt") == 0  # its lock was given back

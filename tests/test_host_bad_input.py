@@ -124,7 +124,18 @@ def test_checkpoint_of_another_config(config: str, capsys: Any, tmp_path: Path) 
     assert launch.main([*train, "system.prompt=a cube", "data.n_test_views=1", resume]) == 0
 
 
-def test_missing_package_names_the_command(config: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def weights(config: str, folder: Path) -> str:
+    """The override by which a test starts from a checkpoint's parameters, at step 0."""
+    short = ["trainer.max_steps=1", "checkpoint.every_n_train_steps=1", "tag=before"]
+    assert launch.main(["--config", config, "--train", "system.prompt=x", *short]) == 0
+    return f"system.weights={folder}/out/toy/before/ckpts/last.ckpt"
+
+
+def test_missing_package_names_the_command(
+    config: str, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = weights(config, tmp_path)
+    capsys.readouterr()
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -133,16 +144,21 @@ def test_missing_package_names_the_command(config: str, capsys: Any, monkeypatch
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    sentence = refused(capsys, "--config", config, "--test", "system.prompt=x")
+    sentence = refused(capsys, "--config", config, "--test", "system.prompt=x", trained)
     assert "'imageio' is missing" in sentence and 'pip install "threestudio-pullback[host,models]"' in sentence
 
 
-def test_disk_full_while_a_picture_is_saved(config: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full_while_a_picture_is_saved(
+    config: str, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = weights(config, tmp_path)
+    capsys.readouterr()
+
     def refuse(self: Any, filename: str, *_: Any, **__: Any) -> str:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
 
     monkeypatch.setattr(host_toy.ToySystem, "save_rgb_image", refuse)
-    sentence = refused(capsys, "--config", config, "--test", "system.prompt=x")
+    sentence = refused(capsys, "--config", config, "--test", "system.prompt=x", trained)
     assert "No space left on device" in sentence and "it0-test/0.png" in sentence
 
 
@@ -158,7 +174,9 @@ def test_the_program_itself_from_another_folder(tmp_path: Path) -> None:
     out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (out.returncode, out.stdout) == (2, "")
     assert out.stderr.splitlines() == [
-        "error: cannot read the config file none.yaml: No such file or directory; check --config"
+        "error: cannot read the config file none.yaml: No such file or directory; give a config's path, or one of the "
+        "shipped: pullback-image-tiny.yaml, pullback-image.yaml, pullback-nerf-mvdream.yaml, pullback-nerf-tiny.yaml, "
+        "pullback-nerf.yaml, pullback-panorama-tiny.yaml, pullback-panorama.yaml"
     ]
 
 

@@ -190,6 +190,19 @@ def test_what_the_documentation_says_to_type_is_valid(where: str, command: list[
     assert fault(command) is None, where
 
 
+GUIDES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda p: p.name)
+def test_commands_to_paste_begin_with_the_environments_path(page: Path):
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.M | re.S)
+    elsewhere = (
+        r"python launch\.py --config configs/dreamfusion|pullback demo    # works in any folder"  # not in a clone
+    )
+    typed = [line for block in blocks for line in block.splitlines() if re.match(r"(python3?|pullback|pip)\b", line)]
+    assert [line for line in typed if not re.match(elsewhere + r"|pip install", line)] == []
+
+
 def test_the_readme_shows_the_two_commands_and_a_run():
     shown = [shlex.join(command) for where, command in documented() if where == "README.md"]
     assert {"make demo", "make test"} <= set(shown)

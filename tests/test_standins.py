@@ -15,6 +15,7 @@ import torch
 from pullback.cuda_standins import launch
 from pullback.errors import UserError
 from pullback.host.scene.encoders import HashGrid
+from pullback.resources import CONFIGS
 
 MODULES = Path(launch.__file__).parent / "modules"
 REPOSITORY = Path(__file__).parents[1]
@@ -254,3 +255,16 @@ def test_paths_of_the_caller_become_absolute(tmp_path: Path, monkeypatch: pytest
     assert here == ["--config", str(config), "--train", f"resume={checkpoint}", "name=mine.yaml"]
     there = ["--config=configs/dreamfusion-sd.yaml", "resume=outputs/last.ckpt"]
     assert launch.absolute(there) == there
+
+
+@pytest.mark.parametrize("name", ["pullback-nerf.yaml", "configs/pullback-nerf.yaml"])
+def test_a_shipped_config_is_found_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = str(CONFIGS / "pullback-nerf.yaml")
+    assert launch.absolute(["--config", name, f"--config={name}"]) == ["--config", shipped, f"--config={shipped}"]
+
+
+def test_an_unknown_config_is_refused_with_those_that_are_shipped(tmp_path: Path, capsys: Any) -> None:
+    root = checkout(tmp_path)
+    err = refused(capsys, "--threestudio", str(root), "--config", "pullback-nrf.yaml", "--train")
+    assert str(root) in err and "pullback-nerf.yaml, pullback-panorama-tiny.yaml" in err

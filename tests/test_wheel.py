@@ -153,12 +153,18 @@ def test_a_command_is_written_as_this_process_was_started(script: str, start: st
     assert command_line(["--train", "x=a b"]) == start.format(python="/a/python") + " --train 'x=a b'"
 
 
-def test_a_program_on_the_path_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "pullback").write_text("#!/bin/sh\n")
-    (tmp_path / "pullback").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "pullback")])
-    assert command_line(["--test"]) == "pullback launch --test"
+@pytest.mark.parametrize("start", ["{}/pullback", "bin/pullback"])
+def test_a_program_goes_by_its_path_whatever_leads_to_it(start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # another shell has another PATH
+    monkeypatch.setattr(sys, "argv", [start.format(tmp_path / "bin")])
+    assert command_line(["--test"]) == f"{tmp_path}/bin/pullback launch --test"
+
+
+def test_a_program_without_a_path_is_the_interpreters(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["pullback"])
+    assert command_line(["--test"]) == f"{sys.executable} -m pullback launch --test"
 
 
 def test_shipped_files_go_by_the_names_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -34,3 +34,8 @@ def find(path: str | Path) -> Path:
             if own.is_relative_to(place) and os.path.exists(folder / own.relative_to(place)):
                 return folder / own.relative_to(place)
     return own
+
+
+def config_remedy() -> str:
+    """What to give where a config file is not there: another path, or one of the shipped configs, by name."""
+    return f"give a config's path, or one of the shipped: {', '.join(sorted(p.name for p in CONFIGS.glob('*.yaml')))}"

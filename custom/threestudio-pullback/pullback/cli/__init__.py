@@ -1,4 +1,4 @@
-"""The `pullback` command: `demo`, `launch`, `plan`, `compare`, `report` and `evaluate`."""
+"""The `pullback` command: `demo`, `launch`, `export`, `plan`, `compare`, `report` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,27 @@ from ..version import __version__
 from .compare import add_compare
 from .demo import add_demo
 from .evaluate import add_evaluate
+from .export import add_export
 from .launch import add_launch
 from .plan import add_plan
+
+EXAMPLES = """examples:
+  pullback demo --prompt "a red cube"           an object in a minute or two on a CPU
+  pullback export outputs/demo/a-red-cube-…     its mesh, with a texture
+  pullback launch --config pullback-nerf.yaml --train system.prompt_processor.prompt="a red cube"
+  pullback compare --prompts "a red cube; a blue cone" --seeds 0,1 --dry-run"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = Parser(prog="pullback", description="Sample 3D objects from text by pulled-back diffusion.")
+    parser = Parser(
+        prog="pullback",
+        description="Sample 3D objects from text by pulled-back diffusion.",
+        epilog=f"{EXAMPLES}\n\nEach command has a --help of its own.",
+    )
     parser.add_argument("--version", action="version", version=f"pullback {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_demo, add_launch, add_plan, add_compare, add_evaluate):
+    for add in (add_demo, add_launch, add_export, add_plan, add_compare, add_evaluate):
         add(commands)
     return parser
 

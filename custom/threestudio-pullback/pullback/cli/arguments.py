@@ -6,6 +6,10 @@ import argparse
 import re
 from collections.abc import Callable
 
+KNOWS = """The shipped model knows six shapes (sphere, cube, cylinder, cone, torus, diamond) in six colours (red, green,
+blue, yellow, purple, cyan): "a purple torus", "a cone with a green front and a purple back", or with shape or colour
+left open, "a cube", "a blue object". Of other words it makes nothing sensible."""
+
 
 def parse_seeds(text: str) -> list[int]:
     """Reads seeds from a range or a list, such as "0-3" or "0,2,5".

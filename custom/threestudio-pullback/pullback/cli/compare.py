@@ -9,15 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..host.arguments import add_import
+from ..host.arguments import add_import, program
 from ..resources import TINY_CONFIG
-from .arguments import at_least, parse_seeds
+from .arguments import KNOWS, at_least, parse_seeds
+
+EXAMPLES = """examples:
+  pullback compare --prompts "a red cube; a blue cone" --seeds 0,1 --dry-run
+  pullback compare --prompts configs/compare/tiny-12.txt --methods pullback,sds --budget nfe=480
+  pullback compare --world shapes --methods pullback,sds
+
+The same command again goes on where it was stopped. Five runs of a method at least make an interval."""
 
 
 def add_compare(commands: Any) -> None:
     """Adds both commands to an argparse's sub-commands."""
-    compare = commands.add_parser("compare", help="compare methods on your prompts: runs, measures, a report")
-    compare.add_argument("--config", type=Path, default=TINY_CONFIG, help="base config; a method changes its guidance")
+    compare = commands.add_parser(
+        "compare",
+        help="compare methods on your prompts: runs, measures, a report",
+        epilog=f"{EXAMPLES}\n\n{KNOWS}",
+    )
+    compare.add_argument(
+        "--config",
+        type=Path,
+        default=TINY_CONFIG,
+        help="base config; a method changes its guidance (default the shipped pullback-nerf-tiny.yaml)",
+    )
     compare.add_argument("--methods", help="names or YAML files, commas between (default: all that are shipped)")
     compare.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
     compare.add_argument("--world", help="an exact world in place of a model, such as shapes; see evaluate worlds")
@@ -31,11 +47,15 @@ def add_compare(commands: Any) -> None:
     )
     compare.add_argument("--dry-run", action="store_true", help="print what the comparison would cost, and end")
     compare.add_argument("--workers", type=at_least(1), default=2, help="runs at a time (default 2)")
-    compare.add_argument("--out", type=Path, default=Path("outputs/compare"))
+    compare.add_argument("--out", type=Path, default=Path("outputs/compare"), help="folder of runs and report")
     add_import(compare)
     compare.add_argument("overrides", nargs="*", help="config overrides for every run, key=value")
     compare.set_defaults(run=run_compare)
-    report = commands.add_parser("report", help="make the page of a comparison again from its data")
+    report = commands.add_parser(
+        "report",
+        help="make the page of a comparison again from its data",
+        epilog="example:\n  pullback report outputs/compare",
+    )
     report.add_argument("folder", type=Path, help="the --out of pullback compare")
     report.set_defaults(run=run_report)
 
@@ -44,7 +64,7 @@ def run_compare(args: argparse.Namespace) -> int:
     """Runs `compare` and says where the report is."""
     from ..evaluate.compare import exact, run
 
-    command = f"pullback {shlex.join(sys.argv[1:])}"
+    command = shlex.join([*program(), *sys.argv[1:]])
     if args.world is not None:
         if args.imports:
             raise UserError("--import has no use with --world, which has its own parts; leave one of them out")

@@ -10,16 +10,26 @@ from typing import Any
 from ..host.arguments import add_import
 from ..output.file_names import slug
 from ..resources import TINY_CONFIG, TINY_MODEL
+from .arguments import KNOWS
+from .export import export
 
 
 def add_demo(commands: Any) -> None:
     """Adds the command to an argparse's sub-commands."""
-    demo = commands.add_parser("demo", help="sample a NeRF from a prompt with the shipped model")
-    demo.add_argument("--prompt", default="a cube with a red front and a blue back")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--out", type=Path, default=Path("outputs"))
+    demo = commands.add_parser(
+        "demo",
+        help="sample a NeRF from a prompt with the shipped model",
+        epilog=f"""examples:
+  pullback demo --prompt "a yellow cone" --seed 3
+  pullback demo --prompt "a cube" system.guidance.noise=shared   (a prompt that leaves the colour open)
+
+{KNOWS}""",
+    )
+    demo.add_argument("--prompt", default="a cube with a red front and a blue back", help="what to make")
+    demo.add_argument("--seed", type=int, default=0, help="of the sample; another one gives another sample")
+    demo.add_argument("--out", type=Path, default=Path("outputs"), help="folder; the run's is OUT/demo/PROMPT-SEED")
     add_import(demo)
-    demo.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    demo.add_argument("overrides", nargs="*", help="config overrides, key=value, as in docs/running.md")
     demo.set_defaults(run=run_demo)
 
 
@@ -36,24 +46,7 @@ def run_demo(args: argparse.Namespace) -> int:
     status = launch(["--config", str(TINY_CONFIG), *options, "--train", *common])
     if status:
         return status
-    folder = args.out / "demo" / tag
-    checkpoint = folder / "ckpts" / "last.ckpt"
-    parsed = str(folder / "configs" / "parsed.yaml")
-    export = ["--export", f"resume={checkpoint}", "use_timestamp=false"]
+    print(f"{args.prompt!r} took {time.time() - start:.0f} s; its mesh follows", flush=True)
     # colours at the vertices take a second, a texture many
-    export += ["system.exporter.fmt=glb", "system.exporter.save_uv=false"]
-    status = launch(["--config", parsed, *options, *export])
-    if status:
-        return status
-    print(f"\n{args.prompt!r}, made in {time.time() - start:.0f} s. Look at:")
-    saved = folder / "save"
-    for kind, pattern in (
-        ("turntable", "*-test.mp4"),
-        ("views", "*-grid.png"),
-        ("as it went", "*-val.png"),
-        ("mesh", "*-export/*"),
-    ):
-        files = sorted(saved.glob(pattern), key=lambda p: p.stat().st_mtime)
-        if files:
-            print(f"  {kind:10s} {files[-1]}")
-    return 0
+    mesh = ["system.exporter.fmt=glb", "system.exporter.save_uv=false"]
+    return export(str(args.out / "demo" / tag), args.imports, mesh)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..resources import TINY_CONFIG, TINY_MODEL, find
+from ..resources import TINY_CONFIG, TINY_MODEL, config_remedy, find
 from .arguments import at_least, parse_scales, parse_seeds
 
 CORES = os.cpu_count() or 1
@@ -18,15 +18,21 @@ METHOD_HELP = "'NAME key=value …', may be repeated (default pullback)"
 
 def add_evaluate(commands: Any) -> None:
     """Adds the command to an argparse's sub-commands."""
-    evaluate = commands.add_parser("evaluate", help="measure against known answers")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure against known answers",
+        epilog="examples:\n  pullback evaluate worlds --world shapes --method pullback --method sds\n"
+        "  pullback evaluate prompts --prompts 2 --seeds 0",
+    )
     kinds = evaluate.add_subparsers(dest="kind", required=True, metavar="what")
 
     prompts = _kind(
         kinds, "prompts", run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names"
     )
-    prompts.add_argument("--config", type=Path, default=TINY_CONFIG)
+    text = "YAML file (default the shipped pullback-nerf-tiny.yaml)"
+    prompts.add_argument("--config", type=Path, default=TINY_CONFIG, help=text)
     _add_seeds(prompts, 2)
-    prompts.add_argument("--prompts", type=int, default=12, help="the first N of the 12 prompts")
+    prompts.add_argument("--prompts", type=int, default=12, metavar="N", help="the first N of the 12 prompts")
     _add_workers(prompts, 2)
     prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
 
@@ -50,7 +56,9 @@ def add_evaluate(commands: Any) -> None:
     diversity = _kind(
         kinds, "diversity", run_diversity, "NeRFs of the shipped model against its own pictures; two colours", True
     )
-    diversity.add_argument("--prompts", default="partial", help="partial, two-coloured, or both with a comma")
+    diversity.add_argument(
+        "--prompts", default="partial", help="partial, two-coloured, or both with a comma (default partial)"
+    )
     diversity.add_argument("--method", action="append", help=METHOD_HELP)
     _add_seeds(diversity, 64)
     diversity.add_argument(
@@ -59,9 +67,10 @@ def add_evaluate(commands: Any) -> None:
     _add_workers(diversity, CORES)
 
     model = _kind(kinds, "model", run_model, "the shipped model's figures: autoencoder, captions, histograms", True)
-    model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0])
-    model.add_argument("--samples", type=at_least(1), default=256)
-    model.add_argument("--seed", type=int, default=0)
+    scales = "guidance scales (default 1,2.5,6,8)"
+    model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0], help=scales)
+    model.add_argument("--samples", type=at_least(1), default=256, help="pictures of a scale")
+    model.add_argument("--seed", type=int, default=0, help="of the pictures")
 
     images = _kind(
         kinds, "images", run_images, "SIREN images against the model's own samples from the same noise", True
@@ -72,7 +81,7 @@ def add_evaluate(commands: Any) -> None:
     add("--few", type=int, default=64, help="samples of every method in the curves (default 64)")
     add("--curve", type=parse_scales, default=[0.0, 1.0, 3.0, 7.5, 15.0], help="their scales (default 0,1,3,7.5,15)")
     add("--ablated", type=int, default=8, help="samples of each ablation (default 8; 0: none)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of the samples")
     add("--workers", type=int, default=2, help="processes (default 2)")
     add("overrides", nargs="*", help="settings, key=value: hidden, omega, steps, levels, rounds, …")
 
@@ -82,9 +91,9 @@ def _kind(
 ) -> argparse.ArgumentParser:
     """The parser of `evaluate NAME`, with its --out and, for a command that takes one, its --model."""
     parser = kinds.add_parser(name, help=text)
-    parser.add_argument("--out", type=Path, default=Path(f"outputs/evaluate-{name}"))
+    parser.add_argument("--out", type=Path, default=Path(f"outputs/evaluate-{name}"), help="folder of the results")
     if model:
-        parser.add_argument("--model", default=str(TINY_MODEL))
+        parser.add_argument("--model", default=str(TINY_MODEL), help="a model's folder (default the shipped one)")
     parser.set_defaults(run=run)
     return parser
 
@@ -104,7 +113,7 @@ def run_prompts(args: argparse.Namespace) -> int:
     from ..evaluate.studio.held_out import OBJECTS
 
     if not os.path.isfile(find(args.config)):
-        raise UserError(f"--config {args.config} is not there; give a config file")
+        raise UserError(f"--config {args.config} is not there; {config_remedy()}")
     if not 1 <= args.prompts <= len(OBJECTS):
         raise UserError(f"--prompts must be 1 to {len(OBJECTS)}, not {args.prompts}")
     rows = prompts.evaluate(args.config, args.out, args.seeds, OBJECTS[: args.prompts], args.overrides, args.workers)

@@ -12,8 +12,13 @@ from ..host.arguments import add_import
 
 def add_plan(commands: Any) -> None:
     """Adds the command to an argparse's sub-commands."""
-    plan = commands.add_parser("plan", help="say what a run would cost: FLOPs, network calls, memory, time on a card")
-    plan.add_argument("--config", type=Path, required=True, help="YAML file, as for launch")
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would cost: FLOPs, network calls, memory, time on a card",
+        epilog="examples:\n  pullback plan --config pullback-nerf-tiny.yaml\n"
+        "  pullback plan --config pullback-nerf.yaml --model-config sd-1.5 --card rtx4090 system.guidance.levels=30",
+    )
+    plan.add_argument("--config", type=Path, required=True, help="YAML file, or the name of a shipped one")
     plan.add_argument("--model-config", metavar="FOLDER", help="the model's configs: a folder, or sd-1.5, sd-2.1, sdxl")
     plan.add_argument("--card", default="h100", help="whose time is told: rtx4090, a100-80, … (default h100)")
     plan.add_argument("--tflops", type=float, help="TFLOP/s that networks reach, in place of a share of the card's")

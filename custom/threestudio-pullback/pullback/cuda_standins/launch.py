@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..errors import UserError
 from ..host.arguments import add_import
 from ..host.parts import load_own
+from ..resources import config_remedy, find
 
 EXTENSION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 _REQUIREMENTS = "pip install -r requirements/threestudio-today.txt"
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--verbose" not in rest:
             _quieten()
         rest = absolute(rest)
+        _check_config(rest, root)
         if own.imports:
             sys.path.append(os.getcwd())  # they may lie there
         os.chdir(root)
@@ -83,15 +85,23 @@ def check(root: str) -> str:
 
 
 def absolute(argv: Sequence[str]) -> list[str]:
-    """The arguments, in which --config and resume= are absolute where they exist relative to this folder."""
+    """The arguments, in which --config and resume= are absolute where they exist here, or are shipped configs."""
     changed = list(argv)
     for i, arg in enumerate(changed):
         key, equals, value = arg.partition("=")
-        if key in ("--config", "resume") and equals and os.path.exists(value):
-            changed[i] = f"{key}={os.path.abspath(value)}"
-        elif i and changed[i - 1] == "--config" and os.path.exists(arg):
-            changed[i] = os.path.abspath(arg)
+        if key in ("--config", "resume") and equals and os.path.exists(find(value)):
+            changed[i] = f"{key}={os.path.abspath(find(value))}"
+        elif i and changed[i - 1] == "--config" and os.path.exists(find(arg)):
+            changed[i] = os.path.abspath(find(arg))
     return changed
+
+
+def _check_config(argv: Sequence[str], root: str) -> None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    path = parser.parse_known_args(argv)[0].config
+    if path is not None and not os.path.exists(os.path.join(root, path)):
+        raise UserError(f"--config {path} is neither here nor in {root}; {config_remedy()}")
 
 
 def _quieten() -> None:

@@ -6,16 +6,58 @@ import argparse
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import UserError
+
+ACTIONS = {
+    "train": "sample or optimise, then render the test views; with resume= it goes on",
+    "validate": "render the validation views, with resume= of a checkpoint",
+    "test": "render the test views and the turntable of a checkpoint; needs resume=",
+    "export": "write the mesh of a checkpoint; needs resume=",
+}
+OVERRIDES = """key=value sets a key of the config, by its dotted name; lists and blocks are YAML, in quotes:
+  system.prompt_processor.prompt="a red cube"   what to make; needed
+  seed=1                                        another sample
+  resume=RUN/ckpts/last.ckpt                    the checkpoint to go on from, to test or to export
+  exp_root_dir=DIR, name=…, tag=…               where files go: DIR/NAME/TAG@TIME (default outputs/…)
+  use_timestamp=false                           a folder without the time
+  trainer.accelerator=cpu                       off the GPU
+docs/running.md has the others. A run's own config is RUN/configs/parsed.yaml.
+
+examples:
+  launch.py --config pullback-nerf-tiny.yaml --train system.prompt_processor.prompt="a red cube"
+  launch.py --config RUN/configs/parsed.yaml --train resume=RUN/ckpts/last.ckpt
+  launch.py --config RUN/configs/parsed.yaml --export resume=RUN/ckpts/last.ckpt system.exporter.fmt=glb
+
+With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU."""
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the default of every option that has one, and examples as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        unsaid = action.default is None or action.default in (argparse.SUPPRESS, []) or action.nargs == 0
+        plain = unsaid or action.help is None or "default" in action.help
+        return action.help if plain else f"{action.help} (default %(default)s)"
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises UserError for bad usage, instead of ending the process."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **kwargs})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; overrides key=value may also follow options, where argparse takes them in one place only."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest and not (hasattr(found, "overrides") and all(re.match(r"[^-=][^=]*=", word) for word in rest)):
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:
+            found.overrides = [*found.overrides, *rest]
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError with argparse's message."""
@@ -52,15 +94,16 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     check_text(argv)
     parser = Parser(
         prog="launch.py",
+        usage="launch.py --config FILE (--train | --validate | --test | --export) [key=value …]",
         description="Train, validate, test or export what a config describes.",
-        epilog="With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU.",
+        epilog=OVERRIDES,
     )
-    parser.add_argument("--config", required=True, help="YAML file")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of a shipped one")
     parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
     add_import(parser)
     group = parser.add_mutually_exclusive_group(required=True)
-    for action in ("train", "validate", "test", "export"):
-        group.add_argument(f"--{action}", action="store_true")
+    for action, meaning in ACTIONS.items():
+        group.add_argument(f"--{action}", action="store_true", help=meaning)
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
     args, extras = parser.parse_known_args(argv)
     if not args.gpu.isdigit():
@@ -68,23 +111,23 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, extras
 
 
+def program() -> list[str]:
+    """The words that start the `pullback` command by its path, or by that of the interpreter.
+
+    So a command that is printed or saved runs in any shell, whatever PATH leads to there.
+    """
+    script = sys.argv[0]
+    if os.path.basename(script) == "pullback" and os.path.dirname(script):
+        return [os.path.abspath(script)]
+    return [sys.executable, "-m", "pullback"]
+
+
 def command_line(words: Sequence[str]) -> str:
     """The shell command that runs a command line of launch.py in the way this process was started.
 
-    It starts with `python launch.py` where launch.py, or another script, was run, and with `pullback launch`
-    otherwise. A program that PATH does not lead to is written with its path.
+    It starts with the interpreter and launch.py where launch.py, or another script, was run, and with `program()` and
+    `launch` otherwise.
     """
     script = sys.argv[0]
-    if script.endswith(".py") and os.path.basename(script) != "__main__.py":
-        start = [_written("python", sys.executable), script]
-    elif os.path.basename(script) == "pullback":
-        start = [_written("pullback", script), "launch"]
-    else:
-        start = [_written("python", sys.executable), "-m", "pullback", "launch"]
-    return shlex.join([*start, *words])
-
-
-def _written(name: str, program: str) -> str:
-    """`name` where PATH leads to `program` by it, else `program`."""
-    path = shutil.which(name)
-    return name if path is not None and os.path.abspath(path) == os.path.abspath(program) else program
+    own = script.endswith(".py") and os.path.basename(script) != "__main__.py"
+    return shlex.join([*([sys.executable, script] if own else [*program(), "launch"]), *words])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 
@@ -48,6 +50,36 @@ def make_writable(folder: str) -> None:
             f.write(b"\0")
     except OSError as e:
         raise _refused(folder, e) from e
+
+
+def absent(folder: str) -> list[str]:
+    """The folder and those above it that are not there, the deepest first."""
+    missing = []
+    while folder and not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
+
+
+def remove_without_results(made: Iterable[str]) -> None:
+    """Removes a run's folder and those above it that were made for it, unless it has results or another has files.
+
+    Args:
+        made: The folders that the run has made, the deepest first.
+    """
+    first, *above = made
+    if any(files for part in ("ckpts", "save") for _, _, files in os.walk(os.path.join(first, part))):
+        return
+    try:
+        lock = hold(first, "leave it")
+    except UserError:
+        return
+    shutil.rmtree(first, ignore_errors=True)
+    if lock is not None:
+        lock.release()
+    with contextlib.suppress(OSError):  # not empty
+        for folder in above:
+            os.rmdir(folder)
 
 
 def hold(folder: str, remedy: str) -> FileLock | None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from ..errors import first_line
+from .actions import to_look_at
 from .explain import explain
 from .run import Run
 from .training.memory import keep_freed_memory
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = Run(argv)
     try:
         run()
+        if lines := to_look_at(run.cfg.trial_dir):
+            print(lines, flush=True)
         return 0
     except SystemExit as e:  # argparse's --help
         return int(e.code or 0)
@@ -39,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence, status = reason or (f"{type(e).__name__}: {first_line(e)}", 1)
         if isinstance(e, Exception) or not run.resume_line():
             print("error: " + re.sub(r"\s+", " ", sentence), file=sys.stderr)
-        if status != 2 and run.resume_line():
+        if status == 2:
+            run.leave_nothing()
+        elif run.resume_line():
             print(f"The last whole step is saved; to go on from there:\n  {run.resume_line()}")
         return status

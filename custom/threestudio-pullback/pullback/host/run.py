@@ -15,7 +15,8 @@ from ..errors import UserError, first_line
 from ..output import whole
 from ..version import __version__, describe
 from . import folders
-from .arguments import command_line, parse_args
+from .actions import check_action
+from .arguments import ACTIONS, command_line, parse_args
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config, read_yaml
 from .devices import choose_device
@@ -37,6 +38,7 @@ class Run:
         self.blocks: dict[str, Any] = {}
         self.step = 0
         self.device, self.where = torch.device("cpu"), ""
+        self._made: list[str] = []
 
     def __call__(self) -> None:
         """Reads and checks the config, then trains, validates, tests or exports.
@@ -59,6 +61,7 @@ class Run:
         if not cfg.trial_name:
             raise UserError("`tag` must be given where `use_timestamp` is false")
         self._check_keywords()
+        check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
         self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
         seal = self._check_resume(self.blocks)
         lock = self._take_folder(args, extras)
@@ -75,6 +78,11 @@ class Run:
         config = os.path.join(self.cfg.trial_dir, "configs", "parsed.yaml")
         options = [word for name in self.imports for word in ("--import", name)]
         return command_line(["--config", config, *options, "--train", f"resume={self.io.newest}"])
+
+    def leave_nothing(self) -> None:
+        """Removes the folders that this run has made, unless it has results: for a run that was refused."""
+        if self._made and os.path.isdir(self._made[0]):
+            folders.remove_without_results(self._made)
 
     def _check_resume(self, blocks: dict[str, Any]) -> dict[str, Any]:
         from .training.checkpoint import check_belongs, signature
@@ -98,10 +106,13 @@ class Run:
         given = any(word.startswith("timestamp=") for word in words) or written.get("timestamp")
         if own := folders.of_own_config(args.config, cfg.resume, words):
             cfg.trial_dir = own
-        elif cfg.timestamp and not given:
+        missing = folders.absent(cfg.trial_dir)
+        if not own and cfg.timestamp and not given:
             new = folders.make_new(cfg.trial_dir)
+            missing = [new, *missing[1:]]
             cfg.timestamp += new.removeprefix(cfg.trial_dir)
             cfg.trial_name, cfg.trial_dir = os.path.basename(new), new
+        self._made = missing
         folders.make_writable(cfg.trial_dir)
         if not args.train:
             return None  # a run that trains may be looked at
@@ -161,6 +172,11 @@ class Run:
             with resuming:
                 if args.train:
                     trainer.fit(system, datamodule=data, ckpt_path=cfg.resume)
+                    if cfg.resume is not None and trainer.global_step == self.step:
+                        info(
+                            f"The run is complete: {cfg.resume} is its last step, {self.step}; the test views are "
+                            "rendered again, and another sample needs another `seed`, without resume="
+                        )
                     trainer.test(system, datamodule=data)
                     return
                 if cfg.resume is not None:
@@ -202,7 +218,8 @@ class Run:
                     CSVLogger(cfg.trial_dir, name="csv_logs"),
                     *system.get_loggers(),
                 ]
-                whole.write(os.path.join(cfg.trial_dir, "cmd.txt"), f"{command_line(self.argv)}\n{describe()}\n")
+                told = f"{command_line(self.argv)}\n{describe()}\nin {os.getcwd()}\n"
+                whole.write(os.path.join(cfg.trial_dir, "cmd.txt"), told)
             else:
                 settings["enable_progress_bar"] = False
             return pl.Trainer(callbacks=callbacks, logger=loggers, plugins=[self.io], inference_mode=False, **settings)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,10 @@ def run_one(name: str, method: str, text: str, seed: int, out: Path) -> dict[str
     row: dict[str, Any] = {
         "method": method, "prompt": name, "seed": seed, "tag": tag, "status": "diverged", "reason": None,
         "measures": {}, "curve": [], "turntable": None, "frames": len(where.held_out), "size": 24, "judged": None,
-        "command": f"pullback evaluate worlds --world {name} --method '{text}' --seeds {seed}",
+        "command": shlex.join([
+            sys.executable, "-m", "pullback", "evaluate", "worlds", "--world", name, "--method", text,
+            "--seeds", str(seed),
+        ]),
     }  # fmt: skip
     start = time.process_time()
     try:

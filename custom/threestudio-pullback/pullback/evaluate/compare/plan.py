@@ -16,7 +16,7 @@ from ...host import config as host_config
 from ...host.parts import load_parts
 from ...host.prompts import looked_up, stripped
 from ...host.registry import suggest
-from ...resources import CONFIGS, find
+from ...resources import CONFIGS, config_remedy, find
 from ..exact_worlds.methods import METHODS as TABLE
 
 METHODS = CONFIGS / "compare"
@@ -246,5 +246,5 @@ def _updated(config: DictConfig, settings: dict[str, Any]) -> DictConfig:
 def _read(file: Path, option: str) -> DictConfig:
     file = find(file)
     if not os.path.isfile(file):
-        raise UserError(f"{option} {file} is not there; give a config file")
+        raise UserError(f"{option} {file} is not there; {config_remedy()}")
     return host_config.read_yaml(str(file))

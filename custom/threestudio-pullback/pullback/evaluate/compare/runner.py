@@ -150,7 +150,7 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
     reason, memory = one.run(comparison.threads)
     row = {
         "method": method.name, "prompt": prompt, "seed": seed, "tag": one.tag, "reason": reason,
-        "command": shlex.join(command[2:]),
+        "command": shlex.join(command),
     }  # fmt: skip
     killed = (
         {"failed": reason} if reason is not None and reason.startswith(trial.KILLED) else {}

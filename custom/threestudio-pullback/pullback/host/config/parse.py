@@ -11,6 +11,7 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ...errors import UserError, first_line
 from ...output import whole
+from ...resources import config_remedy
 from ...resources import find as find_shipped
 from ..registry import find, is_registered
 from .former import replace_part
@@ -77,6 +78,8 @@ def read_yaml(source: str, from_string: bool = False) -> DictConfig:
     where = "the config text" if from_string else f"the config file {source}"
     try:
         cfg = OmegaConf.create(source) if from_string else OmegaConf.load(find_shipped(source))
+    except FileNotFoundError as e:
+        raise UserError(f"cannot read {where}: {e.strerror}; {config_remedy()}") from e
     except OSError as e:
         raise UserError(f"cannot read {where}: {e.strerror}; check --config") from e
     except UnicodeDecodeError as e:
