@@ -704,3 +704,49 @@ def test_hundreds_of_turntables_load_and_move_only_in_sight(tmp_path: Path, visi
     assert not tab.evaluate("strips.has(document.querySelector('#prompt-0 .strip'))")
     assert tab.evaluate("strips.size") <= 50
     assert tab.evaluate("[...document.querySelectorAll('.strip')].filter((s) => s.style.backgroundImage).length") <= 100
+
+
+# ---- few runs
+
+
+def few(folder: Path, **shape: Any) -> tuple[dict[str, Any], list[dict[str, Any]], Reader]:
+    data = report_example.write(folder, **shape)
+    return data, page_table.table(data), Reader(page.build(folder).read_text(encoding="utf-8"))
+
+
+def test_below_five_values_there_is_no_interval_no_best_and_nothing_apart(tmp_path: Path) -> None:
+    data, columns, html = few(tmp_path, methods=3, prompts=report_example.PROMPTS[:1], seeds=4)
+    cells = [cell for column in columns for cell in column["cells"].values()]
+    assert cells and all(cell["count"] <= 4 and not cell["sure"] and cell["mark"] == "" for cell in cells)
+    assert {card["apart"] for card in page.glance(data, columns)} == {None}
+    lead = next(text for attributes, text in html.all("section", "lead"))
+    assert "too few runs to say which is better" in lead and "apart" not in lead
+    assert not html.all("td", "best") and any("4 values, too few for an interval" in t for _, t in html.all("td"))
+
+
+def test_results_come_before_the_settings(html: Reader) -> None:
+    order = [attributes.get("id") for attributes, _ in html.all("section") if attributes.get("id", "")[:7] != "prompt-"]
+    assert order == [None, "results", "turntables", "curves", "unfinished", "terms"]
+
+
+def test_calls_are_told_as_used(folder: Path) -> None:
+    data = data_of(folder)
+    rows = [row for row in data["summary"] if row["measure"] == "nfe"]
+    for row, calls in zip(rows, (944, 960.0, 12000, 1, 958.4), strict=True):
+        row["mean"] = calls
+    told = page.used(data).replace(page_table.THIN, "")
+    assert told.startswith(
+        "Used in the mean: Pulled-back sampling 944 calls, SDS 960 calls, SJC 12000 calls, VSD 1 calls"
+    )
+    assert "SDI 958 calls; Pulled-back sampling " in told and told.endswith(" s.")
+    assert page.used(data | {"summary": []}) == ""
+
+
+def test_a_method_without_a_value_says_what_it_lacks(tmp_path: Path) -> None:
+    data = report_example.write(tmp_path, methods=2, prompts=report_example.PROMPTS[:2], seeds=2)
+    data["summary"] = [
+        r for r in data["summary"] if (r["method"], r["measure"]) not in {("sds", "kid"), ("sds", "psnr")}
+    ]
+    report_example.save(tmp_path, data)
+    empty = [text for _, text in Reader(page.build(tmp_path).read_text(encoding="utf-8")).all("td", "none")]
+    assert [" ".join(text.split()) for text in empty] == ["–no run has it", "–needs three seeds of a prompt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import runner
 from .plan import Method
 from .runner import Comparison, Cost, results_of
 
@@ -36,8 +37,15 @@ def table(comparison: Comparison) -> str:
         lines.append([*line, where])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-    text += f"\n{total / 3600:.1f} hours in all, one run at a time"
-    return text + (f"; without {', '.join(unknown)}, of which no time is known" if unknown else "")
+    known = len(comparison.methods) - len(unknown)
+    text += f"\n{total / 3600:.1f} hours in all, one run at a time" if known else "\nHow long it takes is not known yet"
+    if unknown:
+        text += f"; without {', '.join(unknown)}" if known else ""
+        text += (
+            f": two short runs of each method, of lengths {' and '.join(map(str, runner.CALIBRATION))}, come first and "
+            "tell it; after them --dry-run knows it"
+        )
+    return text + "\nNot counted: short runs, --tune, and the measures of each run."
 
 
 def _counted(method: Method, seconds_per_call: float) -> Cost:

@@ -90,7 +90,14 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
         both = metrics.janus(extractor.images(run.render(level)))
         measures |= {"janus": both.front_back, "second_front": both.excess, "agreement": metrics.agreement(vectors)}
     reason = reason or metrics.diverged(views) or _empty(judging, views)
-    return row | {"status": "diverged" if reason else "done", "reason": reason}
+    return settled(row | {"status": "diverged" if reason else "done", "reason": reason})
+
+
+def settled(row: dict[str, Any]) -> dict[str, Any]:
+    """A run's row in which a run that diverged or failed has not made the right object, whatever is nearest to it."""
+    if row["status"] == "done" or "right" not in row["measures"]:
+        return row
+    return row | {"measures": row["measures"] | {"right": 0.0}}
 
 
 def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict[str, float]:

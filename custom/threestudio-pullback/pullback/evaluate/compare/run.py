@@ -10,6 +10,7 @@ from ...errors import UserError
 from ...host.parts import load_own
 from ...resources import TINY_MODEL, find
 from ..campaign import Results
+from ..metrics.features import load_clip
 from . import estimate, plan, runner, summary, tune
 from .judge import Judging, features_of
 from .plan import Budget, Method
@@ -63,6 +64,8 @@ def prepare(args: argparse.Namespace) -> runner.Comparison:
     if len({method.name for method in methods}) < len(methods):
         raise UserError("--methods names one method twice; give each once")
     texts = plan.load_prompts(args.prompts)
+    if args.clip is not None:
+        load_clip(args.clip)  # refused here, before any run
     studio = Path(model_of(methods[0])).resolve() == TINY_MODEL.resolve()
     judging = Judging(studio, args.clip, tuple(texts))
     return runner.Comparison(

@@ -22,6 +22,8 @@ from .. import metrics
 from ..campaign import Results, write_json
 from ..studio.held_out import held_out_cameras
 from ..studio.model import pictures_from_all_round
+from .judge import Judging, settled
+from .report.table import wilson
 from .runner import Comparison
 
 
@@ -46,7 +48,8 @@ class Measure:
 
 MEASURES = (
     Measure("right", "Right object", "quality", "higher", "share",
-            "The nearest of the studio's 216 exact objects over 16 held-out views is what the prompt says."),
+            "The nearest of the studio's 216 exact objects over 16 held-out views is what the prompt says; a run that "
+            "diverged or failed is not right."),
     Measure("psnr", "PSNR to the nearest object", "quality", "higher", "dB",
             "Of 16 held-out views to the nearest of the studio's 216 exact objects; peak to peak 2."),
     Measure("clip_score", "CLIP score", "quality", "higher", "", "Hessel et al. 2021; mean over 16 held-out views."),
@@ -95,7 +98,7 @@ def write(
         The file.
     """
     keys = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
-    rows = [row for row in results.rows if (row["method"], row["prompt"], row["seed"]) in keys]
+    rows = [settled(row) for row in results.rows if (row["method"], row["prompt"], row["seed"]) in keys]
     summary = []
     for method in comparison.methods:
         own = [row for row in rows if row["method"] == method.name]
@@ -107,7 +110,8 @@ def write(
     terms = {
         "budget": str(comparison.budget), "config": _shown(comparison.config), "command": command,
         "model": str(comparison.methods[0].config.system.prompt_processor.pretrained_model_name_or_path),
-        "machine": machine(comparison.workers, comparison.threads), "notes": notes,
+        "machine": machine(comparison.workers, comparison.threads),
+        "notes": notes + lacking(summary, comparison.judging, len(comparison.seeds)),
     }  # fmt: skip
     return assemble(comparison.out, terms, methods, comparison.prompts, comparison.seeds, summary, rows)
 
@@ -130,13 +134,38 @@ def assemble(
 
 
 def averages(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mean of each measure over the runs of one method, with its 95 % interval."""
+    """The mean of each measure over the runs of one method, with its 95 % interval.
+
+    The interval is a bootstrap's; where all runs say yes, or all no, whose bootstrap has no width, it is Wilson's.
+    """
     entries = []
     for measure in MEASURES:
         own = [row for row in rows if row["measures"].get(measure.name) is not None]
         if values := {(row["prompt"], row["seed"]): row["measures"][measure.name] for row in own}:
-            entries.append(_entry(name, measure.name, metrics.mean_interval(values)))
+            interval = metrics.mean_interval(values)
+            if measure.unit == "share" and set(values.values()) in ({0.0}, {1.0}):
+                low, high = wilson(round(sum(values.values())), len(values))
+                interval = interval._replace(low=low, high=high)
+            entries.append(_entry(name, measure.name, interval))
     return entries
+
+
+def lacking(summary: list[dict[str, Any]], judging: Judging, seeds: int) -> list[str]:
+    """Sentences on the measures that no method has, and what each needs."""
+    found = {entry["measure"] for entry in summary}
+    features = "features, of the shipped model's world or by --clip FOLDER"
+    needs = {"clip_score": "--clip FOLDER", "r_precision": "--clip FOLDER", "clip_iqa": "--clip FOLDER"}
+    if judging.clip is None and not judging.studio:
+        needs |= dict.fromkeys(("kid", "diversity", "janus", "second_front", "agreement"), features)
+    else:
+        needs |= {"kid": "three seeds of a prompt"} if seeds < 3 else {}
+        needs |= {"diversity": "two seeds of a prompt"} if seeds < 2 else {}
+    needs |= dict.fromkeys(("right", "psnr"), "prompts of the shipped model's world, and that model")
+    reasons: dict[str, list[str]] = {}
+    for measure in MEASURES:
+        if measure.name in needs and measure.name not in found:
+            reasons.setdefault(needs[measure.name], []).append(measure.title)
+    return [f"Not measured: {', '.join(titles)}; needs {need}." for need, titles in reasons.items()]
 
 
 def of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Reference | None) -> list[dict[str, Any]]:

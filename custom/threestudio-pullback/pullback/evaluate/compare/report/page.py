@@ -10,7 +10,7 @@ from typing import Any
 from ....output import webpage, whole
 from . import data as page_data
 from . import extracts
-from .table import TITLES, compact, overlap, table
+from .table import FEWEST, TITLES, compact, overlap, table
 
 HERE = Path(__file__).parent
 BUDGETS = {"nfe": "calls of the denoiser", "seconds": "seconds", "steps": "steps"}
@@ -35,7 +35,8 @@ def build(folder: Path) -> Path:
     columns = table(data)
     text = webpage.render(
         HERE, "page", "the report", {"compact": compact, "setting": _setting}, **data,
-        lead=lead(data), columns=columns, glance=glance(data, columns), by_place=by_place,
+        lead=lead(data), used=used(data), fewest=FEWEST, columns=columns, glance=glance(data, columns),
+        by_place=by_place,
         groups=[(title, n) for name, title in TITLES.items() if (n := sum(c["group"] == name for c in columns))],
         unfinished=[(i, run) for i, run in enumerate(data["runs"]) if run["status"] != "done"],
         pictures=[_picture(folder, run["turntable"]) for run in data["runs"]],
@@ -62,6 +63,16 @@ def lead(data: dict[str, Any]) -> str:
     same = "the same " if methods > 1 else ""
     what = f"{same or 'a '}prompt {often}" if prompts == 1 else f"{same}{prompts} prompts, each prompt {often}"
     return f"{_count(methods, 'method')} sampled {what}, and every run had {plain} to do it."
+
+
+def used(data: dict[str, Any]) -> str:
+    """What the runs used of it in the mean, in one sentence; "" where it was not counted."""
+    parts = []
+    for measure, what in (("nfe", "calls"), ("seconds", "s")):
+        means = {row["method"]: row["mean"] for row in data["summary"] if row["measure"] == measure}
+        known = [(m["title"], compact(means[m["name"]])) for m in data["methods"] if m["name"] in means]
+        parts.append(", ".join(f"{title} {mean} {what}" for title, mean in known))
+    return f"Used in the mean: {'; '.join(filter(None, parts))}." if any(parts) else ""
 
 
 def glance(data: dict[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:

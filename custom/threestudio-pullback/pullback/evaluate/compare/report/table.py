@@ -11,6 +11,14 @@ ENDED = {
     "source": "Share of the runs that diverged or failed; Wilson's 95 % interval for a proportion.",
 }  # fmt: skip
 THIN = "\u202f"  # a narrow space that no line breaks at
+FEWEST = 5
+"""Values of the smallest mean that has an interval: a bootstrap of fewer is too narrow to compare by."""
+LACKING = {
+    "kid": "needs three seeds of a prompt",
+    "diversity": "needs two seeds of a prompt",
+    "clip_score": "needs --clip", "r_precision": "needs --clip", "clip_iqa": "needs --clip",
+}  # fmt: skip
+"""Why a method may have no value; elsewhere none of its runs came that far."""
 
 
 def table(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -20,6 +28,7 @@ def table(data: dict[str, Any]) -> list[dict[str, Any]]:
         rows[row["measure"]][row["method"]] = row
     columns = [measure | {"cells": _cells(rows[measure["name"]], measure)} for measure in data["measures"]]
     columns.append(ENDED | {"cells": _cells(_unfinished_share(data), ENDED)})
+    columns = [column | {"lacking": LACKING.get(column["name"], "no run has it")} for column in columns]
     return sorted(columns, key=lambda column: list(TITLES).index(column["group"]))
 
 
@@ -54,7 +63,7 @@ def _unfinished_share(data: dict[str, Any]) -> dict[str, dict[str, float]]:
 def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The cell of each method: its row, the ends of its bar in per cent, and `mark`.
 
-    `mark` is "best", "near" where the interval overlaps the best's, or "".
+    `mark` is "best", "near" where the interval overlaps the best's, or "". A mean without an interval is not the best.
     """
     if not rows:
         return {}
@@ -68,7 +77,7 @@ def _cells(rows: dict[str, dict[str, float]], measure: dict[str, Any]) -> dict[s
         mark = ""
         if tops and len(tops) < len(rows):
             near = any(overlap(row, best) for best in tops)
-            mark = "best" if row["mean"] == top else "near" if near else ""
+            mark = "best" if row["mean"] == top and _sure(row) else "near" if near else ""
         start, end, dot = (round(100 * (row[key] - least) / span, 1) for key in ("low", "high", "mean"))
         bar = {"start": start, "width": round(end - start, 1), "dot": dot}
         cells[method] = row | {"mark": mark, "sure": _sure(row)} | bar
@@ -81,5 +90,5 @@ def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
 
 
 def _sure(row: dict[str, float]) -> bool:
-    """Whether a row has an interval: the mean of one value has none, a share of one run has."""
-    return row["count"] > 1 or row["low"] < row["high"]
+    """Whether a row has an interval: the mean of few values has none."""
+    return row["count"] >= FEWEST
