@@ -5,12 +5,14 @@
 PROMPT ?= a cube with a red front and a blue back
 SEED ?= 0
 AUDIT ?= pip-audit
+# by the environment, so that neither make nor the shell reads quotes and dollars in it
+export DEMO_PROMPT := $(value PROMPT)
 
 setup:
 	@./install.sh
 
 demo: setup
-	@.venv/bin/pullback demo --prompt "$(PROMPT)" --seed $(SEED)
+	@.venv/bin/pullback demo --prompt="$$DEMO_PROMPT" --seed "$(SEED)"
 
 test: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal  # two workers, a thread each

@@ -124,3 +124,13 @@ def test_saved_commands_have_the_path_of_their_program(tmp_path: Path) -> None:
     command = shlex.split((folder / "cmd.txt").read_text().splitlines()[0])
     assert Path(command[0]).is_absolute() and os.access(command[0], os.X_OK), sys.argv
     assert command[-1] == "tag=it's a 'run'"
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = "system.prompt_processor.pretrained_model_name_or_path"
+    told = refused(capsys, "--config", "pullback-nerf-tiny.yaml", "--train", PROMPT, f"{key}=/none/sd")
+    assert f"`{key}`" in told or "/none/sd" in told
+    assert os.listdir(tmp_path) == []

@@ -725,7 +725,7 @@ def test_below_five_values_there_is_no_interval_no_best_and_nothing_apart(tmp_pa
 
 
 def test_results_come_before_the_settings(html: Reader) -> None:
-    order = [attributes.get("id") for attributes, _ in html.all("section") if attributes.get("id", "")[:7] != "prompt-"]
+    order = [attributes.get("id") for attributes, _ in html.all("section") if attributes.get("class") != "prompt"]
     assert order == [None, "results", "turntables", "curves", "unfinished", "terms"]
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch import Tensor
 from ..errors import UserError, check_finite
 from ..views import crops
 from . import video, webpage, whole
-from .pictures import save_image, to_image
+from .pictures import png_info, save_image, to_image
 
 HERE = Path(__file__).parent
 # name: azimuth and elevation in degrees; the order of the files' documentation
@@ -34,13 +36,16 @@ FACES = {
 CROSS = [[None, "up", None, None], ["left", "front", "right", "back"], [None, "down", None, None]]
 
 
-def save_all(folder: Path | str, equirect: Tensor, title: str = "Panorama") -> list[Path]:
+def save_all(
+    folder: Path | str, equirect: Tensor, title: str = "Panorama", about: Mapping[str, Any] | None = None
+) -> list[Path]:
     """Every file of this module in the folder, which is made: panorama.png, .mp4 and .html, cubemap.png and cubemap/.
 
     Args:
         folder: of the files.
         equirect: the panorama.
         title: of the page.
+        about: metadata of the picture and of the video; see `video.save_video`.
 
     Returns:
         The four files' paths.
@@ -52,20 +57,20 @@ def save_all(folder: Path | str, equirect: Tensor, title: str = "Panorama") -> l
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        save_png(folder / "panorama.png", equirect),
+        save_png(folder / "panorama.png", equirect, about),
         save_cube_map(folder / "cubemap.png", equirect),
-        save_video(folder / "panorama.mp4", equirect),
+        save_video(folder / "panorama.mp4", equirect, about=about),
         save_viewer(folder / "panorama.html", equirect, title),
     ]
 
 
-def save_png(path: Path | str, equirect: Tensor) -> Path:
+def save_png(path: Path | str, equirect: Tensor, about: Mapping[str, Any] | None = None) -> Path:
     """The picture as it is, 8 bits a channel, with the metadata by which viewers know a full panorama.
 
     Source: XMP packet in an iTXt chunk (Adobe XMP, part 3, 1.1.5), properties of Google's Photo Sphere XMP metadata.
     """
     path = Path(path)
-    whole.write(path, _png(equirect))
+    whole.write(path, _png(equirect, about))
     return path
 
 
@@ -88,7 +93,12 @@ def save_cube_map(path: Path | str, equirect: Tensor) -> Path:
 
 
 def save_video(
-    path: Path | str, equirect: Tensor, seconds: float = 6.0, fps: int = 24, width: int | None = None
+    path: Path | str,
+    equirect: Tensor,
+    seconds: float = 6.0,
+    fps: int = 24,
+    width: int | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """One turn to the right from the front, at eye level, 90° wide and 16:9; the last frame joins up with the first.
 
@@ -98,6 +108,7 @@ def save_video(
         seconds: of the turn.
         fps: frames a second.
         width: in pixels; by default H, which shows what the picture holds, but 320 to 1280.
+        about: metadata; see `video.save_video`.
 
     Raises:
         UserError: no frames, a width below 4, or the video could not be written whole.
@@ -109,7 +120,7 @@ def save_video(
     width, height = width // 2 * 2, width * 9 // 32 * 2  # players want even sizes
     fovy = math.degrees(2 * math.atan(height / width))
     views = (look(equirect, -360 * i / count, 0.0, fovy, height, width) for i in range(count))
-    video.save_video(path, [np.asarray(to_image(view)) for view in views], fps)
+    video.save_video(path, [np.asarray(to_image(view)) for view in views], fps, about)
     return path
 
 
@@ -147,9 +158,7 @@ def look(equirect: Tensor, azimuth: float, elevation: float, fovy: float, height
     return F.grid_sample(around[None], grid[None], align_corners=False)[0]
 
 
-def _png(equirect: Tensor) -> bytes:
-    from PIL.PngImagePlugin import PngInfo
-
+def _png(equirect: Tensor, about: Mapping[str, Any] | None = None) -> bytes:
     _, height, width = _check(equirect).shape
     properties = {
         "ProjectionType": "equirectangular",
@@ -169,7 +178,7 @@ def _png(equirect: Tensor) -> bytes:
         f'<rdf:Description rdf:about="" xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" {listed}/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     )
-    info, content = PngInfo(), io.BytesIO()
+    info, content = png_info(about or {}), io.BytesIO()
     info.add_itxt("XML:com.adobe.xmp", packet)
     to_image(equirect).save(content, "PNG", pnginfo=info)
     return content.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ def to_image(picture: Tensor) -> Any:
     from PIL import Image
 
     return Image.fromarray(to_bytes(picture.detach().cpu()).movedim(0, -1).numpy())
+
+
+def png_info(about: Mapping[str, Any]) -> Any:
+    """Pillow's metadata of a PNG: a text for each name, in any script."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in about.items():
+        info.add_itxt(name, str(value))
+    return info
 
 
 def save_png(path: Path, picture: Tensor) -> None:

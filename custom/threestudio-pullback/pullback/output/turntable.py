@@ -54,7 +54,8 @@ class Pictures:
         self._pictures = self._pictures[::every][:8]
         self._save_grid(f"it{self.true_global_step}-grid.png", "test")
         if hasattr(self.geometry, "save_whole"):  # what no single view shows
-            self.geometry.save_whole(self.get_save_path(f"it{self.true_global_step}-whole"))
+            about = self.origin() if hasattr(self, "origin") else {}  # threestudio's systems have none
+            self.geometry.save_whole(self.get_save_path(f"it{self.true_global_step}-whole"), about)
 
     def _save_grid(self: Any, filename: str, name: str) -> None:
         """One picture of all collected views: colours above, opacity below, where there is anything to see through."""

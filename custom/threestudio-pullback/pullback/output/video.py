@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,20 @@ import numpy as np
 from ..errors import UserError
 from .whole import replacing, write
 
+CRF = 18
+"""x264's constant rate factor: 0 is lossless, 23 its default; 18 looks like the pictures themselves."""
 
-def save_video(path: Path | str, frames: Sequence[np.ndarray], fps: float) -> None:
+
+def save_video(
+    path: Path | str, frames: Sequence[np.ndarray], fps: float, about: Mapping[str, Any] | None = None
+) -> None:
     """Writes an mp4, or an endless gif, by the path's ending.
 
     Args:
         path: of the file.
         frames: pictures [H,W,3] of bytes, all of one size.
         fps: frames a second.
+        about: metadata of an mp4: `prompt` becomes its title, the rest its comment.
 
     Raises:
         UserError: an mp4 could not be written whole.
@@ -31,21 +37,25 @@ def save_video(path: Path | str, frames: Sequence[np.ndarray], fps: float) -> No
         imageio.mimsave(content, list(frames), "GIF", duration=1000 / fps, loop=0)  # type: ignore[call-arg]
         write(path, content.getvalue())
         return
+    told = dict(about or {})
+    texts = {"title": told.pop("prompt", ""), "comment": ", ".join(f"{name} {value}" for name, value in told.items())}
+    metadata = [word for name, text in texts.items() for word in ("-metadata", f"{name}={text}")]
     with replacing(path) as part:
         # the encoder is a process of its own, and may say nothing when the disk is full
-        if (written := _encode(part, frames, fps)) != len(frames):
+        if (written := _encode(part, frames, fps, metadata)) != len(frames):
             raise UserError(
                 f"the video {path} holds {written} of {len(frames)} frames; free space on its disk and save it again"
             )
 
 
-def _encode(path: str, frames: Sequence[np.ndarray], fps: float) -> int:
+def _encode(path: str, frames: Sequence[np.ndarray], fps: float, metadata: list[str]) -> int:
     """Writes an mp4; returns how many frames it holds."""
     import imageio_ffmpeg
 
     height, width = frames[0].shape[:2]
     # players want even sizes; the default, multiples of 16, would resize most pictures
-    options: Any = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet", "output_params": ["-f", "mp4"]}
+    options: Any = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet", "quality": None}
+    options["output_params"] = ["-crf", str(CRF), *metadata, "-f", "mp4"]
     encoder = imageio_ffmpeg.write_frames(path, (width, height), **options)
     try:
         encoder.send(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -76,12 +77,13 @@ class SphereGeometry(_FromDiffRep):
         return self.image.colours(rays_d)
 
     @torch.no_grad()
-    def save_whole(self, folder: str | Path) -> None:
-        """Writes the whole panorama in all its files; see panorama_files.save_all."""
+    def save_whole(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Writes the whole panorama in all its files, with metadata; see panorama_files.save_all."""
         from pullback.output.panorama_files import save_all
 
         towards = crops.equirectangular(self.cfg.equirect_height, next(self.parameters()))
-        save_all(folder, torch.stack([self.image.colours(row) for row in towards]).movedim(-1, 0).cpu())
+        equirect = torch.stack([self.image.colours(row) for row in towards]).movedim(-1, 0).cpu()
+        save_all(folder, equirect, (about or {}).get("prompt") or "Panorama", about)
 
 
 def register_flat(name: str, diffrep: type[CoordinateImage] | type[SphereImage], **defaults: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 
 from ...errors import UserError
 from ...output import arrays, mesh_files, whole
-from ...output.pictures import save_image
+from ...output.pictures import png_info, save_image
 from ...output.video import save_video
 from ..folders import lies_in
 
@@ -29,6 +29,10 @@ class SaverMixin:
     """
 
     _save_dir: str | None = None
+
+    def origin(self) -> dict[str, Any]:
+        """Override: what pictures, videos and meshes say of their origin in their metadata."""
+        return {}
 
     def set_save_dir(self, save_dir: str) -> None:
         """Sets the folder that relative names start from."""
@@ -153,7 +157,7 @@ class SaverMixin:
         from PIL import Image
 
         path = self.get_save_path(filename)
-        save_image(path, Image.fromarray(img))
+        save_image(path, Image.fromarray(img), **({"pnginfo": png_info(self.origin())} if path.endswith(".png") else {}))
         trainer = getattr(self, "_trainer", None)
         for logger in trainer.loggers if name and trainer is not None else []:
             if hasattr(logger.experiment, "add_image"):
@@ -184,7 +188,8 @@ class SaverMixin:
         pictures = [(int(m.group(1)), f) for f in os.listdir(folder) if (m := re.search(matcher, f))]
         if not pictures:
             raise UserError(f"there are no pictures in {folder} to make a video of")
-        save_video(path, [imageio.imread(os.path.join(folder, f)) for _, f in sorted(pictures)], fps)
+        frames = [imageio.imread(os.path.join(folder, f)) for _, f in sorted(pictures)]
+        save_video(path, frames, fps, self.origin())
         return path
 
     # ---- the rest
@@ -200,7 +205,7 @@ class SaverMixin:
             more: what else `output.mesh_files.MeshData` has.
         """
         path = self.get_save_path(filename)
-        parts = {"v_pos": v_pos, "t_pos_idx": t_pos_idx, "v_rgb": v_rgb, **more}
+        parts = {"v_pos": v_pos, "t_pos_idx": t_pos_idx, "v_rgb": v_rgb, "extras": self.origin(), **more}
         tensors = {k: self.convert_data(v) for k, v in parts.items() if isinstance(v, torch.Tensor)}
         mesh_files.save(path, mesh_files.MeshData(**{**parts, **tensors}))
         return path

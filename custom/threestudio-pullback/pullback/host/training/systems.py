@@ -56,6 +56,7 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         self._save_dir: str | None = None
         self._resumed = resumed
         self._resumed_at: tuple[int, int] | None = None
+        self._initial_seed = torch.initial_seed()  # the run's; each step has one of its own
         self.configure()
         if self.cfg.weights is not None:
             self.load_weights(self.cfg.weights, self.cfg.weights_ignore_modules)
@@ -185,6 +186,11 @@ class BaseLift3DSystem(BaseSystem):
         self.background = self._build("background")
         self.renderer = self._build("renderer", **self._scene)
 
+    def origin(self) -> dict[str, Any]:
+        """Prompt, seed and version, for the metadata of files."""
+        prompt = str(self.cfg.prompt_processor.get("prompt", ""))
+        return {"prompt": prompt, "seed": self._initial_seed, "version": describe()}
+
     @property
     def _scene(self) -> dict[str, Any]:
         return {"geometry": self.geometry, "material": self.material, "background": self.background}
@@ -217,12 +223,6 @@ class BaseLift3DSystem(BaseSystem):
         """Writes the video, where it is asked for, and the exporter's files."""
         if self.exporter.cfg.save_video:
             self.on_test_epoch_end()
-        origin = {
-            "prompt": str(self.cfg.prompt_processor.get("prompt", "")),
-            "seed": torch.initial_seed(),
-            "version": describe(),
-        }
         for output in self.exporter():
-            params = {"extras": origin, **output.params} if output.save_type == "mesh" else output.params
             save = getattr(self, f"save_{output.save_type}")
-            info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **params)}")
+            info(f"Exported {save(f'it{self.true_global_step}-export/{output.save_name}', **output.params)}")
