@@ -18,6 +18,7 @@ from pullback.host import arguments, parts
 from pullback.host.config import ExperimentConfig, check_parts, load_config
 from pullback.host.registry import find
 from pullback.host.run import Run
+from pullback.resources import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -174,7 +175,7 @@ def missing_files(document: Path) -> list[str]:
             continue
         inside = "/" in span and (span.startswith("…/") or name.partition("/")[0] in top)
         if inside or name.endswith(SUFFIXES):
-            folders = (ROOT, document.parent, PACKAGE, PACKAGE / "pullback")
+            folders = (ROOT, document.parent, PACKAGE, PACKAGE / "pullback", CONFIGS)  # configs go by bare names
             if not any(next(folder.glob(name), None) for folder in (folders[2:] if span[0] == "…" else folders)):
                 missing.append(span)
     return missing

@@ -103,7 +103,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._plan(self._begun)
         info(
             f"Sampling {self.guidance.cfg.levels} noise levels in {sampler.remaining(self.state)} visits, "
-            f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}. A line shows the level (0 is the noisiest), "
+            f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}. A line shows the level (0 the noisiest), "
             "its sigma, and the residual: the rms between its target and the fitted renders"
         )
 

@@ -23,6 +23,8 @@ from .plan import Budget, Method
 
 CALIBRATION = (4, 8)
 """Lengths of the two short runs. A line through their costs gives the cost of any length."""
+SHOWN = 8
+"""How many test views a run renders at most."""
 CHECKPOINTS = 6
 """How many checkpoints a run saves, for the curves."""
 
@@ -205,6 +207,9 @@ def write_config(comparison: Comparison, name: str, method: Method, settings: di
         "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1, "checkpoint.save_last": True,
         "checkpoint.save_top_k": -1,
     }  # fmt: skip
+    shown = "data.n_test_views"  # the page has turntables of its own
+    if OmegaConf.select(method.config, shown, default=0) > SHOWN:
+        logged[shown] = SHOWN
     folder = comparison.out / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     text = OmegaConf.to_yaml(method.with_settings({**logged, **settings}).config)
