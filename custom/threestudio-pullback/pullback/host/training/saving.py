@@ -157,7 +157,8 @@ class SaverMixin:
         from PIL import Image
 
         path = self.get_save_path(filename)
-        save_image(path, Image.fromarray(img), **({"pnginfo": png_info(self.origin())} if path.endswith(".png") else {}))
+        options = {"pnginfo": png_info(self.origin())} if path.endswith(".png") else {}
+        save_image(path, Image.fromarray(img), **options)
         trainer = getattr(self, "_trainer", None)
         for logger in trainer.loggers if name and trainer is not None else []:
             if hasattr(logger.experiment, "add_image"):
