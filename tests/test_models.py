@@ -347,6 +347,19 @@ def test_damaged_network(copy: Path, part: str, damage: str):
     assert "pickled" in message if damage == "pickled" else "again" in message
 
 
+FILES = ["text_encoder/model.safetensors", "tokenizer/tokenizer_config.json", "model_index.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("kind", ["folder", "loop"])
+def test_a_file_that_is_none(copy: Path, file: str, kind: str):
+    path = copy / file
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else path.symlink_to(path)
+    with pytest.raises(models.ModelError, match=rf"{path.name} is no file that can be read; copy or download"):
+        models.load(copy)
+
+
 def test_damaged_text_encoder(copy: Path):
     (copy / "text_encoder" / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="text_encoder cannot be loaded"):

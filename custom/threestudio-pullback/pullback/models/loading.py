@@ -128,6 +128,7 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
         )
     folder = ModelFolder(path, variant)
+    folder.check_files()
     return folder, families.of(folder, name)
 
 

@@ -19,6 +19,7 @@ from ..errors import UserError, is_out_of_memory, unfit_package
 
 INSTALL = "pip install diffusers transformers safetensors accelerate"
 AGAIN = "copy or download the model again"
+FILES = (".json", ".txt", ".model", ".safetensors")
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 """Each library's name of a weight file."""
 TEXT_COMPONENTS = tuple(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
@@ -74,6 +75,12 @@ class ModelFolder:
     def place(self, part: str) -> Path:
         """The folder of a part."""
         return self.other.get(part, self.path / part)
+
+    def check_files(self) -> None:
+        """Raises ModelError where what has the name of a file is a folder, or a link that leads nowhere."""
+        for path in sorted([*self.path.glob("*"), *self.path.glob("*/*")]):
+            if path.suffix in FILES and not path.is_file():
+                raise ModelError(f"{path} is no file that can be read; {AGAIN}")
 
     def json(self, file: str, otherwise: str = "") -> dict[str, Any]:
         """A JSON object of the folder.
