@@ -12,13 +12,15 @@ from pullback import models
 from pullback.models.lora import LoRA
 
 
-def build(path: Path, **vae: object) -> Path:
+def build(path: Path, second: int = tiny.WIDTH, **vae: object) -> Path:
+    """`second` is the width of the second text encoder."""
     parts = {"tokenizer": tiny.clip_tokenizer(path), "tokenizer_2": tiny.clip_tokenizer(path, "tokenizer_2")}
     parts |= {
-        "text_encoder": tiny.clip(path), "text_encoder_2": tiny.clip(path, "tokenizer_2", projection=True, seed=1),
+        "text_encoder": tiny.clip(path),
+        "text_encoder_2": tiny.clip(path, "tokenizer_2", projection=True, seed=1, width=second),
         "unet": tiny.unet(
-            cross_attention_dim=2 * tiny.WIDTH, addition_embed_type="text_time", addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + tiny.WIDTH,
+            cross_attention_dim=tiny.WIDTH + second, addition_embed_type="text_time", addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + second,
         ),
         "vae": tiny.vae(4, **vae), "scheduler": tiny.ddim(),
     }  # fmt: skip

@@ -476,7 +476,7 @@ def test_an_index_that_is_not_there_is_one_sentence_and_tried_again(fresh: tuple
 
 def test_ranges_are_those_of_the_package_and_of_the_sets_that_are_tested():
     check = tool()
-    stated = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text()))
+    stated = dict(re.findall(r'"([\w-]+)>=([\d.]+)[",]', (ROOT / "pyproject.toml").read_text()))
     sets = [(ROOT / "requirements" / name).read_text() for name in ("threestudio-today.txt", "threestudio-2023.txt")]
     sets[0] += (ROOT / "requirements.txt").read_text()
     for package in check.PACKAGES:

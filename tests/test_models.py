@@ -266,6 +266,20 @@ def test_fp16_files_are_used_when_there_are_no_others(tmp_path: Path, folder: Pa
     assert "diffusion_pytorch_model.fp16.safetensors" in _refused(folder, variant="fp16")
 
 
+def test_weights_may_be_in_several_files(copy: Path, folder: Path):
+    whole = models.load(folder)
+    for part, network in (("unet", whole.unet), ("vae", whole.vae), ("text_encoder", whole.text.network)):
+        for file in (copy / part).glob("*.safetensors"):
+            file.unlink()
+        network.save_pretrained(copy / part, max_shard_size="20KB")
+        assert len([*(copy / part).glob("*-of-*.safetensors")]) > 1
+    model = models.load(copy)
+    text, y = ["a red cube"], torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x0 = whole.predict_x0(y, 2.0, whole.encode_prompt(text))
+    assert torch.equal(model.predict_x0(y, 2.0, model.encode_prompt(text)), x0)
+    assert torch.equal(model.decode(y), whole.decode(y))
+
+
 def test_loading_says_nothing_and_needs_no_diffusers_to_import(folder: Path):
     code = (
         "import sys, pullback.models as m; assert not {'diffusers', 'transformers'} & set(sys.modules); "

@@ -66,13 +66,13 @@ def seeded(make: Callable[[], Any], seed: int = 0) -> Any:
         return make()
 
 
-def clip(path: Path, name: str = "tokenizer", projection: bool = False, seed: int = 0) -> Any:
+def clip(path: Path, name: str = "tokenizer", projection: bool = False, seed: int = 0, width: int = WIDTH) -> Any:
     """A CLIP text encoder for the tokenizer in `path`/`name`."""
     size = len(json.loads((path / name / "vocab.json").read_text()))
     config = transformers.CLIPTextConfig(
-        vocab_size=size, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=size, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=16, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1,
-        projection_dim=WIDTH,
+        projection_dim=width,
     )  # fmt: skip
     kind = transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel
     return seeded(lambda: kind(config), seed)

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import models
 from ..errors import ConfigError
 from ..models.embedding_cache import CACHE, embedded
+from ..models.text import cautions
 from .base import BaseObject
 from .config import config_path
 from .embeddings import DIRECTIONS, PromptUtils
@@ -125,7 +126,8 @@ class StableDiffusionPromptProcessor(BaseObject):
                 table: dict[str, Any] = dict.fromkeys(prompts, torch.zeros(1, 1, 1))  # the guidance embeds the words
             else:
                 encoder = models.load_text_encoder(folder, self.device)
-                self._warn_about_prompts(encoder)
+                for sentence in cautions(encoder, self.prompt, prompts[1:], _path(cfg, "prompt")):
+                    warn("%s", sentence)
                 content = models.fingerprint(folder, models.TEXT_COMPONENTS) if cfg.use_cache else None
                 table = embedded(prompts, lambda prompt: encoder.embed([prompt]).float().cpu(), content, warn)
 
@@ -146,23 +148,6 @@ class StableDiffusionPromptProcessor(BaseObject):
             use_perp_neg=cfg.use_perp_neg,
             perp_neg_decays={name: tuple(cfg[f"perp_neg_f_{name}"]) for name in ("sb", "fsb", "fs", "sf")},
         )
-
-    def _warn_about_prompts(self, encoder: models.TextEncoder) -> None:
-        longest = max([self.negative_prompt, *self.prompts_vd], key=encoder.tokens_cut)
-        if cut := encoder.tokens_cut(longest):
-            warn(
-                "the prompt [%s] is longer than the model's %d tokens, its last %d are ignored: shorten %s",
-                longest,
-                encoder.max_tokens,
-                cut,
-                _path(self.cfg, "prompt"),
-            )
-        if unknown := encoder.unknown_words(self.prompt):
-            warn(
-                "the model's vocabulary lacks %s, so it cannot read them; choose other words for %s",
-                " and ".join(repr(word) for word in unknown),
-                _path(self.cfg, "prompt"),
-            )
 
 
 def _worded(prompt: str, direction: str, in_front: bool) -> str:

@@ -10,6 +10,8 @@ from .loading import half_precision, load
 from .protocol import LatentModel
 from .reading import config_key
 
+FILES = ("vae", "single_file_config", "lora", "textual_inversion")
+"""Keys that name files, each an argument of `load`; a block may lack some."""
 MEMORY = (
     "enable_memory_efficient_attention", "enable_sequential_cpu_offload", "enable_attention_slicing",
     "enable_channels_last_format", "token_merging", "token_merging_params",
@@ -21,7 +23,7 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     """The frozen model that cfg[key] names, in half precision on a GPU if `half_precision_weights` is set.
 
     Args:
-        cfg: The config block; its `vae`, if it has one, names the folder of another autoencoder.
+        cfg: The config block.
         key: The key of the model's name or path.
         config_path: That key's place in the whole config, for errors.
         device: The device of the networks.
@@ -31,7 +33,9 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     """
     with config_key(config_path):
         half = cfg["half_precision_weights"] and device.type == "cuda"
-        dtype = half_precision(cfg[key]) if half else torch.float32
-        model = load(cfg[key], device=device, dtype=dtype, **{name: cfg[name] for name in ("vae",) if name in cfg})
+        files = {name: cfg[name] for name in FILES if name in cfg}
+        configs = files.get("single_file_config")
+        dtype = half_precision(cfg[key], single_file_config=configs) if half else torch.float32
+        model = load(cfg[key], device=device, dtype=dtype, **files)
         model.save_memory(**{name: cfg[name] for name in MEMORY if name in cfg})
     return model

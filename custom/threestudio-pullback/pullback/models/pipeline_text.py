@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import textual_inversion
 from .reading import AGAIN, ModelError, ModelFolder, class_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -80,13 +82,37 @@ class PipelineText:
                 )
             else:
                 found[name] = self.folder.network(name, f"{library}.{kind}").to(self.device, self.dtype)
-        cls, index = class_of(f"diffusers.{self.pipeline}"), self.folder.json("model_index.json")
-        options: dict[str, Any] = {}
-        for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
-            value = index.get(name, parameter.default)  # a part is a list of its library and its class
-            options[name] = found.get(name, None if isinstance(value, list) or value is parameter.empty else value)
-        pipe = cls(**options | {name: False for name in ("requires_safety_checker",) if name in options})
+        pipe = pipeline_of(self.pipeline, found, self.folder.json("model_index.json"))
+        textual_inversion.teach(pipe, self.folder.embeddings)
         return pipe
+
+
+def taught(tokenizer: Any, encoder: Any, files: tuple[Path, ...]) -> tuple[Callable[[], Any], Callable[..., Any]]:
+    """Teaches the words of files of textual inversion to one CLIP encoder and its tokenizer.
+
+    Returns:
+        () -> the encoder, and prompts -> prompts in which a word of several embeddings is as many tokens.
+    """
+    pipe = pipeline_of("StableDiffusionPipeline", {"tokenizer": tokenizer, "text_encoder": encoder})
+    with torch.no_grad():
+        textual_inversion.teach(pipe, files)
+    return lambda: encoder.requires_grad_(False), lambda prompts: pipe.maybe_convert_prompt(prompts, tokenizer)
+
+
+def pipeline_of(name: str, parts: Mapping[str, Any], index: Mapping[str, Any] | None = None) -> Any:
+    """A pipeline of diffusers with some of its parts; the others are None.
+
+    Args:
+        name: Its class.
+        parts: Its parts.
+        index: A folder's model_index.json, for the pipeline's options.
+    """
+    cls = class_of(f"diffusers.{name}")
+    options: dict[str, Any] = {}
+    for key, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+        value = (index or {}).get(key, parameter.default)  # a part is a list of its library and its class
+        options[key] = parts.get(key, None if isinstance(value, list) or value is parameter.empty else value)
+    return cls(**options | {key: False for key in ("requires_safety_checker",) if key in options})
 
 
 def _check_vocabulary(folder: ModelFolder, part: str) -> None:

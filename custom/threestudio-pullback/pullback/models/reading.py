@@ -6,12 +6,13 @@ import functools
 import hashlib
 import importlib
 import json
+import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -58,6 +59,22 @@ def config_key(path: str) -> Iterator[None]:
         raise UserError(f"`{block}.{key}` {error.message}" if block else f"`{key}` {error.message}") from error
 
 
+class Change(Protocol):
+    """A file that changes the networks of a folder as they are read, such as a LoRA's."""
+
+    def fingerprint(self) -> str:
+        """Changes with what the file does."""
+        ...
+
+    def check(self, folder: ModelFolder, parts: Mapping[str, Any]) -> None:
+        """Raises ModelError where it cannot change a model of these parts."""
+        ...
+
+    def apply(self, folder: ModelFolder, part: str, network: Any) -> None:
+        """Changes the network of a part in place, if the file concerns it."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """The folder of a model.
@@ -66,15 +83,33 @@ class ModelFolder:
         path: The folder.
         variant: Of the weight files, such as "fp16"; None for the plain ones, or fp16 where there are no plain ones.
         other: Folders of parts, by name, that take the place of the folder's own.
+        changes: What is done to each network, in this order.
+        embeddings: Files of textual inversion, whose words the text encoders learn.
     """
 
     path: Path
     variant: str | None = None
     other: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    changes: tuple[Change, ...] = ()
+    embeddings: tuple[Path, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """What a user named: the folder itself."""
+        return self.path
+
+    @property
+    def has_own_text(self) -> bool:
+        """Whether the text encoders differ from those that other readers of `source` find."""
+        return bool(self.changes or self.embeddings)
 
     def place(self, part: str) -> Path:
         """The folder of a part."""
         return self.other.get(part, self.path / part)
+
+    def origin(self, part: str) -> str:
+        """Where the weights of a part come from, for messages."""
+        return str(self.place(part))
 
     def check_files(self) -> None:
         """Raises ModelError where what has the name of a file is a folder, or a link that leads nowhere."""
@@ -119,11 +154,20 @@ class ModelFolder:
         Raises:
             ModelError: The folder's config has another class, or files or weights are missing or do not fit.
         """
-        library, _, name = kind.rpartition(".")
-        root = library.partition(".")[0]
-        config, place = self.json(f"{part}/config.json"), self.place(part)
+        name, place = kind.rpartition(".")[-1], self.place(part)
+        config = self.json(f"{part}/config.json")
         if config.get("_class_name", name) != name:
             raise ModelError(f"{place} holds a {config['_class_name']}, not the {name} of a model like this; {AGAIN}")
+        network, missing = self.read(part, kind, dtype)
+        if missing:
+            raise ModelError(f"{self.origin(part)} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
+        for change in self.changes:
+            change.apply(self, part, network)
+        return network.eval().requires_grad_(False)
+
+    def read(self, part: str, kind: str, dtype: torch.dtype | None) -> tuple[Any, list[str]]:
+        """A network, as `network` has it, and the names of weights that it lacks."""
+        root, place = kind.partition(".")[0], self.place(part)
         options: dict[str, Any] = {"variant": self._variant(place, STEMS.get(root, STEMS["diffusers"]))}
         if root != "transformers":
             options |= {"use_safetensors": True, **({} if dtype is None else dtype_option(dtype))}
@@ -132,10 +176,7 @@ class ModelFolder:
                 str(place), local_files_only=True, output_loading_info=True, **options
             )
         # position_ids were saved by old versions and are computed by new ones
-        missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
-        if missing:
-            raise ModelError(f"{place} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
-        return network.eval().requires_grad_(False)
+        return network, sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
 
     def weights(self, part: str) -> dict[str, torch.Tensor]:
         """All tensors of a part of diffusers', by name, from one safetensors file or several.
@@ -197,7 +238,7 @@ class ModelFolder:
             if sentence := unfit_package(error):
                 raise UserError(sentence) from error
             reason = f"{type(error).__name__}: {first_sentence(error)}"
-            raise ModelError(f"{self.place(part)} cannot be loaded ({reason}); {AGAIN}") from error
+            raise ModelError(f"{self.origin(part)} cannot be loaded ({reason}); {AGAIN}") from error
 
     def fingerprint(self, components: Iterable[str]) -> str:
         """SHA-256 over names and contents of the components' configs and safetensors, as 64 hex digits.
@@ -208,10 +249,16 @@ class ModelFolder:
         for component in sorted(components):
             for file in sorted(self.place(component).glob("*")):
                 if file.suffix in (".json", ".txt", ".safetensors"):
-                    stat = file.stat()
-                    content = _file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
-                    digest.update(f"{component}/{file.name} {content}\n".encode())
+                    digest.update(f"{component}/{file.name} {file_digest(file)}\n".encode())
+        for change in (*(c.fingerprint() for c in self.changes), *map(file_digest, self.embeddings)):
+            digest.update(f"{change}\n".encode())
         return digest.hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file; the process keeps it until size or modification time change."""
+    stat = file.stat()
+    return _file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
@@ -258,13 +305,13 @@ def quiet() -> Iterator[None]:
             from transformers.utils import logging as first
 
             verbosity, bars = first.get_verbosity(), first.is_progress_bar_enabled()
-            first.set_verbosity_error()
+            first.set_verbosity(logging.CRITICAL)
             first.disable_progress_bar()
             from diffusers.utils import logging as second
         except ImportError as error:
             raise missing_package(error) from error
         loud = second.get_verbosity()
-        second.set_verbosity_error()
+        second.set_verbosity(logging.CRITICAL)  # an error of theirs becomes a sentence of ours
         try:
             yield
         finally:

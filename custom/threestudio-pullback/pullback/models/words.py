@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .embedding_cache import embedded
-from .protocol import Conditioning, cat, join
+from .protocol import Conditioning, Prompts, cat, join
+from .text import TextEncoder, cautions
 
 
 class Words:
@@ -24,7 +25,7 @@ class Words:
         table: The embeddings [2 + N,...] of prompt, negative prompt and the N words of views.
     """
 
-    def __init__(self, utils: Any, table: Conditioning):
+    def __init__(self, utils: Any, table: Prompts):
         rows = torch.eye(len(table))[:, None]
         views = rows[2:]
         self._table, self.use_perp_neg = table, utils.use_perp_neg
@@ -65,7 +66,7 @@ class WordsOf:
 
     def __init__(self, model: Any, warn: Callable[..., None]):
         self.model, self._warn = model, warn
-        self._known: dict[tuple[str, ...], Conditioning] = {}
+        self._known: dict[tuple[str, ...], Prompts] = {}
 
     def __call__(self, utils: Any, negative_prompt: Callable[[], str]) -> Any:
         """The output itself, or its `Words` for a model that embeds prompts itself.
@@ -82,15 +83,17 @@ class WordsOf:
             self._known[words] = self._embedded(*words)
         return Words(utils, self._known[words])
 
-    def _embedded(self, prompt: str, negative: str, *views: str) -> Conditioning:
+    def _embedded(self, prompt: str, negative: str, *views: str) -> Prompts:
         model, content = self.model, self.model.text.fingerprint()
+        if isinstance(model.text, TextEncoder):  # the prompt processor's own has been asked about other words
+            for sentence in cautions(model.text, prompt, [negative, *views], "system.prompt_processor.prompt"):
+                self._warn(sentence)
         texts = embedded([prompt, *views], lambda p: model.encode_prompt([p]).to("cpu"), content, self._warn)
-        other = embedded(
-            [negative], lambda p: model.encode_negative_prompt([p]).to("cpu"), f"{content} negative", self._warn
-        )
+        negatively = getattr(model, "encode_negative_prompt", model.encode_prompt)
+        other = embedded([negative], lambda p: negatively([p]).to("cpu"), f"{content} negative", self._warn)
         model.text.release()
         parts = (texts[prompt], other[negative], *(texts[view] for view in views))
-        return cat(*parts).to(model.device)  # type: ignore[return-value]
+        return cat(*parts).to(model.device)
 
 
 def _on_cpu(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -37,6 +37,11 @@ class Options(BaseObject.Config):
     pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     # the folder of an autoencoder (AutoencoderKL or AutoencoderTiny) in place of the model's own
     vae: Any = None
+    # for a model in one file: the folder, or hub id, with the configs of such a model and what is not in the file
+    single_file_config: Any = None
+    # LoRA files, as [{path: a.safetensors, scale: 0.8}], and files of textual inversion, as [a.safetensors]
+    lora: Any = None
+    textual_inversion: Any = None
     guidance_scale: float = 7.5
     # the calls that are guided (a key of POLICIES: always, interval, adaptive); also as {type: name, option: value}
     guidance_policy: Any = "always"
@@ -110,8 +115,9 @@ class Options(BaseObject.Config):
         if self.trainer_max_steps is not None:
             _at_least("trainer_max_steps", self.trainer_max_steps, 1)
         make_policy(self)
-        if not (self.vae is None or isinstance(self.vae, str)):
-            raise ConfigError("vae", f"must be the folder of an autoencoder, not {self.vae!r}")
+        for name, what in (("vae", "the folder of an autoencoder"), ("single_file_config", "a folder or hub id")):
+            if not (getattr(self, name) is None or isinstance(getattr(self, name), str)):
+                raise ConfigError(name, f"must be {what}, not {getattr(self, name)!r}")
         coupling, constraint = _part(self, "noise", COUPLINGS), _part(self, "constraint", CONSTRAINTS)
         kind = _name(self.constraint)
         if constraint.per_view_noise and coupling != COUPLINGS["independent"]:

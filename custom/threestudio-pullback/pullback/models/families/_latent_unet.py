@@ -25,6 +25,7 @@ class DiffusionModel(FrozenModel):
         schedule: The noise levels.
         prediction_type: "epsilon", "v_prediction" or "sample".
         fingerprint: See `LatentModel`.
+        embeds_prompts: Whether prompts are embedded here, from their words, and not by a prompt processor.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class DiffusionModel(FrozenModel):
         schedule: VPSchedule,
         prediction_type: str,
         fingerprint: Callable[[], str],
+        embeds_prompts: bool = False,
     ):
         self.unet, self.text, self.prediction_type = unet, text, prediction_type
+        self.embeds_prompts = embeds_prompts
         super().__init__(unet, vae, schedule, fingerprint)
 
     @property

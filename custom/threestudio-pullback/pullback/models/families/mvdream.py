@@ -57,7 +57,7 @@ def load(
     check_fit(folder, unet.config, vae.config.latent_channels, "multi-view", "projection")
     text = load_text(folder, device, dtype)
     fingerprint = functools.partial(folder.fingerprint, parts)
-    return MultiViewModel(unet, vae, text, schedule, prediction_type, fingerprint)
+    return MultiViewModel(unet, vae, text, schedule, prediction_type, fingerprint, folder.has_own_text)
 
 
 register(Family("MVDream", PUBLISHED_PARTS, functools.partial(load, parts=PUBLISHED_PARTS), load_text))

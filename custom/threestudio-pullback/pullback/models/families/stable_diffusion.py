@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .. import autoencoder
+from ..pipeline_text import TEXT_PARTS, taught
 from ..reading import AGAIN, ModelError, ModelFolder
 from ..schedulers import schedule_of
 from ..text import TextEncoder
@@ -23,8 +24,7 @@ PARTS = {
     "scheduler": ANY,
 }
 TEXT_CONFIG = "text_encoder/config.json"
-CLIP_VOCABULARY = 49408
-"""Of transformers' CLIPTextConfig, where a config does not say."""
+CLIP_VOCABULARY = 49408  # of transformers' CLIPTextConfig, where a config does not say
 
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
@@ -34,13 +34,13 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
     vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, NAME)
     text = load_text(folder, device, dtype)
-    return DiffusionModel(unet, vae, text, schedule, prediction_type, functools.partial(folder.fingerprint, PARTS))
+    own = functools.partial(folder.fingerprint, PARTS), folder.has_own_text
+    return DiffusionModel(unet, vae, text, schedule, prediction_type, *own)
 
 
 def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> TextEncoder:
     """Loads tokenizer and text encoder; the encoder's weights are read at the first use."""
-    place = folder.path / "tokenizer"
-    has = {file.name for file in place.glob("*")}
+    place, has = folder.path / "tokenizer", {file.name for file in (folder.path / "tokenizer").glob("*")}
     if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
         raise ModelError(f"{place} has no vocabulary (vocab.json and merges.txt); {AGAIN}")
     with folder.reading("tokenizer"):
@@ -59,7 +59,11 @@ def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = to
     def load_network() -> torch.nn.Module:
         return folder.network("text_encoder", "transformers.CLIPTextModel").to(device, dtype)
 
-    return TextEncoder(tokenizer, min(int(tokenizer.model_max_length), positions), load_network)
+    tokens, load, spelled = min(int(tokenizer.model_max_length), positions), load_network, list
+    if folder.embeddings:
+        with folder.reading("text_encoder"):
+            load, spelled = taught(tokenizer, load_network(), folder.embeddings)
+    return TextEncoder(tokenizer, tokens, load, lambda: f"{dtype} {folder.fingerprint(TEXT_PARTS)}", spelled)
 
 
 def check_fit(folder: ModelFolder, config: Any, latent: int, kind: str, classes: str | None = None) -> None:
