@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ class StableDiffusionPromptProcessor(BaseObject):
                 table: dict[str, Any] = dict.fromkeys(prompts, torch.zeros(1, 1, 1))  # the guidance embeds the words
             else:
                 encoder = models.load_text_encoder(folder, self.device)
-                for sentence in cautions(encoder, self.prompt, prompts[1:], _path(cfg, "prompt")):
+                read = re.sub(r"<[^<>\s]+>", " ", self.prompt)  # a learned word such as <cat-toy> is the guidance's
+                for sentence in cautions(encoder, read, prompts, _path(cfg, "prompt")):
                     warn("%s", sentence)
                 content = models.fingerprint(folder, models.TEXT_COMPONENTS) if cfg.use_cache else None
                 table = embedded(prompts, lambda prompt: encoder.embed([prompt]).float().cpu(), content, warn)

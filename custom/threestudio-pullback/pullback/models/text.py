@@ -73,9 +73,8 @@ class TextEncoder:
             pieces = self.tokenizer.convert_tokens_to_ids(self.tokenizer.tokenize(word))
             return unknown in pieces or len(pieces) >= (2 if small else len(word))
 
-        for token in self.tokenizer.get_added_vocab():
+        for token in self.tokenizer.get_added_vocab():  # such as <cat-toy>, which is one token and no two words
             prompt = prompt.replace(token, " ")
-        prompt = re.sub(r"<[^<>\s]+>", " ", prompt)  # <cat-toy> is a learned word, maybe the guidance's alone
         return [w for w in dict.fromkeys(re.findall(r"[^\W\d_]{2,}", prompt.lower())) if strange(w)]
 
 
