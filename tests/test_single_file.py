@@ -125,7 +125,9 @@ def test_files_that_are_no_model(place: Path, tmp_path: Path):
     configs = {"single_file_config": place / "configs"}
     pickled = tmp_path / "model.ckpt"
     torch.save({}, pickled)
-    assert refused(pickled).startswith(f"{pickled} is no .safetensors file; pickled weights (.ckpt, .pt, .bin) can run")
+    assert refused(pickled).startswith(
+        f"{pickled} is a single file, but no .safetensors one; pickled weights (.ckpt, .pt, .bin) can run"
+    )
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((place / "model.safetensors").read_bytes()[:5000])
     assert refused(cut).startswith(f"{cut} cannot be read (") and refused(cut, **configs).endswith("again")

@@ -123,6 +123,6 @@ def check_name(file: Path) -> None:
     """Raises ModelError for a file that has not the name of weights that are read."""
     if file.suffix != END:
         raise ModelError(
-            f"{file} is no {END} file; pickled weights (.ckpt, .pt, .bin) can run code and are not read, so take the "
-            f"same model as {END}, or a folder in diffusers' format"
+            f"{file} is a single file, but no {END} one; pickled weights (.ckpt, .pt, .bin) can run code and are not "
+            f"read, so take the same model as {END}, or a folder in diffusers' format"
         )
