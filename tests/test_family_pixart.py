@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -48,6 +49,16 @@ def test_the_learned_variance_is_left_out(folder: Path):
     with torch.no_grad():
         model.network.proj_out.bias.view(2, 2, 8)[:, :, 4:] += 1  # of each latent in a patch: ε first, then variance
     assert torch.equal(model.predict_x0(y, 1.0, text), before)
+
+
+def test_older_folders_name_the_transformer_otherwise(folder: Path, tmp_path: Path):
+    """The published folders' index, and their configs before diffusers 0.28."""
+    older = Path(shutil.copytree(folder, tmp_path / "older"))
+    for file in (older / "model_index.json", older / "transformer" / "config.json"):
+        file.write_text(file.read_text().replace("PixArtTransformer2DModel", "Transformer2DModel"))
+        y, text = torch.randn(1, 4, 8, 8), models.load(folder).encode_prompt(["a cube"])
+        found, expected = (models.load(path).predict_x0(y, 1.0, text) for path in (older, folder))
+        assert torch.equal(found, expected)
 
 
 def test_two_visits(folder: Path, tmp_path: Path):

@@ -261,6 +261,7 @@ def test_fingerprint_follows_content_not_path(folder: Path, copy: Path):
 
 def test_fp16_files_are_used_when_there_are_no_others(tmp_path: Path, folder: Path):
     half = models.load(build(tmp_path, variant="fp16"))
+    assert models.load(build(tmp_path / "other", variant="bf16")).sample_size == 8
     for one, other in zip(half.unet.parameters(), models.load(folder).unet.parameters(), strict=True):
         assert torch.equal(one, other)
     assert "diffusion_pytorch_model.fp16.safetensors" in _refused(folder, variant="fp16")

@@ -10,11 +10,14 @@ from .loading import half_precision, load
 from .protocol import LatentModel
 from .reading import config_key
 
-FILES = ("vae", "single_file_config", "lora", "textual_inversion")
-"""Keys that name files, each an argument of `load`; a block may lack some."""
+ARGUMENTS = (
+    "vae", "single_file_config", "lora", "textual_inversion", "memory", "enable_layerwise_casting",
+    "enable_group_offload",
+)  # fmt: skip
+"""Keys that are arguments of `load`; a block may lack some."""
 MEMORY = (
     "enable_memory_efficient_attention", "enable_sequential_cpu_offload", "enable_attention_slicing",
-    "enable_channels_last_format", "token_merging", "token_merging_params",
+    "enable_channels_last_format", "enable_vae_tiling", "token_merging", "token_merging_params",
 )  # fmt: skip
 """Keys that trade speed for memory, see `LatentModel.save_memory`; a block may lack some."""
 
@@ -33,9 +36,9 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
     """
     with config_key(config_path):
         half = cfg["half_precision_weights"] and device.type == "cuda"
-        files = {name: cfg[name] for name in FILES if name in cfg}
-        configs = files.get("single_file_config")
+        arguments = {name: cfg[name] for name in ARGUMENTS if name in cfg}
+        configs = arguments.get("single_file_config")
         dtype = half_precision(cfg[key], single_file_config=configs) if half else torch.float32
-        model = load(cfg[key], device=device, dtype=dtype, **files)
+        model = load(cfg[key], device=device, dtype=dtype, **arguments)
         model.save_memory(**{name: cfg[name] for name in MEMORY if name in cfg})
     return model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import families
-from .reading import STEMS, ModelError, ModelFolder, first_sentence, missing_package
+from .reading import HALVES, STEMS, ModelError, ModelFolder, first_sentence, missing_package
 
 MOVED = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -38,7 +38,7 @@ def snapshot(name: str, local_files_only: bool, variant: str | None, weights: bo
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise missing_package(error) from error
-    marks = [variant] if variant or not weights else [None, "fp16"]  # a model may have half-precision weights only
+    marks = [variant] if variant or not weights else [None, *HALVES]  # a model may have half-precision weights only
 
     def found(**options: Any) -> Path:
         path = Path()

@@ -16,6 +16,7 @@ from ..resources import find
 from . import families, lora_file
 from . import textual_inversion as inversion
 from .hub import MOVED, looks_like_id, snapshot
+from .memory import thrift
 from .protocol import LatentModel
 from .reading import ModelError, ModelFolder, config_key, quiet
 from .single_file import KEY, SingleFile, check_name, usual_configs
@@ -33,6 +34,9 @@ def load(
     single_file_config: str | Path | None = None,
     lora: Iterable[Mapping[str, Any]] | None = None,
     textual_inversion: Iterable[str | Path] | None = None,
+    memory: int | None = None,
+    enable_layerwise_casting: bool | None = None,
+    enable_group_offload: bool | None = None,
     config_path: str | None = None,
 ) -> LatentModel:
     """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors only.
@@ -42,14 +46,17 @@ def load(
         device: CPU by default.
         dtype: Of the networks; float32 by default.
         local_files_only: Whether a hub id must be in the local cache; otherwise it is downloaded where it is not.
-        variant: File variant such as "fp16". By default the plain files are read, or the fp16 ones where there are no
-            others.
+        variant: File variant such as "fp16". By default the plain files are read, or those in half precision where
+            there are no others.
         vae: The folder of an autoencoder in diffusers' format, AutoencoderKL or AutoencoderTiny, that takes the place
             of the model's own.
         single_file_config: For one file, the folder in diffusers' format that has the configs and tokenizers of such a
             model, or its hub id, and the parts that are not in the file; by default diffusers' choice.
         lora: Files of low-rank changes, each {"path": file, "scale": its weight, 1 by default}, see `LoRAFile`.
         textual_inversion: Files of embeddings, whose words prompts may then have; see `textual_inversion.words`.
+        memory: Of the GPU, in GB, 8, 12, 16 or 24: keeps the network as `memory.fitting` says; without effect on a CPU.
+        enable_layerwise_casting: See `memory.Thrift`; by default as `memory` says.
+        enable_group_offload: See `memory.Thrift`; by default as `memory` says.
         config_path: Deprecated; use `with models.config_key(…)`.
 
     Raises:
@@ -62,12 +69,13 @@ def load(
         folder, family = _find(name_or_path, local_files_only, variant, single_file_config)
         if not other.keys() <= family.parts.keys():
             raise ModelError(f"has no place in a {family.name} model; leave it out", "vae")
-        folder = replace(
-            folder, other=other, changes=lora_file.files(lora), embeddings=inversion.files(textual_inversion)
-        )
-        for change in folder.changes:
+        at, changes = torch.device(device or "cpu"), lora_file.files(lora)
+        for change in changes:
             change.check(folder, family.parts)
-        return family.load(folder, torch.device(device or "cpu"), dtype or torch.float32)
+        small = memory if at.type == "cuda" else None
+        kept = thrift(folder, family.parts, small, enable_layerwise_casting, enable_group_offload)
+        folder = replace(folder, other=other, changes=changes, embeddings=inversion.files(textual_inversion), kept=kept)
+        return family.load(folder, at, dtype or torch.float32)
 
 
 def load_text_encoder(

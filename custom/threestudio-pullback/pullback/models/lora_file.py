@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from .pipeline_text import pipeline_of
-from .reading import ModelError, ModelFolder, class_of, file_digest, first_sentence, quiet
-from .single_file import shapes
+from .reading import ModelError, ModelFolder, class_of, file_digest, first_sentence, quiet, shapes
 
 KEY = "lora"
 """The argument, and the config key, that lists the files."""

@@ -23,6 +23,8 @@ AGAIN = "copy or download the model again"
 FILES = (".json", ".txt", ".model", ".safetensors")
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 """Each library's name of a weight file."""
+HALVES = ("fp16", "bf16")
+"""Variants of weights in half precision, of folders that may have no others."""
 TEXT_COMPONENTS = tuple(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
 
 
@@ -75,16 +77,30 @@ class Change(Protocol):
         ...
 
 
+class Kept:
+    """How a model's networks are kept: whole, on their device. `memory.Thrift` is another way."""
+
+    def place(self, network: Any, device: torch.device) -> Any:
+        """The network that predicts, ready for calls on a device."""
+        return network.to(device)
+
+    def text_device(self, device: torch.device) -> torch.device:
+        """Where the text encoders of such a model run."""
+        return device
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """The folder of a model.
 
     Attributes:
         path: The folder.
-        variant: Of the weight files, such as "fp16"; None for the plain ones, or fp16 where there are no plain ones.
+        variant: Of the weight files, such as "fp16"; None for the plain ones, or those in half
+            precision where there are no plain ones.
         other: Folders of parts, by name, that take the place of the folder's own.
         changes: What is done to each network, in this order.
         embeddings: Files of textual inversion, whose words the text encoders learn.
+        kept: How the networks are kept once they are read.
     """
 
     path: Path
@@ -92,6 +108,7 @@ class ModelFolder:
     other: Mapping[str, Path] = field(default_factory=dict[str, Path])
     changes: tuple[Change, ...] = ()
     embeddings: tuple[Path, ...] = ()
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def source(self) -> Path:
@@ -147,17 +164,21 @@ class ModelFolder:
 
         Args:
             part: Its folder.
-            kind: Its library and class, such as "diffusers.AutoencoderKL"; any library but transformers must have
-                diffusers' `from_pretrained`.
+            kind: Its library and class, such as "diffusers.AutoencoderKL", and earlier names of the class, joined by
+                "|"; any library but transformers must have diffusers' `from_pretrained`.
             dtype: Of its weights; by default float32, or the file's with transformers.
 
         Raises:
             ModelError: The folder's config has another class, or files or weights are missing or do not fit.
         """
-        name, place = kind.rpartition(".")[-1], self.place(part)
-        config = self.json(f"{part}/config.json")
-        if config.get("_class_name", name) != name:
+        place, config = self.place(part), self.json(f"{part}/config.json")
+        kind, *others = kind.split("|")
+        name = kind.rpartition(".")[-1]
+        if config.get("_class_name", name) not in (name, *others):
             raise ModelError(f"{place} holds a {config['_class_name']}, not the {name} of a model like this; {AGAIN}")
+        if isinstance(how := config.get("quantization_config"), dict):
+            kind = how.get("quant_method", "some method")
+            raise ModelError(f"{place} has weights quantised with {kind}, which are not read; use the plain ones")
         network, missing = self.read(part, kind, dtype)
         if missing:
             raise ModelError(f"{self.origin(part)} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
@@ -195,6 +216,11 @@ class ModelFolder:
             names = [whole.name] if whole.is_file() else sorted({*self.json(index)["weight_map"].values()})
             return {name: tensor for file in names for name, tensor in load_file(place / file).items()}
 
+    def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor of a part, by its name."""
+        files = sorted(self.place(part).glob("*.safetensors"))
+        return {name: shape for file in files for name, shape in shapes(file).items()}
+
     def has_weights(self, part: str) -> bool:
         """Whether there are weights that can be read, or the part is none that has any."""
         place = self.place(part)
@@ -203,7 +229,7 @@ class ModelFolder:
     def _variants(self, place: Path, stem: str) -> list[str | None]:
         """The variants of a part's weights that are there."""
         found: list[str | None] = []
-        for variant in [self.variant] if self.variant else [None, "fp16"]:
+        for variant in [self.variant] if self.variant else [None, *HALVES]:
             mark = f".{variant}" if variant else ""
             names = f"{stem}{mark}.safetensors", f"{stem}.safetensors.index{mark}.json"
             if any((place / name).is_file() for name in names):
@@ -259,6 +285,21 @@ def file_digest(file: Path) -> str:
     """SHA-256 of a file; the process keeps it until size or modification time change."""
     stat = file.stat()
     return _file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+def shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a file of weights, by its name.
+
+    Raises:
+        ModelError: The file cannot be read.
+    """
+    try:
+        from safetensors import safe_open
+
+        with safe_open(file, framework="pt") as stream:
+            return {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+    except Exception as error:  # of the system, and of safetensors, whose class is no subclass of one of Python's
+        raise ModelError(f"{file} cannot be read ({first_sentence(error)}); {AGAIN}") from error
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .reading import AGAIN, ModelError, ModelFolder, class_of, dtype_option, file_digest, first_sentence
+from .reading import AGAIN, ModelError, ModelFolder, class_of, dtype_option, file_digest, shapes
 
 END = ".safetensors"
 KEY = "single_file_config"
@@ -82,26 +82,18 @@ class SingleFile(ModelFolder):
         """SHA-256 over the file and the folder's components, as 64 hex digits."""
         return f"{file_digest(self.file)[:32]}{super().fingerprint(components)[:32]}"
 
+    def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor of a part, by its name."""
+        if not self._has(part):
+            return super().shapes(part)
+        others = tuple(prefix for name, found in _PREFIXES.items() if not part.startswith(name) for prefix in found)
+        return {name: shape for name, shape in shapes(self.file).items() if not name.startswith(others)}
+
     def _has(self, part: str) -> bool:
         if part in self.other:
             return False
         prefixes = next((found for name, found in _PREFIXES.items() if part.startswith(name)), None)
         return prefixes is None or any(name.startswith(prefixes) for name in shapes(self.file))
-
-
-def shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in a file of weights, by its name.
-
-    Raises:
-        ModelError: The file cannot be read.
-    """
-    try:
-        from safetensors import safe_open
-
-        with safe_open(file, framework="pt") as stream:
-            return {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
-    except Exception as error:  # of the system, and of safetensors, whose class is no subclass of one of Python's
-        raise ModelError(f"{file} cannot be read ({first_sentence(error)}); {AGAIN}") from error
 
 
 def usual_configs(file: Path) -> str:
@@ -121,6 +113,8 @@ def usual_configs(file: Path) -> str:
 
 def check_name(file: Path) -> None:
     """Raises ModelError for a file that has not the name of weights that are read."""
+    if file.suffix == ".gguf":
+        raise ModelError(f"{file} has quantised weights, which are not read; use the model's plain ones")
     if file.suffix != END:
         raise ModelError(
             f"{file} is a single file, but no {END} one; pickled weights (.ckpt, .pt, .bin) can run code and are not "

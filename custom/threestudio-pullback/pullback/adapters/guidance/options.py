@@ -12,6 +12,7 @@ from pullback.constraints import CONSTRAINTS, Constraint, FreshBelow
 from pullback.errors import ConfigError, UserError, check_schedule
 from pullback.models.guidance_policy import POLICIES, GuidancePolicy
 from pullback.models.guided import FIT_SPACES
+from pullback.models.memory import TILED, VIEWS
 from pullback.named import Named
 from pullback.noise import COUPLINGS, Coupling
 from pullback.sampling.integrators import INTEGRATORS
@@ -51,6 +52,13 @@ class Options(BaseObject.Config):
     enable_sequential_cpu_offload: bool = False
     enable_attention_slicing: bool = False
     enable_channels_last_format: bool = False
+    # the GB of a GPU, 8, 12, 16 or 24, which decide about the next four where they are null (docs/models.md): views
+    # that share a call of the network (8), autoencoder tile by tile, network's weights as float8, or on the CPU
+    memory: int | None = None
+    views_per_call: int | None = None
+    enable_vae_tiling: bool | None = None
+    enable_layerwise_casting: bool | None = None
+    enable_group_offload: bool | None = None
     token_merging: bool = False
     # noise levels, in VE coordinates (σ); null: the model's own range, where sigma_max is so low that at most 15 % of
     # the levels lie above 14.6
@@ -80,7 +88,6 @@ class Options(BaseObject.Config):
     fit_space: str = "image"
     fit_steps: int = 100
     fit_rays: int = 8192
-    views_per_call: int = 8
     # as a drop-in only: the training steps to anneal over (null: trainer.max_steps), bounds of the noise by
     # threestudio's share of the model's time, the weight of the residual, and its largest absolute value
     trainer_max_steps: Any = None
@@ -97,6 +104,7 @@ class Options(BaseObject.Config):
         for name in ("noise", "constraint", "tries"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(PRESETS[self.preset], name))
+        self._set_memory()
         for name in ("levels", "cycles", "tries", "fit_steps", "fit_rays", "views_per_call"):
             _at_least(name, getattr(self, name), 1)
         _at_least("rho", self.rho, 1)
@@ -132,6 +140,15 @@ class Options(BaseObject.Config):
             raise ConfigError(
                 "noise", f"must be kept along the path where order is multistep, not {_name(self.noise)!r}"
             )
+
+    def _set_memory(self) -> None:
+        """Sets what `memory` decides, and checks it."""
+        if self.memory is not None and self.memory not in VIEWS:
+            raise ConfigError("memory", f"must be one of {', '.join(map(str, VIEWS))} (GB), not {self.memory!r}")
+        if self.views_per_call is None:
+            self.views_per_call = VIEWS.get(self.memory, max(VIEWS.values()))
+        if self.enable_vae_tiling is None:
+            self.enable_vae_tiling = self.memory is not None and self.memory <= TILED
 
 
 def _name(choice: Any) -> Any:

@@ -24,6 +24,7 @@ from ...host.embeddings import DIRECTIONS, PromptUtils
 from ...host.registry import find
 from ...host.training.optimisers import parse_optimizer
 from ...models.configured import MEMORY
+from ...models.memory import chosen
 from .counting import count
 from .networks import Described
 
@@ -130,6 +131,10 @@ def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | No
         "UNet": _size(model.unet), "autoencoder": _size(model.vae), "text encoder": described.text_parameters,
         "field": sum(p.numel() for group in run.optimizer.param_groups for p in group["params"]),
     }  # fmt: skip
+    if half:  # the presets are for half precision
+        network, options = 2 * parameters["UNet"], run.guidance.cfg
+        keys = options.memory, options.enable_layerwise_casting, options.enable_group_offload
+        weights -= network - round(chosen(*keys, network, 0).weights(network))
     samples_rays = "num_samples_per_ray" in run.renderer.cfg
     return Bill(parameters, weights, field, run.visits, run.count, run.calls, phases, half, samples_rays)
 

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...host import config, parts
+from ...models.memory import SIZES, VIEWS, fitting
 from ...output.markdown import table
 from .cards import CARDS, LAUNCH, RESERVED, SHARE
 from .measure import Bill, Phase, check_samples, measure
 from .networks import describe
-
-SIZES = (8, 12, 16, 24)
-"""Memories of cards, in GiB, that a plan gives advice for."""
 
 NETWORKS = ("encode", "denoise", "decode")
 MODEL = "pretrained_model_name_or_path"
@@ -52,7 +50,9 @@ def plan(args: argparse.Namespace) -> str:
     bill = cost((), None)
     ways = list(cheaper(bill, options, cost))
     title = f"{args.config} with {described.title}, in {'half' if bill.half else 'single'} precision on a GPU"
-    return "\n\n".join([title, _costs(bill), _times(bill, args.card, args.tflops), _memory(bill, ways)])
+    return "\n\n".join(
+        [title, _costs(bill), _times(bill, args.card, args.tflops), _memory(bill, ways, options["views_per_call"])]
+    )
 
 
 def seconds(phase: Phase, card: str, tflops: float | None = None) -> float:
@@ -123,7 +123,23 @@ def _times(bill: Bill, card: str, tflops: float | None) -> str:
     return f"time on {card} at least, where products reach {assumed}: {_duration(sum(each.values()))} ({shares})"
 
 
-def _memory(bill: Bill, ways: list[tuple[list[str], Bill]]) -> str:
+def _preset(bill: Bill, size: int, views: int) -> str:
+    """What a preset of memory makes of a run in half precision, whose networks take so many views a call.
+
+    Their activations are taken as proportional to the views, and tiles of the autoencoder as no smaller.
+    """
+    if not bill.half:
+        return ""
+    share = min(1.0, VIEWS[size] / min(views, bill.views))
+    largest = max(p.activations * (share if name in NETWORKS else 1) for name, p in bill.phases.items())
+    network = 2 * bill.parameters["UNet"]
+    kept = fitting(size, network, 0)
+    peak = bill.weights - network + kept.weights(network) + bill.field + largest
+    how = "on the CPU" if kept.offload else "in float8" if kept.casting else "whole"
+    return f"; system.guidance.memory={size}: about {peak / GIB:.1f} GiB, the network {how}"
+
+
+def _memory(bill: Bill, ways: list[tuple[list[str], Bill]], views: int) -> str:
     parts = f"networks {bill.weights / GIB:.2f}, field {bill.field / GIB:.2f}, {bill.largest} "
     parts += f"{bill.phases[bill.largest].activations / GIB:.2f}"
     lines = [f"peak memory: {bill.peak / GIB:.2f} GiB ({parts}), and about {RESERVED} for CUDA itself"]
@@ -133,7 +149,7 @@ def _memory(bill: Bill, ways: list[tuple[list[str], Bill]]) -> str:
         best = min([bill, *(b for _, b in ways)], key=lambda b: b.peak)
         if found == "does not fit":
             found += f": the least found is {best.peak / GIB:.1f} GiB"
-        lines.append(f"{size:4d} GB: {'fits' if bill.peak <= room else found}")
+        lines.append(f"{size:4d} GB: {'fits' if bill.peak <= room else found}{_preset(bill, size, views)}")
     return "\n".join(lines)
 
 

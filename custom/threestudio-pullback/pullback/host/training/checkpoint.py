@@ -18,13 +18,14 @@ from ..folders import lies_in
 EARLIER = "take an earlier checkpoint"
 KEY = "pullback_host"  # what the host adds to a checkpoint
 
-# a run can continue although these have changed, and although another backend computes the same; the last three lines
+# a run can continue although these have changed, and although another backend computes the same; the last four lines
 # are what a run that ran out of memory has to change
 _FREE = (
     "exporter", "loggers", "cleanup_after", "weights", "geometry.isosurface",
     "guidance.fit_rays", "guidance.views_per_call", "renderer.eval_chunk_size",
     "guidance.enable_attention_slicing", "guidance.enable_sequential_cpu_offload",
-    "guidance.enable_memory_efficient_attention",
+    "guidance.enable_memory_efficient_attention", "guidance.memory", "guidance.enable_vae_tiling",
+    "guidance.enable_layerwise_casting", "guidance.enable_group_offload",
 )  # fmt: skip
 
 

@@ -120,10 +120,11 @@ class FrozenModel:
         enable_channels_last_format: bool = False,
         enable_sequential_cpu_offload: bool = False,
         enable_memory_efficient_attention: bool = False,
+        enable_vae_tiling: bool = False,
         token_merging: bool = False,
         token_merging_params: dict[str, Any] | None = None,
     ) -> None:
-        """Trades speed for memory; the arguments have threestudio's names.
+        """Trades speed for memory; the arguments have threestudio's names, but for the autoencoder's tiling.
 
         PyTorch's memory-efficient attention is always on, so its key has no further effect.
 
@@ -132,6 +133,8 @@ class FrozenModel:
         """
         if enable_attention_slicing and hasattr(self.network, "set_attention_slice"):
             self.network.set_attention_slice("auto")
+        if enable_vae_tiling and hasattr(self.vae, "enable_tiling"):
+            self.vae.enable_tiling()  # of pictures above the autoencoder's own size
         if enable_channels_last_format:
             self.network.to(memory_format=torch.channels_last)
         if token_merging:

@@ -152,9 +152,9 @@ def register_pipeline(
         kind = "transformer" if "transformer" in parts else "unet"
         schedule, prediction_type = model.levels(folder)
         index = folder.json("model_index.json")
-        network = folder.network(kind, f"diffusers.{index[kind][-1]}", dtype).to(device)
+        network = folder.kept.place(folder.network(kind, f"diffusers.{parts[kind]}", dtype), device)
         vae = autoencoder.load(folder, dtype, index["vae"][-1], True).to(device) if "vae" in parts else None
-        text = PipelineText(folder, model.pipeline, device, dtype, {kind: network})
+        text = PipelineText(folder, model.pipeline, folder.kept.text_device(device), dtype, {kind: network})
         fingerprint = functools.partial(folder.fingerprint, {*parts, *text.parts()})
         return model(network, vae, text, schedule, prediction_type, fingerprint)
 

@@ -27,7 +27,7 @@ class Chroma(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """T5's hidden states, and their mask."""
-        text, _, mask, *_ = pipe.encode_prompt(prompts, device=self.device, do_classifier_free_guidance=False)
+        text, _, mask, *_ = pipe.encode_prompt(prompts, device=self.text.device, do_classifier_free_guidance=False)
         return {"text": text, "mask": mask}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -21,7 +21,7 @@ class DeepFloydIF(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """T5's hidden states."""
-        text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.device)
+        text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.text.device)
         return {"text": text}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

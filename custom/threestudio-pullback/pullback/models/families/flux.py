@@ -43,7 +43,7 @@ class Flux(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """T5's hidden states, and CLIP's pooled vector."""
-        text, pooled, _ = pipe.encode_prompt(prompts, prompts, device=self.device)
+        text, pooled, _ = pipe.encode_prompt(prompts, prompts, device=self.text.device)
         return {"text": text, "pooled": pooled}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

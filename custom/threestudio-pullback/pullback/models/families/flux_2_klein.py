@@ -34,7 +34,7 @@ class Flux2Klein(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Three layers of Qwen3, side by side."""
-        text, _ = pipe.encode_prompt(prompts, device=self.device)
+        text, _ = pipe.encode_prompt(prompts, device=self.text.device)
         return {"text": text}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -33,12 +33,12 @@ class Lumina2(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Gemma's next to last layer, the system prompt included, and its mask."""
-        text, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.device)
+        text, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.text.device)
         return {"text": text, "mask": mask}
 
     def embed_negative(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """The same without a system prompt."""
-        *_, text, mask = pipe.encode_prompt(prompts, negative_prompt=list(prompts), device=self.device)
+        *_, text, mask = pipe.encode_prompt(prompts, negative_prompt=list(prompts), device=self.text.device)
         return {"text": text, "mask": mask}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

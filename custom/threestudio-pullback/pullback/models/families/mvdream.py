@@ -52,7 +52,7 @@ def load(
         unet = folder.network("unet", "pullback.models.multi_view.MultiViewUNet2DConditionModel", dtype)
     else:
         unet = published_mvdream.load_unet(folder, dtype)
-    unet = unet.to(device)
+    unet = folder.kept.place(unet, device)
     vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, "multi-view", "projection")
     text = load_text(folder, device, dtype)

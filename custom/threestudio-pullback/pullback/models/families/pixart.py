@@ -13,7 +13,7 @@ from ._pipeline import PipelineModel, Tensors, half, register_pipeline
 PARTS = {
     "tokenizer": ANY,
     "text_encoder": "T5EncoderModel",
-    "transformer": "PixArtTransformer2DModel",
+    "transformer": "PixArtTransformer2DModel|Transformer2DModel",  # the second is its name in older folders
     "vae": "AutoencoderKL",
     "scheduler": ANY,
 }
@@ -28,7 +28,7 @@ class PixArtSigma(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """T5's hidden states, and their mask."""
-        text, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.device)
+        text, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.text.device)
         return {"text": text, "mask": mask}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -32,7 +32,7 @@ class PRX(PipelineModel):
             import ftfy  # type: ignore[import-not-found]  # noqa: F401
         except ImportError as error:
             raise ModelError("PRX's pipeline needs the package ftfy; install it with `pip install ftfy`") from error
-        text, mask, *_ = pipe.encode_prompt(prompts, self.device, do_classifier_free_guidance=False)
+        text, mask, *_ = pipe.encode_prompt(prompts, self.text.device, do_classifier_free_guidance=False)
         return {"text": text, "mask": mask}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -33,7 +33,7 @@ class QwenImage(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Qwen's last layer without the template's tokens, padded to the longest prompt, and its mask."""
-        text, mask = pipe.encode_prompt(prompts, device=self.device)
+        text, mask = pipe.encode_prompt(prompts, device=self.text.device)
         return {"text": text, "mask": text.new_ones(text.shape[:2]).bool() if mask is None else mask.bool()}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

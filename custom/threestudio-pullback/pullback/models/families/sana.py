@@ -34,7 +34,9 @@ class Sana(PipelineModel):
         return self._embed(pipe, prompts)
 
     def _embed(self, pipe: Any, prompts: list[str], **options: Any) -> dict[str, Tensor]:
-        text, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=self.device, **options)
+        text, mask, *_ = pipe.encode_prompt(
+            prompts, do_classifier_free_guidance=False, device=self.text.device, **options
+        )
         return {"text": text, "mask": mask}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -30,7 +30,7 @@ CLIP_VOCABULARY = 49408  # of transformers' CLIPTextConfig, where a config does 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
     """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
     schedule, prediction_type = schedule_of(folder)
-    unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype).to(device)
+    unet = folder.kept.place(folder.network("unet", "diffusers.UNet2DConditionModel", dtype), device)
     vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, NAME)
     text = load_text(folder, device, dtype)

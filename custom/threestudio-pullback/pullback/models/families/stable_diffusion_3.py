@@ -30,7 +30,7 @@ class StableDiffusion3(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """CLIP's hidden states, padded with zeros to T5's width, before T5's; and both pooled vectors."""
-        inputs = {"prompt_2": None, "prompt_3": None, "device": self.device, "do_classifier_free_guidance": False}
+        inputs = {"prompt_2": None, "prompt_3": None, "device": self.text.device, "do_classifier_free_guidance": False}
         text, _, pooled, _ = pipe.encode_prompt(prompts, **inputs)
         return {"text": text, "pooled": pooled}
 

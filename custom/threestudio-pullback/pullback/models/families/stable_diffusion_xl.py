@@ -37,7 +37,7 @@ class StableDiffusionXL(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Hidden states of both encoders side by side, and the pooled vector of the second."""
-        text, _, pooled, _ = pipe.encode_prompt(prompts, device=self.device, do_classifier_free_guidance=False)
+        text, _, pooled, _ = pipe.encode_prompt(prompts, device=self.text.device, do_classifier_free_guidance=False)
         return {"text": text, "pooled": pooled}
 
     def predict(self, z: Tensor, t: Tensor, text: Tensors) -> Tensor:

@@ -31,7 +31,7 @@ class ZImage(PipelineModel):
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Qwen3's next to last layer, padded to the longest prompt, and a mask of what is none."""
-        rows, _ = pipe.encode_prompt(list(prompts), device=self.device, do_classifier_free_guidance=False)
+        rows, _ = pipe.encode_prompt(list(prompts), device=self.text.device, do_classifier_free_guidance=False)
         mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
         return {"text": pad_sequence(rows, batch_first=True), "mask": mask}
 
