@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -151,6 +152,20 @@ def test_what_is_lowered_is_what_the_largest_phase_depends_on():
     ]  # fmt: skip
     assert [round(b.peak / 2**30, 1) for _, b in ways[:4]] == [9.0, 5.0, 3.0, 2.0]
     assert told[-1].endswith("enable_sequential_cpu_offload=true")
+
+
+def test_presets_of_memory_are_estimated_beside():
+    """A network of 6 GiB in half precision, 1 GiB beside it, and a decoder that takes 1 GiB a view."""
+    bill = Bill({"UNet": 3 * 2**30}, 7 * 2**30, 0, 1, 8, 16, {"decode": phase(activations=8)}, True, True)
+    lines = report._memory(bill, [], 8).splitlines()[1:]
+    assert [line.partition("; ")[2] for line in lines] == [
+        "system.guidance.memory=8: about 5.0 GiB, the network in float8",
+        "system.guidance.memory=12: about 9.0 GiB, the network whole",
+        "system.guidance.memory=16: about 11.0 GiB, the network whole",
+        "system.guidance.memory=24: about 15.0 GiB, the network whole",
+    ]
+    single = dataclasses.replace(bill, half=False)
+    assert not any("system.guidance.memory" in line for line in report._memory(single, [], 8).splitlines())
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ class SingleFile(ModelFolder):
                 )
             return super().read(part, kind, dtype)
         with self.reading(part):
+            import accelerate  # noqa: F401  # without it diffusers leaves missing weights random, and says nothing
+
             network = self._diffusers(part, kind) if kind.startswith("diffusers.") else self._transformers(part)
             missing = [name for name, tensor in network.state_dict().items() if tensor.is_meta]  # diffusers leaves them
             return (network if missing or dtype is None else network.to(dtype)), missing
