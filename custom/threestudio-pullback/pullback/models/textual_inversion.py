@@ -39,7 +39,8 @@ def teach(pipe: Any, files: tuple[Path, ...]) -> None:
     """
     for file in files:
         for word, end, rows in words(file):
-            tokenizer, encoder = (getattr(pipe, f"{part}{end}", None) for part in ("tokenizer", "text_encoder"))
+            tokenizer: Any = getattr(pipe, f"tokenizer{end}", None)
+            encoder: Any = getattr(pipe, f"text_encoder{end}", None)
             if encoder is None or not hasattr(pipe, "load_textual_inversion"):
                 raise ModelError(f"has {file}, which is for another kind of model; use one that was made for this", KEY)
             width = encoder.get_input_embeddings().weight.shape[-1]
