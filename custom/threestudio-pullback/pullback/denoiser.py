@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .levels import NoiseLevels
 
 Sigma = float | Tensor
 """A noise level: one number for all views, or [V], one for each."""
@@ -84,7 +85,7 @@ def root(value: Any) -> Any:
     return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
 
 
-class VPSchedule:
+class VPSchedule(NoiseLevels):
     """The noise levels of a discrete-time variance-preserving model (DDPM, Stable Diffusion).
 
     Args:
@@ -106,18 +107,8 @@ class VPSchedule:
                 "alphas_cumprod must lie inside (0, 1); a schedule rescaled to zero terminal SNR has an "
                 "infinite sigma, so load the model's scheduler with rescale_betas_zero_snr=False"
             )
-        self.sigmas = ((1 - alphas) / alphas).sqrt()
+        super().__init__(((1 - alphas) / alphas).sqrt())
         self._log_sigmas = self.sigmas.log()
-
-    @property
-    def sigma_min(self) -> float:
-        """The lowest level."""
-        return float(self.sigmas[0])
-
-    @property
-    def sigma_max(self) -> float:
-        """The highest level."""
-        return float(self.sigmas[-1])
 
     @overload
     def t_of_sigma(self, sigma: float) -> float: ...
@@ -140,12 +131,7 @@ class VPSchedule:
         if isinstance(sigma, Tensor):
             times = [self.t_of_sigma(float(level)) for level in sigma.unbind()]
             return torch.tensor(times, dtype=torch.float64, device=sigma.device)
-        low, high = self.sigma_min, self.sigma_max
-        if not low * 0.999 <= sigma <= high * 1.001:
-            raise UserError(
-                f"sigma {sigma:.4g} lies outside the model's range [{low:.4g}, {high:.4g}]; "
-                "choose sigma_min and sigma_max inside it"
-            )
+        self.check(sigma)
         log_sigma = min(max(math.log(sigma), float(self._log_sigmas[0])), float(self._log_sigmas[-1]))
         upper = int(torch.searchsorted(self._log_sigmas, log_sigma).clamp(1, len(self.sigmas) - 1))
         left, right = float(self._log_sigmas[upper - 1]), float(self._log_sigmas[upper])

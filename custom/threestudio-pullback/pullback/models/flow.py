@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from ..denoiser import Sigma
-from ..errors import UserError
+from ..levels import NoiseLevels
 
 
-class FlowSchedule:
+class FlowSchedule(NoiseLevels):
     """z_t = (1 − t) x0 + k t ε for t in (0, 1), so σ = k t/(1 − t).
 
     The levels are those of a training that draws t from n/count; t = 1, of infinite σ, is left out. A scheduler's
@@ -28,18 +28,8 @@ class FlowSchedule:
     def __init__(self, count: int = 1000, noise_scale: float = 1.0, lowest: float = 0.0):
         t = torch.arange(1, count, dtype=torch.float64) / count
         t = t[t >= lowest]
+        super().__init__(noise_scale * t / (1 - t))
         self.noise_scale = noise_scale
-        self.sigmas = noise_scale * t / (1 - t)
-
-    @property
-    def sigma_min(self) -> float:
-        """The lowest level."""
-        return float(self.sigmas[0])
-
-    @property
-    def sigma_max(self) -> float:
-        """The highest level."""
-        return float(self.sigmas[-1])
 
     def t_of_sigma(self, sigma: Sigma) -> Any:
         """T = σ/(k + σ), a number or [V].
@@ -47,11 +37,5 @@ class FlowSchedule:
         Raises:
             UserError: A level lies outside [sigma_min, sigma_max] by more than a thousandth, which counts as rounding.
         """
-        low, high = self.sigma_min, self.sigma_max
-        for level in sigma.unbind() if isinstance(sigma, torch.Tensor) else [sigma]:
-            if not low * 0.999 <= level <= high * 1.001:
-                raise UserError(
-                    f"sigma {float(level):.4g} lies outside the model's range [{low:.4g}, {high:.4g}]; "
-                    "choose sigma_min and sigma_max inside it"
-                )
+        self.check(sigma)
         return sigma / (self.noise_scale + sigma)

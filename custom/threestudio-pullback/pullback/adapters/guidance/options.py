@@ -146,7 +146,7 @@ class Options(BaseObject.Config):
         if self.memory is not None and self.memory not in VIEWS:
             raise ConfigError("memory", f"must be one of {', '.join(map(str, VIEWS))} (GB), not {self.memory!r}")
         if self.views_per_call is None:
-            self.views_per_call = VIEWS.get(self.memory, max(VIEWS.values()))
+            self.views_per_call = max(VIEWS.values()) if self.memory is None else VIEWS[self.memory]
         if self.enable_vae_tiling is None:
             self.enable_vae_tiling = self.memory is not None and self.memory <= TILED
 
