@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +47,10 @@ class LoRAFile:
         Raises:
             ModelError: It is no LoRA, or none for a model with these parts.
         """
-        if importlib.util.find_spec("peft") is None:
-            raise ModelError("needs the package peft; install it with `pip install peft`", KEY)
+        try:
+            import peft  # noqa: F401  # which diffusers merges with
+        except ImportError as error:
+            raise ModelError("needs the package peft; install it with `pip install peft`", KEY) from error
         if not self.path.is_file():
             raise ModelError(f"has {self.path}, which is no file; give the .safetensors file of a LoRA", KEY)
         if self.path.suffix != ".safetensors":
