@@ -76,12 +76,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     c2w, rows, pictures = held_out_cameras(), [], []
     for obj in OBJECTS[: args.objects]:
-        exact = worlds.render(obj, c2w, 64)
         for way in args.ways.split(";"):
             for seed in map(int, args.seeds.split(",")):
                 trial, seconds = run(args.threestudio, out, way, obj, seed, args.steps, args.overrides)
-                renders = saved.SavedRun(trial).render(c2w)
-                match = naming.nearest_object(renders, c2w)
+                made = saved.SavedRun(trial)
+                renders, background = made.render(c2w), made.backdrop(c2w)
+                match = naming.nearest_object(renders, c2w, background=background)
+                exact = worlds.render(obj, c2w, 64, background=background)
                 row = [obj.caption, way, str(seed), match.obj.caption, f"{psnr(renders, exact):.1f}", seconds]
                 rows.append(row)
                 pictures.append(renders[::2])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pullback.adapters.background import GradientBackground
-from pullback.evaluate.studio import captions, naming
+from pullback.evaluate.studio import around, captions, naming
 from pullback.evaluate.studio import world as worlds
 from pullback.evaluate.studio.world import StudioObject
 from pullback.output.pictures import psnr
@@ -96,12 +96,15 @@ def test_captions_are_true_of_what_they_name():
     assert abs(partial / 2000 - 0.25) < 0.03
 
 
-def test_the_nearest_object_of_exact_renders_is_the_object_itself():
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_nearest_object_of_exact_renders_is_the_object_itself(plain: bool):
     rng, c2w = random.Random(4), cameras(6)
+    background = around.backdrop(c2w, 64, True) if plain else None  # None: the studio's own
     for _ in range(6):
         obj = captions.random_object(rng)
-        noisy = worlds.render(obj, c2w) + 0.2 * torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-        match = naming.nearest_object(noisy, c2w)
+        exact = worlds.render(obj, c2w, background=background)
+        noisy = exact + 0.2 * torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+        match = naming.nearest_object(noisy, c2w, background=background)
         assert match.obj == obj
         # the noise alone: 10 log10(4 / 0.2²) = 20 dB
         assert match.psnr == pytest.approx(20.0, abs=0.1)

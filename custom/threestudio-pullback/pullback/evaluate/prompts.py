@@ -36,9 +36,10 @@ def run_one(
     if failed:
         return {**row, "failed": failed}
     c2w = held_out_cameras()
-    renders = SavedRun(run.folder).render(c2w)
-    match = naming.nearest_object(renders, c2w)
-    exact = worlds.render(obj, c2w, renders.shape[-1])
+    saved = SavedRun(run.folder)
+    renders, background = saved.render(c2w), saved.backdrop(c2w)
+    match = naming.nearest_object(renders, c2w, background=background)
+    exact = worlds.render(obj, c2w, renders.shape[-1], background=background)
     save_png(out / f"{tag}.png", grid([renders[::4], exact[::4]]))
     return row | {
         "found": match.obj.caption, "right": match.obj == obj, "psnr": round(match.psnr, 2),

@@ -66,6 +66,14 @@ class SavedRun:
             self.load()
         return torch.cat([self._render(part, size) for part in c2w.split(8)])
 
+    @torch.no_grad()
+    def backdrop(self, c2w: Tensor, size: int = 64) -> Tensor:
+        """What the run has behind its object [V,3,size,size] in [0,1]; loads the last checkpoint if none is."""
+        if self.step < 0:
+            self.load()
+        directions = worlds.camera_rays(c2w, size, self.fovy_deg)[1]
+        return self.system.background(dirs=directions).movedim(-1, 1)
+
     def _render(self, c2w: Tensor, size: int) -> Tensor:
         origins, directions = worlds.camera_rays(c2w, size, self.fovy_deg)
         batch = {

@@ -105,8 +105,8 @@ def quality(judging: Judging, run: SavedRun, views: Tensor, prompt: str) -> dict
     scores: dict[str, float] = {}
     description = captions.parse(prompt) if judging.studio else None
     if description is not None:
-        buffers = held_out_buffers(SIZE, run.distance)
-        match = naming.nearest_object(views, held_out_cameras(run.distance), buffers)
+        c2w, buffers = held_out_cameras(run.distance), held_out_buffers(SIZE, run.distance)
+        match = naming.nearest_object(views, c2w, buffers, run.backdrop(c2w, SIZE))
         scores |= {"right": float(description.holds(match.obj)), "psnr": round(match.psnr, 3)}
     if judging.clip is not None:
         clip = features.load_clip(judging.clip)

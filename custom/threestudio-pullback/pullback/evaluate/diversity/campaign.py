@@ -16,8 +16,8 @@ from ...output.contact_sheet import grid
 from ...output.file_names import earlier, slug
 from ...output.pictures import save_png
 from ..campaign import Results
+from ..studio import around, groups, naming
 from ..studio import field as studio
-from ..studio import groups, naming
 from ..studio.held_out import OBJECTS, held_out_buffers, held_out_cameras
 from ..studio.model import load, pictures_from_all_round
 
@@ -71,12 +71,14 @@ def run_one(path: str, prompt: str, text: str, seed: int, out: Path) -> dict[str
     """
     model, generator = load(path), torch.Generator().manual_seed(seed)
     start = time.process_time()
-    field, result = studio.make(model, prompt, studio.parse(text), generator)
+    method = studio.parse(text)
+    field, result = studio.make(model, prompt, method, generator)
     seconds = time.process_time() - start
     c2w = held_out_cameras()
     with torch.no_grad():
         renders = field.render(c2w)
-    match = naming.nearest_object(renders, c2w, held_out_buffers(studio.SIZE))
+    background = around.backdrop(c2w, studio.SIZE, method.plain)
+    match = naming.nearest_object(renders, c2w, held_out_buffers(studio.SIZE), background)
     file = picture_of(out, prompt, text, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_png(file, grid(F.interpolate(renders[1::4], scale_factor=0.5, mode="area").split(2)))

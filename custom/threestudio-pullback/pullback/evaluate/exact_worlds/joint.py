@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...sampling.schedule import karras_sigmas
 from .sceneworld import SceneWorld
 
 
@@ -28,15 +29,15 @@ class JointMixture:
 
 
 class WideningGroups:
-    """Views of one path: groups of cameras that begin in one place and then spread.
+    """Views of one path: one group of cameras that stays, then several that spread.
 
-    As long as all groups are one, the path is that of a long image, whose law is exact; fresh azimuths come once that
+    As long as there is one group, the path is that of a long image, whose law is exact; fresh azimuths come once that
     image is decided, for what lies between its cameras. See docs/theory.md, section 4.
 
     Args:
         cameras: Poses [K,4,4] of one circle, evenly round.
         group: Views of a group.
-        begin: The visit from which on groups spread.
+        begin: The visit from which on there are several groups, which spread.
         end: The visit from which on a first camera is anywhere within one side of the object, a group-th of the circle.
             Places then still see their own sides.
     """
@@ -46,13 +47,14 @@ class WideningGroups:
         self.visit, self.base = 0, 0
 
     def __call__(self, generator: torch.Generator) -> Tensor:
-        """8 cameras [8,4,4], group by group."""
+        """One group of cameras [group,4,4], or 8 cameras [8,4,4], group by group."""
         side = len(self.cameras) // self.group
         if self.visit == 0:
             self.base = int(torch.randint(side, (), generator=generator))
         width = min(1.0, max(0.0, (self.visit - self.begin) / (self.end - self.begin)))
+        groups = 1 if self.visit < self.begin else 8 // self.group
         self.visit += 1
-        part = torch.rand(8 // self.group, 1, generator=generator) - 0.5
+        part = torch.rand(groups, 1, generator=generator) - 0.5
         first = self.base + (width * side * part).round().long()
         return self.cameras[(first + torch.arange(self.group) * side).flatten() % len(self.cameras)]
 
@@ -62,8 +64,8 @@ class JointSceneWorld(SceneWorld):
 
     A group's first camera is always on the same side, so that a place in the group sees its own side of the object:
     votes of groups then agree more, see docs/theory.md. Its azimuth is one of a few, so that exact images can be kept.
-    One setting serves all such worlds: 15 levels, noise by slot, 8 views at a visit, one pass, and for the pulled-back
-    sampler `WideningGroups`.
+    One setting serves all such worlds: 20 levels, noise by slot, one pass, and for the pulled-back sampler
+    `WideningGroups`.
 
     Args:
         base: The world with single views.
@@ -75,7 +77,7 @@ class JointSceneWorld(SceneWorld):
     def __init__(self, base: SceneWorld, group: int = 4) -> None:
         self.group = group
         super().__init__(f"joint-{base.name}", base.labels, base.weights.tolist())
-        self.defaults = {"levels": 15, "sigma_max": 80.0, "noise": "slot", "lr": 0.1, "steps": 6}
+        self.defaults = {"levels": 20, "sigma_max": 160.0, "noise": "slot", "lr": 0.15, "steps": 6}
         self.denoise = JointMixture(self.prior.denoise, group)
 
     def views(self, generator: torch.Generator) -> Tensor:
@@ -84,9 +86,16 @@ class JointSceneWorld(SceneWorld):
         first = torch.randint(side, (8 // self.group, 1), generator=generator)
         return self.cameras[(first + torch.arange(self.group) * side).flatten()]
 
+    def sigmas(self, levels: int = 20, sigma_max: float = 160.0) -> Tensor:
+        """Noise levels sigma_max … 0.05, 0 (ρ = 5).
+
+        Long images of four views lie twice as far apart as those of one, so σ begins twice as high to hide the start.
+        """
+        return karras_sigmas(levels, 0.05, sigma_max, rho=5.0)
+
     def views_of_a_path(self, visits: int) -> WideningGroups:
-        """The views of a path of so many visits: one group for a third of them, all of a side from 0.55 on."""
-        return WideningGroups(self.cameras, self.group, visits / 3, 0.55 * visits)
+        """The views of a path of so many visits: one group for half of them, anywhere within a side from 0.6 on."""
+        return WideningGroups(self.cameras, self.group, visits / 2, 0.6 * visits)
 
 
 def joint(make: Callable[[], SceneWorld], name: str = "", group: int = 4) -> Callable[[], SceneWorld]:

@@ -15,7 +15,7 @@ class World(Protocol):
         name: As on the command line.
         samples: Independent samples in one diffrep.
         defaults: Options of `pullback` whose values in this world differ from the usual ones.
-        views: The views for pullback.sample.
+        views: The views of the other methods.
     """
 
     name: str
@@ -29,6 +29,10 @@ class World(Protocol):
 
     def prepare(self) -> None:
         """Does what is done once in a process, so that no method's time includes it."""
+        ...
+
+    def views_of_a_path(self, visits: int) -> Any:
+        """The views of a pulled-back path of so many visits."""
         ...
 
     def sigmas(self, levels: int, sigma_max: float) -> Tensor:

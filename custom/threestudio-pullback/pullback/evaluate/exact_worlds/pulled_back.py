@@ -95,9 +95,8 @@ def pullback(
     }
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
-    of_a_path = getattr(world, "views_of_a_path", None)
     result = sample(
-        diffrep, of_a_path(levels * cycles) if of_a_path else world.views, world.denoise,
+        diffrep, world.views_of_a_path(levels * cycles), world.denoise,
         _choice("schedule", schedule, schedules)(),
         noise=Slot(world.group) if noise == "slot" else noise,
         constraint=_choice("constraint", constraint, constraints)(),

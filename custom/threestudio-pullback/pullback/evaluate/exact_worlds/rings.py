@@ -45,6 +45,10 @@ class PlaneWorld:
     def prepare(self) -> None:
         """Nothing to make beforehand."""
 
+    def views_of_a_path(self, visits: int) -> Any:
+        """The views, which do not depend on how far a path is."""
+        return self.views
+
     def sigmas(self, levels: int = 40, sigma_max: float = 40.0) -> Tensor:
         """Noise levels sigma_max … 0.01, 0 (ρ = 7)."""
         return karras_sigmas(levels, 0.01, sigma_max)

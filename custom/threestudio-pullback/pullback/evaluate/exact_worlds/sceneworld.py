@@ -66,6 +66,10 @@ class SceneWorld:
         """8 of the 32 cameras [8,4,4], drawn anew at every call."""
         return self.cameras[torch.randperm(len(self.cameras), generator=generator)[:8]]
 
+    def views_of_a_path(self, visits: int) -> Any:
+        """The views, which do not depend on how far a path is."""
+        return self.views
+
     def sigmas(self, levels: int = 24, sigma_max: float = 80.0) -> Tensor:
         """Noise levels sigma_max … 0.05, 0 (ρ = 4).
 

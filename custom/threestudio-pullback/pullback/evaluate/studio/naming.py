@@ -53,17 +53,21 @@ def exact_buffers(c2w: Tensor, size: int) -> dict[str, Tensor]:
     return {shape: worlds.shading_buffers(shape, c2w, size) for shape in SHAPES}
 
 
-def nearest_object(renders: Tensor, c2w: Tensor, buffers: dict[str, Tensor] | None = None) -> Match:
+def nearest_object(
+    renders: Tensor, c2w: Tensor, buffers: dict[str, Tensor] | None = None, background: Tensor | None = None
+) -> Match:
     """The exact object whose pictures from the same cameras are nearest in mean square, of all 216.
 
     Args:
         renders: [V,3,N,N] in [-1,1], seen with the world's field of view.
         c2w: camera-to-world matrices [V,4,4].
         buffers: exact_buffers(c2w, N), if the caller keeps them for many renders.
+        background: What the renders have behind the object [V,3,N,N] in [0,1]; the studio's backdrop if None.
     """
     size = renders.shape[-1]
     buffers = buffers or exact_buffers(c2w, size)
-    background = worlds.backdrop(worlds.camera_rays(c2w, size)[1]).movedim(-1, 1)
+    if background is None:
+        background = worlds.backdrop(worlds.camera_rays(c2w, size)[1]).movedim(-1, 1)
     errors = torch.stack([_errors(buffers[shape], background, renders) for shape in SHAPES])
     best = int(errors.flatten().argmin())
     names = list(COLORS)

@@ -198,10 +198,21 @@ def compose(buffers: Tensor, front: Tensor, back: Tensor, background: Tensor) ->
     return rgb * 2 - 1
 
 
-def render(obj: StudioObject, c2w: Tensor, size: int = 64, supersample: int = 2) -> Tensor:
-    """The exact picture of an object: camera-to-world [V,4,4] → [V,3,size,size] in [-1,1]."""
+def render(
+    obj: StudioObject, c2w: Tensor, size: int = 64, supersample: int = 2, background: Tensor | None = None
+) -> Tensor:
+    """The exact picture of an object: camera-to-world [V,4,4] → [V,3,size,size] in [-1,1].
+
+    Args:
+        obj: The object.
+        c2w: The cameras.
+        size: Pixels a side.
+        supersample: Rays of a pixel, along each side.
+        background: What is behind it [V,3,size,size] in [0,1]; the studio's backdrop if None.
+    """
     colors = [
         torch.tensor(COLORS[c], dtype=c2w.dtype, device=c2w.device).expand(len(c2w), 3) for c in (obj.front, obj.back)
     ]
-    background = backdrop(camera_rays(c2w, size)[1]).movedim(-1, 1)
+    if background is None:
+        background = backdrop(camera_rays(c2w, size)[1]).movedim(-1, 1)
     return compose(shading_buffers(obj.shape, c2w, size, supersample), colors[0], colors[1], background)
