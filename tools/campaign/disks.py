@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from . import kills, runs
-from .results import Results, Row, workplace
+from .results import Results, Row, nameless, workplace
 
 PAGE = 4096
 # command: endings of the files that it writes
 LAUNCHED = {
     "nerf": ["cmd.txt", "raw.yaml", "parsed.yaml", ".ckpt", "last.ckpt", "-val.png", "-test/1.png", ".mp4", "-grid.png",
-             "metrics.csv", "events.out", "safetensors.tmp"],
+             "metrics.csv", "events.out", ".tmp"],
     "panorama": ["panorama.png", "cubemap.png", "up.png", "panorama.mp4", "panorama.html"],
     "image": ["-test/0.png", ".ckpt"],
 }  # fmt: skip
 EXPORTED = {"glb": ["model.glb"], "obj-mtl": ["model.obj", "model.mtl", ".jpg"], "ply": ["model.ply"]}
+OPTIONAL = {"metrics.csv": "ends here: ", "events.out": "ends here: ", ".tmp": "are not cached: "}
+"""Logs and a cache of embeddings: one that cannot be written is a warning with these words, and the run goes on."""
 COMPARED = ["state.json", ".webp", ".safetensors", "compare.json", "runs.csv", "table.md", "sheet.png", "report.html"]
 
 
@@ -149,6 +151,9 @@ def run(results: Results, args: Any) -> None:
         results.run(cases, args.only)
 
 
+REFUSES = "-- the disk refuses from here on --\n"
+
+
 def refused(disk: Disk, ending: str, number: int, share: float, sizes: dict[str, int]) -> None:
     """Has the disk refuse in the n-th file whose name ends so, after a share of its length in an undisturbed run."""
     disk.prepare()
@@ -158,15 +163,16 @@ def refused(disk: Disk, ending: str, number: int, share: float, sizes: dict[str,
         if left[0] < 0 or event not in ("open", "subprocess.Popen"):
             return
         names = args[1] if event == "subprocess.Popen" else [args[0]]
-        for name in map(str, names):
+        for name in map(os.fsdecode, (n for n in names if isinstance(n, (str, bytes, os.PathLike)))):
             path = name.removesuffix(".part")
             # a log that grows has its own name, with a number after it
             hit = ending in path if ending == "events.out" else path.endswith(ending)
-            if not hit or (event == "open" and ending.endswith(".mp4")) or not isinstance(names[0], str):
+            if not hit or (event == "open" and ending.endswith(".mp4")):
                 continue
             left[0] -= 1
             if left[0] < 0:
                 length = next((size for file, size in sizes.items() if path.endswith(file)), 600)
+                os.write(2, REFUSES.encode())
                 disk.refuse(int(share * length))
             return
 
@@ -184,15 +190,19 @@ def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random
     before = functools.partial(refused, disk, ending, number, draw.random(), sizes)
     status = runs.finish(runs.fork(command, log, before))
     disk.relent()
-    text = log.read_text(errors="replace")
+    text = nameless(log.read_text(errors="replace"))
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     faults = runs.broken(disk.folder) + [f"{file.name} is left" for file in disk.folder.rglob("*.part")]
+    if REFUSES not in text:
+        faults.append("no such file was written")
     if "Traceback" in text:
-        faults.append("traceback: " + " ".join(text.replace(f"{runs.ROOT}/", "").split()[-40:])[-300:])
-    goes_on = ending == "safetensors.tmp"  # a cache that cannot be written costs time only
-    if status != (0 if goes_on else 2):
+        faults.append("traceback: " + " ".join(text.split()[-40:])[-300:])
+    if ending in OPTIONAL and text.count(OPTIONAL[ending]) < 1:
+        faults.append("no warning")
+    # on a disk that stays full, a file that is needed comes after the one that is not
+    if status not in ((0, 2) if ending in OPTIONAL else (2,)):
         faults.append(f"status {status}")
-    elif len(errors) != (not goes_on):
+    elif len(errors) != (status == 2):
         faults.append(f"{len(errors)} sentences")
     return {"status": status, "said": (errors or [""])[-1][7:300], "faults": faults}
 
@@ -230,11 +240,7 @@ def undisturbed_export(work: Path, sd: Path, fmt: str) -> tuple[list[str], dict[
     top = runs.folder(work / "nerf-whole")
     words = ["launch", *runs.words("nerf", sd, work / "exported"), f"resume={top / 'ckpts' / 'last.ckpt'}"]
     words = ["--export" if word == "--train" else word for word in words]
-    words += [
-        f"system.exporter.fmt={fmt}",
-        "system.exporter.texture_size=64",
-        "system.geometry.isosurface_threshold=0.0",
-    ]
+    words += [f"system.exporter.fmt={fmt}", "system.exporter.texture_size=64"]
     shutil.rmtree(work / "exported", ignore_errors=True)
     status = runs.finish(runs.fork(words, work / "export.log"))
     assert status == 0, (work / "export.log").read_text()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import report_example  # pyright: ignore[reportMissingImports]
 import torch
 import yaml
@@ -28,9 +29,10 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from hypothesis import seed as seeded
 from pullback.host.config import ExperimentConfig
 from pullback.host.registry import find, is_registered
+from pullback.output import mesh_files
 
 from . import odd, runs
-from .results import Results, Row, workplace
+from .results import Results, Row, nameless, workplace
 
 MEMORY, SECONDS = 10 << 30, 20
 KIND = {"nerf": 60, "image": 20, "panorama": 20}  # cases of the schema, by config
@@ -75,6 +77,7 @@ def run(results: Results, args: Any) -> None:
             prompt_files,
             models,
             checkpoints,
+            meshes,
             saved_results,
             options,
         ):
@@ -126,11 +129,11 @@ def judge(place: Place, case: Case, real: bool = False) -> Row:
         status = runs.finish(runs.fork(case.words, log, limit), 8 * SECONDS)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    text = log.read_text(errors="replace")
+    text = nameless(log.read_text(errors="replace"))
     errors = re.findall(r"^error: .*$", text, re.M)
     faults = []
     if "Traceback" in text:
-        faults.append("traceback: " + " ".join(text.replace(f"{runs.ROOT}/", "").split()[-40:])[-300:])
+        faults.append("traceback: " + " ".join(text.split()[-40:])[-300:])
     elif status not in (0, 1, 2):
         faults.append(f"status {status}")
     elif status and len(errors) != 1:
@@ -141,8 +144,8 @@ def judge(place: Place, case: Case, real: bool = False) -> Row:
         faults.append(f"{spent:.0f} s")
     end = {0: "accepted", 2: "ok"}.get(status, f"status {status}")
     return {
-        "what": case.what[:160], "status": status, "said": (errors or [""])[-1][7:400], "cpu": round(spent, 1),
-        "verdict": "; ".join(faults) or end,
+        "what": nameless(case.what)[:160], "status": status, "said": (errors or [""])[-1][7:400],
+        "cpu": round(spent, 1), "verdict": "; ".join(faults) or end,
     }  # fmt: skip
 
 
@@ -435,6 +438,37 @@ def checkpoints(place: Place, draw: random.Random, seed: int) -> list[Case]:
             words.remove("trainer.max_steps=1")
             words.append("trainer.max_steps=3")
         cases.append(Case(words, f"{word.partition('=')[0]}: checkpoint {number}"))
+    return cases
+
+
+def meshes(place: Place, draw: random.Random, seed: int) -> list[Case]:
+    """Nothing reads a mesh: whole and damaged ones in the place of what is read."""
+    corners, faces = np.eye(4, 3, dtype=np.float32), np.array([[0, 1, 2], [0, 2, 3]])
+    places = [
+        "resume={}", "system.weights={}", "system.geometry.weights={}:geometry", "--config {}", "--prompts {}",
+        "system.geometry.shape_init=mesh:{}", "system.geometry_convert_from={}", "report {}", "vae={}", "model={}",
+    ]  # fmt: skip
+    cases = []
+    for number in range(40):
+        file = place.new(f"mesh {number}.{draw.choice(['glb', 'obj', 'ply'])}")
+        mesh_files.save(str(file), mesh_files.MeshData(corners, faces))
+        if number % 4:
+            file.write_bytes(mutated(file.read_bytes(), draw))
+        word = places[number % len(places)].format(file)
+        state = "damaged" if number % 4 else "whole"
+        what = f"{places[number % len(places)].format('a mesh')}, {file.suffix[1:]}, {state}"
+        if word.startswith("--config"):
+            words = place.words("nerf")
+            words[words.index("--config") + 1] = str(file)
+            cases.append(Case(words, what))
+        elif word.startswith("--prompts"):
+            cases.append(_compare(place, str(file), what))
+        elif word.startswith("report"):
+            cases.append(Case(["report", str(file)], what))
+        else:
+            word = word.replace("vae=", "system.guidance.vae=")
+            word = word.replace("model=", "system.prompt_processor.pretrained_model_name_or_path=")
+            cases.append(Case(place.words("nerf", word), what))
     return cases
 
 

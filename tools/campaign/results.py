@@ -17,6 +17,8 @@ from pullback.version import commit
 
 PARTS = ("kills", "disks", "input", "numbers", "long", "threestudio")
 Row = dict[str, Any]
+FOLDERS = [str(Path(__file__).resolve().parents[2])]
+"""What no row names: the checkout, and the folder of the part's runs."""
 
 
 class Results:
@@ -54,11 +56,19 @@ def read(file: Path) -> dict[str, list[Row]]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def nameless(text: str) -> str:
+    """A text without the machine's folders."""
+    for folder in FOLDERS:
+        text = text.replace(f"{folder}/", "").replace(folder, ".")
+    return text
+
+
 @contextmanager
 def workplace(given: Path | None, part: str) -> Iterator[Path]:
     """A folder for the runs of a part, which is the working folder too; deleted at the end where it is not given."""
     folder = Path(tempfile.mkdtemp(prefix="campaign-")) if given is None else given / part
     folder.mkdir(parents=True, exist_ok=True)
+    FOLDERS.insert(0, str(folder))
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -171,6 +171,8 @@ class Run:
             trainer = self._trainer(args, system, stop, resuming)
             with resuming:
                 if args.train:
+                    resuming.catch_up(trainer, system, data)
+                    pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
                     trainer.fit(system, datamodule=data, ckpt_path=cfg.resume)
                     if cfg.resume is not None and trainer.global_step == self.step:
                         info(
@@ -188,9 +190,9 @@ class Run:
     def _trainer(self, args: argparse.Namespace, system: Any, stop: Any, resuming: Any) -> Any:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-        from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
         from .training.callbacks import ConfigSnapshot, ProgressLine, StepSeed
+        from .training.logs import Csv, TensorBoard
 
         cfg = self.cfg
         if args.train or args.test:
@@ -214,8 +216,8 @@ class Run:
                     callbacks.append(ProgressLine())
                 need("tensorboard")
                 loggers = [
-                    TensorBoardLogger(cfg.trial_dir, name="tb_logs"),
-                    CSVLogger(cfg.trial_dir, name="csv_logs"),
+                    TensorBoard(cfg.trial_dir, name="tb_logs"),
+                    Csv(cfg.trial_dir, name="csv_logs"),
                     *system.get_loggers(),
                 ]
                 told = f"{command_line(self.argv)}\n{describe()}\nin {os.getcwd()}\n"

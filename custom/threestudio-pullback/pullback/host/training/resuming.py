@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ...errors import UserError, first_line
+from ..base import read_checkpoint
 from ..explain import explain
+from ..folders import lies_in
 from .checkpoint import EARLIER
 
 
@@ -32,6 +37,20 @@ class Resuming(Callback):
                 f"`resume`: {self.path} is damaged: it has {self.step} steps, but training would go on after "
                 f"{trainer.global_step}; {EARLIER}"
             )
+
+    def catch_up(self, trainer: Any, system: Any, data: Any) -> None:
+        """Validates the checkpoint's step where its run ended between the two: Lightning goes on behind it."""
+        every, folder = trainer.val_check_interval, Path(system.get_save_dir())
+        if self.path is None or not lies_in(self.path, os.fspath(folder.parent)) or not trainer.limit_val_batches:
+            return
+        due = isinstance(every, int) and self.step > 0 and self.step * trainer.accumulate_grad_batches % every == 0
+        able = is_overridden("validation_step", system) and is_overridden("val_dataloader", data)
+        if not due or not able or any(folder.glob(f"it{self.step}-val*")):
+            return
+        system.set_resume_status(read_checkpoint(self.path, "resume")["epoch"], self.step)
+        trainer.validate(system, datamodule=data, ckpt_path=self.path, verbose=False)
+        system.forget_resume_status()
+        self.over = False
 
     def _begun(self, *_: Any) -> None:
         self.over = True

@@ -94,6 +94,10 @@ class BaseSystem(pl.LightningModule, Updateable, SaverMixin):
         """Sets epoch and step to those of the checkpoint that is validated, tested or exported."""
         self._resumed_at = (current_epoch, global_step)
 
+    def forget_resume_status(self) -> None:
+        """From now on epoch and step are the trainer's."""
+        self._resumed_at = None
+
     @property
     def resumed(self) -> bool:
         """Whether the run starts from a checkpoint of an earlier one."""

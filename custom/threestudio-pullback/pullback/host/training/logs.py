@@ -1,0 +1,63 @@
+"""The logs of a run: a disk that refuses one is said once, and costs the log alone and no step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from ..registry import warn
+
+
+class _Patient:
+    """A mixin, named before the logger: after the first OSError nothing is written any more."""
+
+    refused = False
+
+    @property
+    def experiment(self) -> Any:
+        """Override: the logger's own, each of whose calls is an attempt."""
+        return _Attempts(self)
+
+    def opened(self) -> Any:
+        """The logger's own experiment; OSError where it cannot make its folder or file."""
+        return super().experiment  # type: ignore[misc]
+
+    def attempt(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls `act`, unless the disk has refused before; None where it refuses."""
+        if self.refused:
+            return None
+        try:
+            return act(*args, **kwargs)
+        except OSError as error:
+            self.refused = True
+            warn("The log in %s ends here: %s; the run goes on", self.name, error.strerror or error)  # type: ignore
+            return None
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Logs numbers."""
+        self.attempt(super().log_metrics, metrics, step)  # type: ignore[misc]
+
+    def save(self) -> None:
+        """Has the log reach the disk."""
+        self.attempt(super().save)  # type: ignore[misc]
+
+
+class _Attempts:
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        own = self._log.attempt(self._log.opened)
+        value = (lambda *_, **__: None) if own is None else getattr(own, name)
+        return functools.partial(self._log.attempt, value) if callable(value) else value
+
+
+class TensorBoard(_Patient, TensorBoardLogger):
+    """TensorBoard's log. A disk that refuses is noticed at the next entry, since a thread writes it."""
+
+
+class Csv(_Patient, CSVLogger):
+    """The same numbers as text."""
