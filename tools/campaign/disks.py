@@ -1,12 +1,11 @@
 """Disks that refuse at a random byte of a file of each kind: nothing is half written, and the run can go on.
 
-Three ways: a tmpfs without space, a file system with a full quota, and a limit of the length of a file (EFBIG), which
-alone cuts at any byte; the other two cut at a page and at a kilobyte.
+Three ways: a tmpfs without space, a btrfs with a full quota, and a limit of the length of a file (EFBIG), which alone
+cuts at any byte; the other two cut at a page. Two of them mount, which takes root, and btrfs-progs.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import json
 import os
@@ -42,9 +41,6 @@ class Disk:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def prepare(self) -> None:
-        """In the process that writes, before it does."""
-
     def refuse(self, left: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
 
@@ -74,53 +70,30 @@ class Full(Disk):
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
-class _Limits(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_uint64) for name in ("hard", "soft", "space", "files", "soft_files", "inodes", "b", "i")),
-        ("valid", ctypes.c_uint32),
-    ]
-
-
 class Quota(Disk):
-    """An ext4 in a file, whose one user may write so much; a process that may exceed quotas gives that right up."""
+    """A btrfs in a file, whose top volume may hold so much; its quotas need no option of the kernel's."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         image = folder.with_suffix(".img")
         image.unlink(missing_ok=True)
         image.touch()
-        os.truncate(image, 64 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-O", "quota", "-E", "quotatype=usrquota", str(image)], check=True)
-        subprocess.run(["mount", "-o", "loop,usrquota", str(image), str(folder)], check=True)
-        mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
-        self.device = next(where for where, on, *_ in mounts if on == str(folder))
-
-    def prepare(self) -> None:
-        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.capget(header, sets)
-        for i in range(2):  # effective and permitted
-            sets[i] &= ~(1 << 24)  # CAP_SYS_RESOURCE
-        if libc.capset(header, sets):
-            raise OSError(ctypes.get_errno(), "capset")
+        os.truncate(image, 256 << 20)
+        subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+        self._call("quota", "enable")
+        self._call("quota", "rescan", "-w")
 
     def refuse(self, left: int) -> None:
-        os.sync()
-        limits = self._call(0x800007)  # Q_GETQUOTA
-        limits.hard, limits.valid = limits.space // 1024 + left // 1024, 1
-        self._call(0x800008, limits)  # Q_SETQUOTA
+        held = int(self._call("qgroup", "show", "--sync", "--raw", "-r").splitlines()[-1].split()[1])
+        self._call("qgroup", "limit", str(held + left), "0/5")
 
     def relent(self) -> None:
-        limits = self._call(0x800007)
-        limits.hard, limits.valid = 0, 1
-        self._call(0x800008, limits)
+        self._call("qgroup", "limit", "none", "0/5")
 
-    def _call(self, command: int, limits: _Limits | None = None) -> _Limits:
-        limits = limits or _Limits()
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.quotactl(ctypes.c_int(command << 8), self.device.encode(), 0, ctypes.byref(limits)):
-            raise OSError(ctypes.get_errno(), "quotactl")
-        return limits
+    def _call(self, *words: str) -> str:
+        command = ["btrfs", *words, str(self.folder)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def end(self) -> None:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
@@ -156,7 +129,6 @@ REFUSES = "-- the disk refuses from here on --\n"
 
 def refused(disk: Disk, ending: str, number: int, share: float, sizes: dict[str, int]) -> None:
     """Has the disk refuse in the n-th file whose name ends so, after a share of its length in an undisturbed run."""
-    disk.prepare()
     left = [number]
 
     def hook(event: str, args: tuple[Any, ...]) -> None:

@@ -78,10 +78,10 @@ def disks(rows: list[Row]) -> str:
     return (
         f"## Disks\n\n{len(rows)} runs, exports and comparisons whose disk refused in one file, at a random "
         f"byte (limit: of the "
-        "length of a file), page (full: a tmpfs) or kilobyte (quota: an ext4 with a full quota); then there was "
+        "length of a file) or page (full: a tmpfs; quota: a btrfs with a full quota); then there was "
         f"space and "
-        "they were gone on with. *ok*: status 2 with one sentence (a cache of embeddings that cannot be written "
-        f"is a warning), "
+        "they were gone on with. *ok*: status 2 with one sentence (a log or a cache of embeddings that cannot "
+        f"be written is a warning), "
         "every file under a final name whole, nothing unfinished left, and afterwards the end of an undisturbed run; "
         f"{commits(rows)}.\n\n" + table(["way", "cases", "status 2", "ok"], lines) + bad(rows)
     )
