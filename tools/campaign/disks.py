@@ -1,7 +1,7 @@
 """Disks that refuse at a random byte of a file of each kind: nothing is half written, and the run can go on.
 
 Three ways: a tmpfs without space, a btrfs with a full quota, and a limit of the length of a file (EFBIG), which alone
-cuts at any byte; the other two cut at a page. Two of them mount, which takes root, and btrfs-progs.
+cuts at any byte; the other two cut at a page. Those mount, which takes root, and btrfs-progs.
 """
 
 from __future__ import annotations
@@ -71,33 +71,43 @@ class Full(Disk):
 
 
 class Quota(Disk):
-    """A btrfs in a file, whose top volume may hold so much; its quotas need no option of the kernel's."""
+    """A volume in a btrfs in a file, which may hold so much; quotas of btrfs need no option of the kernel's.
+
+    It counts what it may need to write itself, so that it refuses small files when they are opened.
+    """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        self.mount = folder.with_suffix(".mount")
+        self.mount.mkdir(parents=True, exist_ok=True)
         image = folder.with_suffix(".img")
         image.unlink(missing_ok=True)
         image.touch()
         os.truncate(image, 256 << 20)
-        subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
-        subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-        self._call("quota", "enable")
-        self._call("quota", "rescan", "-w")
+        self._call("mkfs.btrfs", "-q", str(image))
+        self._call("mount", "-o", "loop", str(image), str(self.mount))
+        self._call("btrfs", "subvolume", "create", str(self.mount / "volume"))
+        self._call("btrfs", "quota", "enable", str(self.mount))
+        self._call("btrfs", "quota", "rescan", "-w", str(self.mount))
+        super().__init__(self.mount / "volume")
 
     def refuse(self, left: int) -> None:
-        held = int(self._call("qgroup", "show", "--sync", "--raw", "-r").splitlines()[-1].split()[1])
-        self._call("qgroup", "limit", str(held + left), "0/5")
+        shown = self._call("btrfs", "qgroup", "show", "--sync", "--raw", "-r", "-f", str(self.folder))
+        held = int(shown.splitlines()[-1].split()[1])
+        self._limit(str(held + left))
 
     def relent(self) -> None:
-        self._call("qgroup", "limit", "none", "0/5")
+        self._limit("none")
 
-    def _call(self, *words: str) -> str:
-        command = ["btrfs", *words, str(self.folder)]
+    def _limit(self, most: str) -> None:
+        """By way of the volume above, which has no limit; 256 is the first volume's number."""
+        self._call("btrfs", "qgroup", "limit", most, "0/256", str(self.mount))
+
+    def _call(self, *command: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def end(self) -> None:
-        subprocess.run(["umount", "-l", str(self.folder)], check=True)
-        self.folder.with_suffix(".img").unlink()
+        subprocess.run(["umount", "-l", str(self.mount)], check=True)
+        self.mount.with_suffix(".img").unlink()
 
 
 WAYS: dict[str, type[Disk]] = {"limit": Disk, "full": Full, "quota": Quota}
