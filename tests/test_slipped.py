@@ -148,3 +148,20 @@ def test_a_run_that_is_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.
     results.rows = [row]
     results.save()
     assert not runner.results_of(tmp_path).rows
+
+
+def test_a_run_whose_log_the_disk_refused_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trial.Trial(tmp_path, "sds", "a red cube", 0, "t")
+
+    def end(self: trial.Trial, threads: int) -> tuple[int, int]:
+        self.checkpoint.parent.mkdir(parents=True)
+        self.checkpoint.touch()
+        with self.log.open("a") as log:
+            log.write("The log in tb_logs ends here: No space left on device; the run goes on\n" * refuses)
+        return 0, 7
+
+    monkeypatch.setattr(trial.Trial, "_in_host", end)
+    refuses = True
+    assert one.run(1) == ("its log could not be written, perhaps for a full disk", 7) and not one.folder.exists()
+    refuses = False
+    assert one.run(1) == (None, 7) and one.checkpoint.exists()

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import random
-import re
 import select
 import shutil
 import signal
@@ -87,19 +86,12 @@ def one(work: Path, sd: Path, kind: str, moment: str, seed: str) -> Row:
     if status := runs.finish(runs.fork(command, out / "log")):
         return {**row, "verdict": f"status {status}: {(out / 'log').read_text()[-300:]}"}
     end = runs.ends(top)
-    row["not made again"] = missing(end, wanted)
     faults += differ(end, wanted) + runs.broken(top) + [f"{file.name} is left" for file in top.rglob("*.part")]
     return {**row, "verdict": "; ".join(faults) or "ok"}
 
 
-def missing(end: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Grids that are not there: that of the last checkpoint's step comes after it, and is not made again."""
-    return sorted(name for name in wanted if name not in end and re.fullmatch(r"save/it\d+-val\.png", name))
-
-
 def differ(end: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    allowed = missing(end, wanted)
-    return [f"{name} differs" for name in runs.difference(end, wanted) if name not in allowed]
+    return [f"{name} differs" for name in runs.difference(end, wanted)]
 
 
 def announce(writer: int, moment: str, number: int) -> None:

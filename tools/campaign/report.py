@@ -54,7 +54,6 @@ def kills(rows: list[Row]) -> str:
             sum(row["verdict"] == "ok" for row in own),
             sum(any(".ckpt" in left for left in row.get("unfinished", [])) for row in own),
             sum(any(".ckpt" not in left for left in row.get("unfinished", [])) for row in own),
-            sum(bool(row.get("not made again")) for row in own),
         ]
         for name, own in grouped(rows, lambda row: " ".join(row["case"].split()[:2])).items()
     ]
@@ -65,7 +64,7 @@ def kills(rows: list[Row]) -> str:
         "parameters, moments, the sampler's state, every file of `save/`. Of a comparison the process was "
         f"killed (time), "
         f"or that of one of its runs (worker); {commits(rows)}.\n\n"
-        + table(["run, moment", "kills", "same end", "in a checkpoint", "in a picture", "a grid not made again"], lines)
+        + table(["run, moment", "kills", "same end", "in a checkpoint", "in a picture"], lines)
         + bad(rows)
     )
 

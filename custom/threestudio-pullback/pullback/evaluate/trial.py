@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..host.explain import LOG_ENDS
 from .campaign import end_with_parent
 
 KILLED = "killed"
 """How the reason of a run begins that something outside of it ended."""
+UNLOGGED = "its log could not be written"
+"""How the reason of a run begins whose course is not known."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,16 @@ class Trial:
             The reason why it failed, or None; and its peak memory in MB, an upper bound.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        before = self.log.stat().st_size if self.log.exists() else 0
         if self.threestudio is None:
             status, memory = self._in_host(threads)
         else:
             status, memory = _run_logged(self.command(), self.log, threads, self.threestudio)
         if status < 0:  # it could not say a word
             return f"{KILLED} by {signal.Signals(-status).name}, perhaps for its memory", memory
+        if not status and (LOG_ENDS % "tb_logs").encode() in self.log.read_bytes()[before:]:
+            shutil.rmtree(self.folder)  # what it cost is not known, and going on from its end would not tell
+            return f"{UNLOGGED}, perhaps for a full disk", memory
         return (_last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, mi
 from .config.schema import missing_values
 from .out_of_memory import shortage
 
+LOG_ENDS = "The log in %s ends here"
 # what a disk refuses with: full, quota, too large, broken, read-only, not allowed
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 

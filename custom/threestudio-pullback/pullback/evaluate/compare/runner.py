@@ -154,10 +154,8 @@ def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed:
         "method": method.name, "prompt": prompt, "seed": seed, "tag": one.tag, "reason": reason,
         "command": shlex.join(command),
     }  # fmt: skip
-    killed = (
-        {"failed": reason} if reason is not None and reason.startswith(trial.KILLED) else {}
-    )  # made again next time
-    return row | judge.judge(comparison.judging, method, one, reason, memory) | killed
+    again = reason is not None and reason.startswith((trial.KILLED, trial.UNLOGGED))  # made again next time
+    return row | judge.judge(comparison.judging, method, one, reason, memory) | ({"failed": reason} if again else {})
 
 
 def _begun(one: trial.Trial) -> trial.Trial | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from ..explain import LOG_ENDS
 from ..registry import warn
 
 
@@ -33,7 +34,7 @@ class _Patient:
             return act(*args, **kwargs)
         except OSError as error:
             self.refused = True
-            warn("The log in %s ends here: %s; the run goes on", self.name, error.strerror or error)  # type: ignore
+            warn(f"{LOG_ENDS}: %s; the run goes on", self.name, error.strerror or error)  # type: ignore
             return None
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
