@@ -1,57 +1,72 @@
-"""200 runs in one process, of as many visits as the demo has: memory and file handles must not grow."""
+"""One run of as many visits as 200 demos have: memory and file handles must not grow."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import io
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from pullback.host import launch
+from pullback.sampling.sampler import Sampler
 
 from . import runs
 from .results import Results, Row, workplace
 
-RUNS, LEVELS, CYCLES = 200, 30, 2
-WARM = 20  # runs before the first that counts
+DEMOS, VISITS = 200, 60  # of 30 levels with 2 cycles each
+WARM = 20  # demos before the first that counts
 STUDENT = 2.31  # 97.5 % of Student's t with 8 degrees of freedom, of a line through 10 means
 SMALL = [
-    f"system.guidance.levels={LEVELS}", f"system.guidance.cycles={CYCLES}", "system.guidance.fit_steps=2",
+    f"system.guidance.levels={(DEMOS + WARM) * VISITS // 2}", "system.guidance.cycles=2", "system.guidance.fit_steps=2",
     "system.guidance.fit_rays=16", "system.geometry.grid_size=[8,8,8]", "system.renderer.num_samples_per_ray=8",
-    "trainer.val_check_interval=30", "checkpoint.every_n_train_steps=30", "data.n_test_views=1", "data.n_val_views=1",
-    "data.batch_size=1", "data.width=8", "data.height=8",
+    f"trainer.val_check_interval={VISITS}", f"checkpoint.every_n_train_steps={VISITS}", "data.n_test_views=1",
+    "data.n_val_views=1", "data.batch_size=1", "data.width=8", "data.height=8", "data.eval_width=8",
+    "data.eval_height=8",
 ]  # fmt: skip
 
 
 def run(results: Results, args: Any) -> None:
     runs.preload()
     with workplace(args.work, "long") as work:
-        results.run({f"{RUNS} runs": lambda: measure(work)}, args.only)
+        results.run({f"{DEMOS * VISITS} visits": lambda: measure(work)}, args.only)
 
 
 def measure(work: Any) -> Row:
     sd, rows = runs.model(work), []
-    for number in range(RUNS + WARM):
+    shutil.rmtree(work / "out", ignore_errors=True)
+    visit, count = Sampler.visit, 0
+
+    @functools.wraps(visit)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count % VISITS == 0:
+            gc.collect()
+            rows.append((resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
+            if len(rows) % 10 == 0:
+                print(f"visit {count}: {rows[-1]}", file=sys.stderr, flush=True)
+        return visit(*args, **kwargs)
+
+    Sampler.visit = counted
+    try:
         with contextlib.redirect_stdout(io.StringIO()):
-            status = launch.main(runs.words("nerf", sd, work / "out", *SMALL, f"seed={number}"))
-        assert status == 0
-        shutil.rmtree(work / "out")
-        gc.collect()
-        rows.append((resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
-        if number % 5 == 0:
-            print(f"run {number}: {rows[-1]}", flush=True)
+            status = launch.main(runs.words("nerf", sd, work / "out", *SMALL))
+    finally:
+        Sampler.visit = visit
+    assert status == 0 and len(rows) == DEMOS + WARM, (status, len(rows))
     memory, handles, threads = zip(*rows[WARM:], strict=True)
-    visits = LEVELS * CYCLES
     slope, error = line([m * 1024 for m in memory])
-    faults = [f"memory grows by {slope / visits:.0f} bytes a visit"] * (slope > STUDENT * error)
+    faults = [f"memory grows by {slope / VISITS:.0f} bytes a visit"] * (slope > STUDENT * error)
     faults += ["file handles grow"] * (max(handles[-20:]) > max(handles[:20]))
     faults += ["threads grow"] * (max(threads[-20:]) > max(threads[:20]))
     return {
-        "visits": RUNS * visits, "bytes a visit": round(slope / visits, 1), "error": round(error / visits, 1),
+        "visits": DEMOS * VISITS, "bytes a visit": round(slope / VISITS, 1), "error": round(error / VISITS, 1),
         "MB": [round(memory[0] / 1024), round(memory[-1] / 1024)], "handles": [handles[0], handles[-1]],
         "threads": [threads[0], threads[-1]], "verdict": "; ".join(faults) or "ok",
     }  # fmt: skip
