@@ -169,7 +169,8 @@ def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random
     """One run on a disk that refuses: its status, its sentence, and what is wrong with what it left."""
     log.unlink(missing_ok=True)
     number = draw.randrange({".ckpt": 4, "last.ckpt": 3, "-val.png": 2, "state.json": 2}.get(ending, 1))
-    before = functools.partial(refused, disk, ending, number, draw.random(), sizes)
+    share = 0.0 if ending in OPTIONAL else draw.random()  # else a file that is needed may be cut first
+    before = functools.partial(refused, disk, ending, number, share, sizes)
     status = runs.finish(runs.fork(command, log, before))
     disk.relent()
     text = nameless(log.read_text(errors="replace"))
