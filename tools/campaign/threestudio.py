@@ -17,7 +17,7 @@ from checkpoints import same  # pyright: ignore[reportMissingImports]
 from .results import Results, Row, workplace
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "threestudio"))
+sys.path.insert(0, str(ROOT / "tests" / "threestudio"))  # before the other conftest
 KILLS, VISITS = 10, 16
 
 
