@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "reliability.json")
     parser.add_argument("--work", type=Path, help="a folder for what the runs write; a temporary one by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--only", default="", help="cases whose name holds this text, or one of several: a,b")
     parser.add_argument("--root", type=Path, help="a checkout of threestudio")
     args = parser.parse_args()
     for name in args.parts or [part for part in PARTS if part != "threestudio"]:
