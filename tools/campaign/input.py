@@ -126,7 +126,7 @@ def judge(place: Place, case: Case, real: bool = False) -> Row:
         status = done.returncode
     else:
         limit = functools.partial(resource.setrlimit, resource.RLIMIT_AS, (MEMORY, MEMORY))
-        status = runs.finish(runs.fork(case.words, log, limit), 8 * SECONDS)
+        status = runs.finish(runs.fork(case.words, log, limit), 30 * SECONDS)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     text = nameless(log.read_text(errors="replace"))

@@ -105,7 +105,7 @@ def fork(command: list[str], log: Path, before: Callable[[], None] | None = None
         os._exit(status)
 
 
-def finish(pid: int, seconds: float = 300) -> int:
+def finish(pid: int, seconds: float = 1800) -> int:
     """The exit status of a process; one that takes longer is killed, and has the status -9."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
