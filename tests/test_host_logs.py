@@ -12,7 +12,7 @@ import pytest
 import torch
 from pullback.host import launch, register
 from pullback.host.quiet import quiet_threads
-from pullback.host.training.logs import Csv, TensorBoard
+from pullback.host.training.logs import Csv, LearningRate, TensorBoard
 
 
 @register("toy-system-with-pictures")
@@ -20,6 +20,14 @@ class WithPictures(host_toy.ToySystem):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         picture = self.geometry.value.sigmoid().reshape(1, -1, 1).expand(4, 4, 3)
         self.save_rgb_image(f"it{self.true_global_step}-val.png", picture)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        (rates,) = (callback.lrs for callback in self.trainer.callbacks if isinstance(callback, LearningRate))  # type: ignore
+        KEPT.append(max(map(len, rates.values())))
+        return super().training_step(batch, batch_idx)
+
+
+KEPT: list[int] = []
 
 
 def run(root: Path, *words: str) -> int:
@@ -92,3 +100,14 @@ def test_a_log_whose_disk_fills_up_ends_there(kind: Any, name: str, tmp_path: Pa
     assert log.refused and kept.stat().st_size > 0
     shutil.rmtree(tmp_path / "logs")
     assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_a_step_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    KEPT.clear()
+    assert run(tmp_path) == 0
+    assert KEPT == [0] * 6
+    assert os.environ["PL_GLOBAL_SEED"] == "3"  # glibc keeps every value that a variable has had
+    header, *rows = (tmp_path / "toy/run/csv_logs/version_0/metrics.csv").read_text().splitlines()
+    at = header.split(",").index("lr-Adam")
+    assert sum(float(row.split(",")[at] or 0) == 0.05 for row in rows) == 6

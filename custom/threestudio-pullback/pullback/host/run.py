@@ -189,10 +189,10 @@ class Run:
 
     def _trainer(self, args: argparse.Namespace, system: Any, stop: Any, resuming: Any) -> Any:
         import pytorch_lightning as pl
-        from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+        from pytorch_lightning.callbacks import ModelCheckpoint
 
         from .training.callbacks import ConfigSnapshot, ProgressLine, StepSeed
-        from .training.logs import Csv, TensorBoard
+        from .training.logs import Csv, LearningRate, TensorBoard
 
         cfg = self.cfg
         if args.train or args.test:
@@ -208,7 +208,7 @@ class Run:
                 callbacks += [
                     ConfigSnapshot(args.config, cfg, folder),
                     StepSeed(cfg.seed + get_rank()),
-                    LearningRateMonitor(logging_interval="step"),
+                    LearningRate(logging_interval="step"),
                     stop,
                     ModelCheckpoint(dirpath=os.path.join(cfg.trial_dir, "ckpts"), **keep),
                 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
+import numpy as np
 import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
@@ -40,7 +41,11 @@ class StepSeed(Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Seeds PyTorch's, NumPy's and Python's generators."""
         part = batch_idx % trainer.accumulate_grad_batches
-        pl.seed_everything(derive_seed(self.seed, trainer.global_step, part, "step") % 2**32, verbose=False)
+        seed = derive_seed(self.seed, trainer.global_step, part, "step") % 2**32
+        # not by Lightning's seed_everything, which sets a variable of the environment: glibc keeps every value of one
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
 
 
 class SafeStop(Callback):

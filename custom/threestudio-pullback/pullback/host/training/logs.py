@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from ..explain import LOG_ENDS
@@ -62,3 +63,13 @@ class TensorBoard(_Patient, TensorBoardLogger):
 
 class Csv(_Patient, CSVLogger):
     """The same numbers as text."""
+
+
+class LearningRate(LearningRateMonitor):
+    """Logs the learning rates. Lightning's own class keeps every past one in memory as well."""
+
+    def on_train_batch_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Logs them."""
+        super().on_train_batch_start(trainer, *args, **kwargs)
+        for past in self.lrs.values():
+            past.clear()
