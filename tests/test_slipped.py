@@ -17,6 +17,7 @@ from pullback.evaluate import campaign, trial
 from pullback.evaluate.campaign import Results
 from pullback.evaluate.compare import plan, runner
 from pullback.evaluate.compare.judge import Judging
+from pullback.evaluate.damaged import telling
 from pullback.host import launch
 from pullback.resources import TINY_CONFIG
 
@@ -165,3 +166,49 @@ def test_a_run_whose_log_the_disk_refused_is_made_again(tmp_path: Path, monkeypa
     assert one.run(1) == ("its log could not be written, perhaps for a full disk", 7) and not one.folder.exists()
     refuses = False
     assert one.run(1) == (None, 7) and one.checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda row: row.pop("nfe"), lambda row: row.update(seconds=None), lambda row: row.update(nfe="x")],
+)
+def test_rows_that_no_report_can_be_made_of(change: Callable[[Any], Any], tmp_path: Path, capsys: Any) -> None:
+    words = [
+        "evaluate",
+        "worlds",
+        "--world",
+        "mixture",
+        "--method",
+        "pullback levels=3",
+        "--seeds",
+        "0",
+        "--workers",
+        "1",
+    ]
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    saved = json.loads((tmp_path / "worlds.json").read_text())
+    change(saved["rows"][0])
+    (tmp_path / "worlds.json").write_text(json.dumps(saved))
+    said = refused(capsys, *words, "--out", str(tmp_path), main=cli.main)
+    assert "worlds.json has results that no report can be made of" in said and "choose another folder by --out" in said
+
+
+def test_a_fault_in_a_report_of_new_rows_stays_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), telling(Results(tmp_path / "rows.json", ("number",))):
+        raise KeyError("a fault of the program")
+
+
+@pytest.mark.parametrize("cost", [3, {}, {"steps": [1]}, {kind: ["a", None] for kind in plan.BUDGETS}])
+def test_costs_of_a_comparison(cost: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "state.json").write_text(json.dumps({"methods": {"pullback": {"cost": cost}}}))
+    words = ["compare", "--methods", "pullback", "--prompts", "a red cube", "--dry-run", "--out", str(tmp_path)]
+    if cost == {}:  # none are known
+        assert cli.main(words) == 0
+    else:
+        assert "state.json has results that no report can be made of" in refused(capsys, *words, main=cli.main)
+
+
+def test_a_folder_that_is_no_threestudio(tmp_path: Path, capsys: Any) -> None:
+    words = ["compare", "--prompts", "a red cube", "--threestudio", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert f"--threestudio {tmp_path} is no checkout of threestudio" in refused(capsys, *words, main=cli.main)
+    assert not (tmp_path / "out").exists()

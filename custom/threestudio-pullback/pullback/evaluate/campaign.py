@@ -75,6 +75,7 @@ class Results:
 
     Attributes:
         data: All of the file but its rows: the settings of the rows, and what else a campaign keeps.
+        read: Whether any of it is from the file.
 
     Raises:
         UserError: The file is no JSON.
@@ -90,6 +91,7 @@ class Results:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{file} should hold rows of results, but does not; {AGAIN}")
         self.rows: list[dict[str, Any]] = [row for row in rows if "failed" not in row]
+        self.read = bool(self.data or self.rows)
         for row in self.rows:
             for name in key:
                 if not isinstance(row.get(name), (str, int, float)):

@@ -14,6 +14,7 @@ from ..output.contact_sheet import grid
 from ..output.pictures import psnr, save_png
 from ..version import commit
 from .campaign import Results
+from .damaged import telling
 from .saved_run import SavedRun
 from .studio import naming
 from .studio import world as worlds
@@ -98,7 +99,8 @@ def evaluate(
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
     head += f"commit {commit()}.\nCompared with all 216 objects of the studio over 16 held-out views, 64 px."
     head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
-    whole.write(out / "prompts.md", head + table(rows))
+    with telling(results):
+        whole.write(out / "prompts.md", head + table(rows))
     return rows
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..damaged import telling
 from . import runner
 from .plan import Method
 from .runner import Comparison, Cost, results_of
@@ -13,8 +16,13 @@ def table(comparison: Comparison) -> str:
     The costs are those of the short runs, if OUT has them. Otherwise the calls are those of the method's file, and the
     seconds are what others published for a GPU.
     """
+    results = results_of(comparison.out)
+    with telling(results):
+        return _table(comparison, results.data.get("methods", {}))
+
+
+def _table(comparison: Comparison, saved: dict[str, Any]) -> str:
     runs = len(comparison.prompts) * len(comparison.seeds)
-    saved = results_of(comparison.out).data.get("methods", {})
     head = ["method", "training steps", "denoiser calls", "minutes a run", f"hours for {runs} runs", "time from"]
     lines, total, unknown = [head], 0.0, []
     for method in comparison.methods:

@@ -13,6 +13,7 @@ import torch
 
 from ...errors import NonFiniteError, UserError
 from .. import metrics
+from ..damaged import telling
 from ..exact_worlds import methods, world
 from ..exact_worlds.sceneworld import SceneWorld
 from . import plan, runner, summary
@@ -51,7 +52,8 @@ def compare(args: argparse.Namespace, command: str) -> Path:
         if "cost" not in states[method]:
             costs = {length: _cost(name, _sized(method, text, length), length) for length in runner.CALIBRATION}
             states[method]["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
-        states[method]["length"] = runner.Cost.read(states[method]["cost"]).length(terms)
+        with telling(results):
+            states[method]["length"] = runner.Cost.read(states[method]["cost"]).length(terms)
     results.save()
     tasks = {
         (method, name, seed): (name, method, _sized(method, text, states[method]["length"]), seed, out)
@@ -59,7 +61,8 @@ def compare(args: argparse.Namespace, command: str) -> Path:
     }  # fmt: skip
     results.run(run_one, tasks, args.workers, lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}")
     rows = [row for row in results.rows if row["method"] in names and row["seed"] in seeds]
-    entries = [entry for method in names for entry in _entries(where, method, rows)]
+    with telling(results):
+        entries = [entry for method in names for entry in _entries(where, method, rows)]
     described = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": {"method": texts[m.name]},
          "steps": states[m.name]["length"]}
@@ -69,7 +72,8 @@ def compare(args: argparse.Namespace, command: str) -> Path:
         "budget": budget, "config": f"world {name}", "model": "an exact denoiser", "command": command,
         "machine": summary.machine(args.workers, 1), "notes": [_right_answer(where)],
     }  # fmt: skip
-    summary.assemble(out, about, described, [name], seeds, entries, rows)
+    with telling(results):
+        summary.assemble(out, about, described, [name], seeds, entries, rows)
     return page.build(out)
 
 

@@ -10,6 +10,7 @@ from ...errors import UserError
 from ...host.parts import load_own
 from ...resources import TINY_MODEL, find
 from ..campaign import Results
+from ..damaged import telling
 from ..metrics.features import load_clip
 from . import estimate, plan, runner, summary, tune
 from .judge import Judging, features_of
@@ -49,7 +50,8 @@ def report(comparison: runner.Comparison, results: Results, command: str) -> Pat
             f"KID is against {summary.PICTURES} pictures of the model a prompt, by DDIM with guidance {scale:g}, in "
             f"features of {extractor.name}."
         )
-    summary.write(comparison, results, command, notes, reference)
+    with telling(results):
+        summary.write(comparison, results, command, notes, reference)
     return page.build(comparison.out)
 
 
@@ -60,6 +62,8 @@ def prepare(args: argparse.Namespace) -> runner.Comparison:
     loaded = plan.load_methods(args.config, names, args.settings)
     methods, threestudio = [plan.overridden(method, args.overrides) for method in loaded], args.threestudio
     if threestudio is not None:
+        if not (threestudio / "launch.py").is_file():
+            raise UserError(f"--threestudio {threestudio} is no checkout of threestudio: it has no launch.py")
         methods = [plan.for_threestudio(method) for method in methods]
     if len({method.name for method in methods}) < len(methods):
         raise UserError("--methods names one method twice; give each once")

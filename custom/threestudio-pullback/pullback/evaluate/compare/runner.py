@@ -18,6 +18,7 @@ from ...output import whole
 from ...output.file_names import slug
 from .. import trial
 from ..campaign import Results, each
+from ..damaged import telling
 from . import judge, plan
 from .plan import Budget, Method
 
@@ -119,8 +120,9 @@ def settle(comparison: Comparison) -> Results:
         methods[name]["cost"] = {kind: line(costs, kind) for kind in plan.BUDGETS}
     for method in comparison.methods:
         state = methods[method.name]
-        cost = Cost.read(state["cost"])
-        state["length"] = cost.length(comparison.budget)
+        with telling(results):
+            cost = Cost.read(state["cost"])
+            state["length"] = cost.length(comparison.budget)
         state["expected"] = {kind: round(value, 2) for kind, value in cost.at(state["length"]).items()}
         every = max(1, math.ceil(state["expected"]["steps"] / CHECKPOINTS))
         lengths = dict.fromkeys(method.length, state["length"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ..campaign import model_option
+from ..damaged import telling
 from ..studio import field as studio
 from . import report
 from .campaign import FREE, GROUPS, TWO_COLOURED, run
@@ -35,4 +36,5 @@ def evaluate(path: str, group: str, labels: list[str], seeds: list[int], picture
         if prompt not in FREE and prompt not in TWO_COLOURED:
             raise UserError(f"--prompts {prompt!r} is not known; use {', '.join([*GROUPS, *FREE, *TWO_COLOURED])}")
     results = run(path, prompts, methods, seeds, pictures, out, workers)
-    return report.write(results, prompts, methods, seeds, ["--pictures", str(pictures), *model_option(path)])
+    with telling(results):
+        return report.write(results, prompts, methods, seeds, ["--pictures", str(pictures), *model_option(path)])

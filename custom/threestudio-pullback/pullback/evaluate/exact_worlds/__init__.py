@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..damaged import telling
 from . import report, runner
 from .methods import parse
 from .worlds import GROUPS as GROUPS
@@ -37,4 +38,6 @@ def evaluate(names: list[str], labels: list[str], seeds: list[int], out: Path, w
         UserError: A world, method or option is unknown, or `out` has results of other settings.
     """
     variants = [parse(label) for label in labels]
-    return report.write(runner.run(names, variants, seeds, out, workers), names, variants, seeds)
+    results = runner.run(names, variants, seeds, out, workers)
+    with telling(results):
+        return report.write(results, names, variants, seeds)

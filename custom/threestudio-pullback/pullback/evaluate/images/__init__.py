@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import options
+from ..damaged import telling
 from . import campaign, report
 from .campaign import Extent
 from .samples import Settings
@@ -12,7 +13,9 @@ from .samples import Settings
 
 def evaluate(path: str, settings: Settings, seed: int, extent: Extent, out: Path, workers: int) -> str:
     """Makes the samples that `out` lacks and writes the report, OUT/images.md; returns its text."""
-    return report.write(campaign.run(path, settings, seed, extent, out, workers), extent, path)
+    results = campaign.run(path, settings, seed, extent, out, workers)
+    with telling(results):
+        return report.write(results, extent, path)
 
 
 def parse_settings(words: list[str]) -> Settings:
