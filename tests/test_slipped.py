@@ -212,3 +212,22 @@ def test_a_folder_that_is_no_threestudio(tmp_path: Path, capsys: Any) -> None:
     words = ["compare", "--prompts", "a red cube", "--threestudio", str(tmp_path), "--out", str(tmp_path / "out")]
     assert f"--threestudio {tmp_path} is no checkout of threestudio" in refused(capsys, *words, main=cli.main)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate images levels=-1", "evaluate images lr=nan", "evaluate images --scales nan",
+        "evaluate model --scales 1,inf", "evaluate images --seed -1", "evaluate model --seed 99999999999999999999999",
+        "evaluate worlds --seeds 99999999999999999999999", "evaluate worlds --seeds 0-4000000000",
+        "compare --prompts x --seeds 4294967296",
+    ],
+)  # fmt: skip
+def test_numbers_that_no_evaluation_can_use(line: str, tmp_path: Path, capsys: Any) -> None:
+    try:
+        status = cli.main([*line.split(), "--out", str(tmp_path / "out")])
+    except SystemExit as end:
+        status = end.code
+    said = capsys.readouterr().err
+    assert status == 2 and "Traceback" not in said and line.split()[-1].partition("=")[0][:40] in said
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..resources import TINY_CONFIG, TINY_MODEL, config_remedy, find
-from .arguments import at_least, parse_scales, parse_seeds
+from .arguments import at_least, parse_scales, parse_seed, parse_seeds
 
 CORES = os.cpu_count() or 1
 METHOD_HELP = "'NAME key=value …', may be repeated (default pullback)"
@@ -70,7 +70,7 @@ def add_evaluate(commands: Any) -> None:
     scales = "guidance scales (default 1,2.5,6,8)"
     model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0], help=scales)
     model.add_argument("--samples", type=at_least(1), default=256, help="pictures of a scale")
-    model.add_argument("--seed", type=int, default=0, help="of the pictures")
+    model.add_argument("--seed", type=parse_seed, default=0, help="of the pictures")
 
     images = _kind(
         kinds, "images", run_images, "SIREN images against the model's own samples from the same noise", True
@@ -81,7 +81,7 @@ def add_evaluate(commands: Any) -> None:
     add("--few", type=int, default=64, help="samples of every method in the curves (default 64)")
     add("--curve", type=parse_scales, default=[0.0, 1.0, 3.0, 7.5, 15.0], help="their scales (default 0,1,3,7.5,15)")
     add("--ablated", type=int, default=8, help="samples of each ablation (default 8; 0: none)")
-    add("--seed", type=int, default=0, help="of the samples")
+    add("--seed", type=parse_seed, default=0, help="of the samples")
     add("--workers", type=int, default=2, help="processes (default 2)")
     add("overrides", nargs="*", help="settings, key=value: hidden, omega, steps, levels, rounds, …")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from ...errors import UserError
 from .. import options
 from ..damaged import telling
 from . import campaign, report
@@ -19,5 +21,9 @@ def evaluate(path: str, settings: Settings, seed: int, extent: Extent, out: Path
 
 
 def parse_settings(words: list[str]) -> Settings:
-    """Settings from key=value; raises UserError for an unknown key or a value of another kind."""
-    return Settings(**options.read(words, options.of(Settings), "settings"))
+    """Settings from key=value; raises UserError for an unknown key, or a value that is no finite number above 0."""
+    read = options.read(words, options.of(Settings), "settings")
+    for key, value in read.items():
+        if not 0 < value < math.inf:
+            raise UserError(f"settings: {key} must be a finite number above 0, not {value}")
+    return Settings(**read)
