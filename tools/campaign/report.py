@@ -131,7 +131,7 @@ def long(rows: list[Row]) -> str:
     (row,) = rows
     low, high = row["MB"]
     return (
-        f"## Long\n\n{row['visits']} visits, those of 200 demos, on small runs in one process: memory went from "
+        f"## Long\n\n{row['visits']} visits, those of 200 demos, in one small run: memory went from "
         f"{low} to {high} "
         f"MB, {row['bytes a visit']} ± {row['error']} bytes a visit (slope through ten means, standard error); "
         f"file handles "
