@@ -71,8 +71,8 @@ def test_a_run_names_its_device_and_folder_first_and_what_to_open_last(tmp_path:
     assert toy(tmp_path, *TRAIN) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.search(r", on (the CPU|cuda).*; files go to " + re.escape(f"{tmp_path}/out/toy/run"), lines[0])
-    save = tmp_path / "out" / "toy" / "run" / "save"
-    assert lines[-2:] == ["Look at:", f"  turntable  {save}/it1-test.mp4"]
+    own = tmp_path / "out" / "toy" / "run"
+    assert lines[-3:] == ["Look at:", f"  page       {own}/page.html", f"  turntable  {own}/save/it1-test.mp4"]
 
 
 def test_the_files_worth_opening_are_the_newest_of_each_kind(tmp_path: Path) -> None:

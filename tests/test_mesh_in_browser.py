@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browsing import Unavailable
 from pullback.host.scene.background import SolidColorBackground
 from pullback.host.scene.exporter import MeshExporter
 from pullback.host.scene.material import NoMaterial
@@ -19,7 +20,7 @@ from pullback.host.scene.renderer import NeRFVolumeRenderer
 from pullback.host.scene.volume_grid import VolumeGrid
 from pullback.host.training.saving import SaverMixin
 from pullback.views.cameras import camera_rays, orbit
-from three_viewer import Unavailable, open_viewer
+from three_viewer import open_viewer
 
 SIZE, DISTANCE, FOVY = 160, 2.4, 40
 GREY = 0.5

@@ -102,8 +102,9 @@ def test_the_demo_runs_in_an_empty_folder_and_the_commands_it_leaves_run(wheel: 
     assert run(programs / "pullback", "--version", cwd=empty) == f"pullback {__version__}\n"
 
     output = run(programs / "pullback", "demo", "--prompt", "a red cube", *SMALL, cwd=empty)
-    shown = dict(re.findall(r"^  (turntable|views|mesh) +(\S+)$", output, re.M))
-    assert set(shown) == {"turntable", "views", "mesh"}
+    assert output.count("Look at:") == 1
+    shown = dict(re.findall(r"^  (page|turntable|views|mesh) +(\S+)$", output, re.M))
+    assert [*shown] == ["page", "turntable", "views", "mesh"]
     assert all((empty / path).stat().st_size > 0 for path in shown.values())
 
     run_folder = next(empty.glob("outputs/demo/*"))

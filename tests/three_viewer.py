@@ -1,6 +1,6 @@
 """Meshes as three.js draws them in headless Chromium, for tests and for tools/look_at_mesh.py.
 
-three.js comes from npm, in a fixed version, into a cache outside of the checkout.
+three.js is the one that pages of runs have.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import contextlib
 import functools
 import http.server
 import io
-import os
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,26 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from browsing import chromium
 from PIL import Image
-
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-THREE = "0.187.0"
+from pullback.output import webpage
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>a mesh</title><link rel="icon" href="data:,">
-<script type="importmap">
-{"imports": {"three": "/three/build/three.module.js", "three/addons/": "/three/examples/jsm/"}}
-</script>
-<script type="module">
-import * as THREE from 'three';
-import {GLTFLoader} from 'three/addons/loaders/GLTFLoader.js';
-
+<script src="/three.js"></script>
+<script>
 // lit: 'lamps' keeps the file's materials and lights them; 'none' shows their colours as they are
 window.show = async (file, views, lit, size, distance, fovy, grey) => {
   const renderer = new THREE.WebGLRenderer({antialias: true, preserveDrawingBuffer: true});
   renderer.setSize(size, size);
   const scene = new THREE.Scene();
-  scene.background = new THREE.Color().setRGB(grey, grey, grey, THREE.SRGBColorSpace);
-  const object = (await new GLTFLoader().loadAsync(`${file}?${performance.now()}`)).scene;
+  scene.background = new THREE.Color().setRGB(grey, grey, grey, 'srgb');
+  const object = (await new THREE.GLTFLoader().loadAsync(`${file}?${performance.now()}`)).scene;
   if (lit === 'none') object.traverse((part) => {
     if (!part.isMesh) return;
     const {map, vertexColors, color} = part.material;
@@ -66,31 +58,6 @@ window.show = async (file, views, lit, size, distance, fovy, grey) => {
 document.documentElement.dataset.ready = '1';
 </script>
 """
-
-
-class Unavailable(Exception):
-    """What is not there, and how to get it."""
-
-
-def three() -> Path:
-    """The folder of three.js."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "threestudio-pullback"
-    found = cache / f"three-{THREE}" / "node_modules" / "three"
-    if not found.is_dir():
-        npm = shutil.which("npm")
-        if npm is None:
-            raise Unavailable("no npm: apt-get install npm")
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:  # whole or not at all, also beside another process
-            part = Path(folder) / "part"
-            quietly = ("--ignore-scripts", "--no-audit", "--no-fund")
-            install = [npm, "install", "--prefix", part, *quietly, f"three@{THREE}"]
-            done = subprocess.run(install, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                raise Unavailable(f"npm cannot install three@{THREE}: {done.stderr.strip().splitlines()[-1:]}")
-            with contextlib.suppress(OSError):  # another one was there first
-                part.rename(cache / f"three-{THREE}")
-    return found
 
 
 class Viewer:
@@ -130,24 +97,15 @@ class Viewer:
 
 @contextlib.contextmanager
 def open_viewer() -> Iterator[Viewer]:
-    """A viewer; raises Unavailable where there is no browser, Playwright or three.js."""
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if not browser_path:
-        raise Unavailable("no Chromium: apt-get install chromium-headless-shell")
-    try:
-        from playwright import sync_api
-    except ImportError as e:
-        raise Unavailable("no Playwright: pip install playwright") from e
+    """A viewer; raises browsing.Unavailable where there is no browser or no Playwright."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         (site / "index.html").write_text(PAGE)
-        (site / "three").symlink_to(three())
+        (site / "three.js").symlink_to(webpage.WEB / "three.js")
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with sync_api.sync_playwright() as driver:
-                options = ["--no-sandbox", "--enable-unsafe-swiftshader"]
-                browser = driver.chromium.launch(executable_path=browser_path, args=options)
+            with chromium() as browser:
                 tab = browser.new_page()
                 errors: list[str] = []
                 tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -155,7 +113,6 @@ def open_viewer() -> Iterator[Viewer]:
                 tab.goto(f"http://127.0.0.1:{server.server_port}/index.html")
                 tab.wait_for_selector("html[data-ready]", state="attached")
                 yield Viewer(tab, site, errors)
-                browser.close()
         finally:
             server.shutdown()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from ..host.arguments import add_import
 from ..output.file_names import slug
 from ..resources import TINY_CONFIG, TINY_MODEL
 from .arguments import KNOWS
-from .export import export
 
 
 def add_demo(commands: Any) -> None:
@@ -34,7 +32,7 @@ def add_demo(commands: Any) -> None:
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """Trains, tests and exports the demo's config; returns launch.py's exit status."""
+    """Samples with the demo's config; returns launch.py's exit status."""
     from ..host.launch import main as launch
 
     tag = f"{slug(args.prompt)}-{args.seed}"
@@ -42,11 +40,4 @@ def run_demo(args: argparse.Namespace) -> int:
     common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]
     options = [word for name in args.imports for word in ("--import", name)]
-    start = time.time()
-    status = launch(["--config", str(TINY_CONFIG), *options, "--train", *common])
-    if status:
-        return status
-    print(f"{args.prompt!r} took {time.time() - start:.0f} s; its mesh follows", flush=True)
-    # colours at the vertices take a second, a texture many
-    mesh = ["system.exporter.fmt=glb", "system.exporter.save_uv=false"]
-    return export(str(args.out / "demo" / tag), args.imports, mesh)
+    return launch(["--config", str(TINY_CONFIG), *options, "--train", *common])

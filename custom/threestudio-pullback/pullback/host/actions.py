@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from . import page
 from .registry import find, is_registered
 
 _SHOWN = (
-    ("turntable", "*-test.mp4"),
-    ("views", "*-grid.png"),
-    ("as it went", "*-val.png"),
-    ("panorama", "*-whole/panorama.html"),
-    ("mesh", "*-export/*"),
+    ("page", page.NAME),
+    ("turntable", "save/*-test.mp4"),
+    ("views", "save/*-grid.png"),
+    ("as it went", "save/*-val.png"),
+    ("panorama", "save/*-whole/panorama.html"),
+    ("mesh", "save/*-export/*"),
 )
 _MESHES = (".glb", ".obj", ".ply")
 
@@ -56,7 +58,7 @@ def to_look_at(folder: str | Path) -> str:
     """The newest file of each kind in a run's folder that is worth opening, a line each; "" where there is none."""
     lines = []
     for kind, pattern in _SHOWN:
-        files = [p for p in (Path(folder) / "save").glob(pattern) if kind != "mesh" or p.suffix in _MESHES]
+        files = [p for p in Path(folder).glob(pattern) if kind != "mesh" or p.suffix in _MESHES]
         if files:
             lines.append(f"  {kind:10s} {max(files, key=lambda p: p.stat().st_mtime)}")
     return "\n".join(["Look at:", *lines]) if lines else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import time
 from typing import Any, get_type_hints
 
 import torch
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from ..errors import UserError, first_line
 from ..output import whole
 from ..version import __version__, describe
-from . import folders
+from . import folders, page
 from .actions import check_action
 from .arguments import ACTIONS, command_line, parse_args
 from .base import get_rank, read_checkpoint
@@ -67,6 +68,8 @@ class Run:
         lock = self._take_folder(args, extras)
         try:
             self._execute(args, seal)
+            if not args.validate:
+                page.write(self.cfg.trial_dir)
         finally:
             if lock is not None:
                 lock.release()
@@ -153,7 +156,7 @@ class Run:
         from .training.checkpoint import AtomicCheckpointIO
         from .training.resuming import Resuming
 
-        cfg = self.cfg
+        cfg, began = self.cfg, time.monotonic()
         self.io = AtomicCheckpointIO(os.path.join(cfg.trial_dir, "ckpts"))
         if cfg.resume is not None:
             self.io.newest = cfg.resume
@@ -180,6 +183,7 @@ class Run:
                             "rendered again, and another sample needs another `seed`, without resume="
                         )
                     trainer.test(system, datamodule=data)
+                    info(f"The run took {time.monotonic() - began:.0f} s")
                     return
                 if cfg.resume is not None:
                     content = read_checkpoint(cfg.resume, "resume")

@@ -33,6 +33,7 @@ FACES = {
     "up": (0.0, 90.0),
     "down": (0.0, -90.0),
 }
+HELP = "Drag or use the arrow keys to look around, the wheel or + and − to zoom, Home to go back to the start."
 CROSS = [[None, "up", None, None], ["left", "front", "right", "back"], [None, "down", None, None]]
 
 
@@ -131,7 +132,10 @@ def save_viewer(path: Path | str, equirect: Tensor, title: str = "Panorama") -> 
         UserError: Jinja is not installed.
     """
     picture = webpage.picture(_png(equirect), "png")
-    text = webpage.render(HERE, "panorama_files", "the panorama's page", {}, title=title, picture=picture)
+    text = webpage.render(
+        HERE, "panorama_files", "the panorama's page", {}, styles=[HERE / "stage.css"],
+        title=title, picture=picture, help=HELP,
+    )  # fmt: skip
     path = Path(path)
     whole.write(path, text)
     return path

@@ -158,6 +158,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             verdict = self._verdict = self.state.verdict or self.sampler.check()
             self.log("consistency", verdict.consistency)
             self.log("consistency_threshold", verdict.threshold)
+            self.log("consistency_floor", verdict.floor)
         self._count_step()
 
     def _count_step(self) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ...errors import UserError, check_schedule
 from ...version import describe
+from .. import page
 from ..base import Updateable, load_module_weights, load_state
 from ..config import C, config_path, config_to_primitive, parse_structured
 from ..registry import find, info, warn
@@ -211,7 +212,8 @@ class BaseLift3DSystem(BaseSystem):
             info(f"Pictures go to {self._save_dir}")
 
     def on_test_end(self) -> None:
-        """Says where the results are."""
+        """Writes the mesh for the run's page, and says where the results are."""
+        page.save_mesh(self)
         info(f"Test results are in {self._save_dir}")
 
     def on_predict_start(self) -> None:

@@ -34,7 +34,7 @@ def build(folder: Path) -> Path:
     by_place = {(run["method"], run["prompt"], run["seed"]): i for i, run in enumerate(data["runs"])}
     columns = table(data)
     text = webpage.render(
-        HERE, "page", "the report", {"compact": compact, "setting": _setting}, **data,
+        HERE, "page", "the report", {"compact": compact, "setting": _setting}, styles=[webpage.BASE], **data,
         lead=lead(data), used=used(data), fewest=FEWEST, columns=columns, glance=glance(data, columns),
         by_place=by_place,
         groups=[(title, n) for name, title in TITLES.items() if (n := sum(c["group"] == name for c in columns))],
