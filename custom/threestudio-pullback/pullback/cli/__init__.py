@@ -1,4 +1,4 @@
-"""The `pullback` command: `demo`, `launch`, `export`, `plan`, `compare`, `report` and `evaluate`."""
+"""The `pullback` command: `demo`, `launch`, `export`, `gallery`, `plan`, `compare`, `report` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from .compare import add_compare
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .export import add_export
+from .gallery import add_gallery
 from .launch import add_launch
 from .plan import add_plan
 
 EXAMPLES = """examples:
   pullback demo --prompt "a red cube"           an object in a minute or two on a CPU
   pullback export outputs/demo/a-red-cube-…     its mesh, with a texture
+  pullback gallery outputs/demo                 all of them on a page, side by side
   pullback launch --config pullback-nerf.yaml --train system.prompt_processor.prompt="a red cube"
   pullback compare --prompts "a red cube; a blue cone" --seeds 0,1 --dry-run"""
 
@@ -32,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pullback {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_demo, add_launch, add_export, add_plan, add_compare, add_evaluate):
+    for add in (add_demo, add_launch, add_export, add_gallery, add_plan, add_compare, add_evaluate):
         add(commands)
     return parser
 

@@ -86,11 +86,17 @@ def facts(record: Record) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _judged(record: Record, consistency: float) -> str:
+def cannot_tell(record: Record) -> bool:
+    """Whether the run's model moves its own pictures by more than the check resolves; see `Verdict.tells`."""
     threshold, floor = record.last("consistency_threshold"), record.last("consistency_floor")
+    return threshold is not None and floor is not None and 2 * floor**2 > threshold**2
+
+
+def _judged(record: Record, consistency: float) -> str:
+    threshold = record.last("consistency_threshold")
     if threshold is None:
         return ""
-    if floor is not None and 2 * floor**2 > threshold**2:
+    if cannot_tell(record):
         return ", rms; lower is better, but this model cannot tell a good object from a blend by it"
     return f", rms; {'below' if consistency <= threshold else 'above'} the threshold, {threshold:.3f}"
 
