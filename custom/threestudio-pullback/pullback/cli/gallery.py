@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..errors import UserError
-from ..host import page, record
-from ..output import gallery, whole
+
+if TYPE_CHECKING:  # they need packages that `pullback --help` does without
+    from ..host import record
+    from ..output import gallery
 
 EXAMPLES = """examples:
   pullback gallery outputs/demo
@@ -35,6 +37,9 @@ def add_gallery(commands: Any) -> None:
 
 def run_gallery(args: argparse.Namespace) -> int:
     """Writes the page and says where it is."""
+    from ..host import page, record
+    from ..output import gallery, whole
+
     out = args.out
     if out is None:
         only = args.runs[0] if len(args.runs) == 1 and os.path.isdir(args.runs[0]) else "."
@@ -86,8 +91,11 @@ def sample(run: record.Record, where: Path, several: bool) -> gallery.Sample:
         where: The gallery's folder.
         several: Whether the gallery has runs of several models.
     """
+    from ..host.page import NAME
+    from ..output import gallery
+
     assert run.picture is not None
-    own = run.folder / page.NAME
+    own = run.folder / NAME
     views = [run.picture] if run.panorama else sorted(run.picture.parent.glob("*.png"), key=_number)
     kind = [os.path.basename(run.model.rstrip("/"))] if several else []
     if run.picture.parent.name == "save":

@@ -1,7 +1,6 @@
 "use strict";
 // A panorama seen from its middle. World: x forward, y left, z up; azimuth grows to the left. No library, no network:
 // photo-sphere-viewer 5.15.1 makes the page 0.6 MB larger, and shows nothing where there is no WebGL 2.
-{
 const $ = (selector) => document.querySelector(selector);
 const part = $("#viewer[data-part]");  // of a page with more in it
 const stage = $("#stage"), picture = $("#picture");
@@ -254,4 +253,3 @@ picture.decode().then(() => {
   if (!document.fullscreenEnabled) $("[data-do=fill]").hidden = true;
   say();
 });
-}
