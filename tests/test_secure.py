@@ -14,12 +14,15 @@ import host_toy
 import pytest
 import report_example
 import torch
+from PIL import Image
 from pullback import models
+from pullback.cli.view import _shower as shower
+from pullback.cli.view import read_mesh
 from pullback.errors import UserError
 from pullback.evaluate.compare.report import page
 from pullback.evaluate.metrics.features import load_clip
 from pullback.evaluate.studio import classifier
-from pullback.host import launch
+from pullback.host import launch, record
 from pullback.host.base import load_module_weights
 from pullback.host.config import load_config, parse_structured
 from pullback.host.prompts import LIBRARY, looked_up
@@ -103,6 +106,12 @@ def _comparison(folder: Path, content: bytes) -> Any:
     return page.build(folder / "c")
 
 
+def _run(folder: Path, content: bytes) -> Any:
+    (folder / "configs").mkdir()
+    (folder / "configs" / "parsed.yaml").write_bytes(content)
+    return record.read(folder)
+
+
 def _written(read: Callable[[Path], Any], name: str) -> Callable[[Path, bytes], Any]:
     def write_and_read(folder: Path, content: bytes) -> Any:
         (folder / name).write_bytes(content)
@@ -117,6 +126,8 @@ READERS: dict[str, Callable[[Path, bytes], Any]] = {
     "comparison": _written(lambda file: page.build(file.parent), "compare.json"),
     "strip of a comparison": _comparison,
     "CLIP": _clip,
+    "config of a run, for its page": lambda folder, content: _run(folder, content),
+    "mesh, to look at": _written(lambda file: shower(file, []), "a.ply"),
     "network": lambda folder, content: _model(folder, content, "unet/diffusion_pytorch_model.safetensors"),
     "network, bin": lambda folder, content: _model(folder, content, "unet/diffusion_pytorch_model.bin"),
     "text encoder": lambda folder, content: _model(folder, content, "text_encoder/model.safetensors"),
@@ -220,6 +231,22 @@ def test_a_checkpoint_names_no_file(toy: list[str], tmp_path: Path, capsys: Any)
     assert kept.exists()
     AtomicCheckpointIO(str(last.parent)).remove_checkpoint(last)
     assert not last.exists()
+
+
+def test_a_mesh_that_is_looked_at_takes_its_texture_from_its_own_folder(tmp_path: Path):
+    lines = ["mtllib a.mtl", "usemtl m", "v 0 0 0", "v 1 0 0", "v 0 1 0", "vt 0 0", "f 1/1 2/1 3/1"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.obj").write_text("\n".join(lines))
+    for folder in (tmp_path, tmp_path / "run"):
+        Image.new("RGB", (2, 2)).save(folder / f"{folder.name}.png")
+    for name, read in (
+        ("run.png", True),
+        (f"../{tmp_path.name}.png", False),
+        (f"{tmp_path}/{tmp_path.name}.png", False),
+    ):
+        (tmp_path / "run" / "a.mtl").write_text(f"newmtl m\nmap_Kd {name}\n")
+        image = getattr(read_mesh(tmp_path / "run" / "a.obj").visual.material, "image", None)
+        assert (image is not None) is read, name
 
 
 def test_a_comparison_takes_no_picture_from_elsewhere(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The `pullback` command: `demo`, `launch`, `export`, `gallery`, `plan`, `compare`, `report` and `evaluate`."""
+"""The `pullback` command: `demo`, `launch`, `export`, `view`, `gallery`, `plan`, `compare`, `report` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .export import add_export
 from .gallery import add_gallery
 from .launch import add_launch
 from .plan import add_plan
+from .view import add_command as add_view
 
 EXAMPLES = """examples:
   pullback demo --prompt "a red cube"           an object in a minute or two on a CPU
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pullback {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_demo, add_launch, add_export, add_gallery, add_plan, add_compare, add_evaluate):
+    for add in (add_demo, add_launch, add_export, add_view, add_gallery, add_plan, add_compare, add_evaluate):
         add(commands)
     return parser
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..host.arguments import add_import
+from ..host.arguments import add_import, add_view, split_view
 from ..output.file_names import slug
 from ..resources import TINY_CONFIG, TINY_MODEL
 from .arguments import KNOWS
@@ -27,6 +27,7 @@ def add_demo(commands: Any) -> None:
     demo.add_argument("--seed", type=int, default=0, help="of the sample; another one gives another sample")
     demo.add_argument("--out", type=Path, default=Path("outputs"), help="folder; the run's is OUT/demo/PROMPT-SEED")
     add_import(demo)
+    add_view(demo)
     demo.add_argument("overrides", nargs="*", help="config overrides, key=value, as in docs/running.md")
     demo.set_defaults(run=run_demo)
 
@@ -35,9 +36,11 @@ def run_demo(args: argparse.Namespace) -> int:
     """Samples with the demo's config; returns launch.py's exit status."""
     from ..host.launch import main as launch
 
+    view, taken = split_view(args.view)
     tag = f"{slug(args.prompt)}-{args.seed}"
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
     common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
-    common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *args.overrides]
+    common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *taken, *args.overrides]
     options = [word for name in args.imports for word in ("--import", name)]
+    options += [] if view is None else ["--view", *filter(None, [view])]
     return launch(["--config", str(TINY_CONFIG), *options, "--train", *common])

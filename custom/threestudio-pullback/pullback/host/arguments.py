@@ -73,6 +73,20 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Adds `--view [[HOST:]PORT]`; `view` is None without it, and "" where it has no value."""
+    parser.add_argument(
+        "--view", nargs="?", const="", metavar="[HOST:]PORT",
+        help="show the run in a browser as it samples: the field, its cameras, its curves; without a value at "
+        "127.0.0.1 and the first free port from 8080 on",
+    )  # fmt: skip
+
+
+def split_view(view: str | None) -> tuple[str | None, list[str]]:
+    """The value of --view, and the override that argparse has taken for it, where one follows `--view` at once."""
+    return ("", [view]) if view and "=" in view else (view, [])
+
+
 def check_text(argv: Sequence[str]) -> None:
     """Checks that a command line is text, which can be printed and written; UserError for bytes that are not UTF-8."""
     for word in argv:
@@ -101,11 +115,14 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of a shipped one")
     parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
     add_import(parser)
+    add_view(parser)
     group = parser.add_mutually_exclusive_group(required=True)
     for action, meaning in ACTIONS.items():
         group.add_argument(f"--{action}", action="store_true", help=meaning)
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
     args, extras = parser.parse_known_args(argv)
+    args.view, taken = split_view(args.view)
+    extras = taken + extras
     if not args.gpu.isdigit():
         raise UserError(f"--gpu takes the number of one GPU, not '{args.gpu}'")
     return args, extras

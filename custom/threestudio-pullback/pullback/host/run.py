@@ -39,6 +39,7 @@ class Run:
         self.blocks: dict[str, Any] = {}
         self.step = 0
         self.device, self.where = torch.device("cpu"), ""
+        self.view: Any = None
         self._made: list[str] = []
 
     def __call__(self) -> None:
@@ -65,6 +66,12 @@ class Run:
         check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
         self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
         seal = self._check_resume(self.blocks)
+        if args.view is not None:
+            if not args.train:
+                raise UserError("--view goes with --train; pullback view RUN shows what a run has made")
+            from .live.watch import LiveView
+
+            self.view = LiveView(args.view)
         lock = self._take_folder(args, extras)
         try:
             self._execute(args, seal)
@@ -73,6 +80,8 @@ class Run:
         finally:
             if lock is not None:
                 lock.release()
+            if self.view is not None:
+                self.view.close()
 
     def resume_line(self) -> str | None:
         """The shell command that continues from the newest checkpoint; None where there is no checkpoint."""
@@ -216,6 +225,8 @@ class Run:
                     stop,
                     ModelCheckpoint(dirpath=os.path.join(cfg.trial_dir, "ckpts"), **keep),
                 ]
+                if self.view is not None:
+                    callbacks.append(self.view.of(stop))
                 if settings.get("enable_progress_bar", True):
                     callbacks.append(ProgressLine())
                 need("tensorboard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from pullback.errors import UserError
 from pullback.output.turntable import Pictures
 from pullback.sampling.consistency import Verdict
 from pullback.version import describe
+from torch import Tensor
 
 from .._framework import (
     BaseLift3DSystem,
@@ -98,6 +100,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             optimizer=self.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
             seed=self._seed,
         )
+        self._decode = (getattr(denoise, "decode", None),)
         self.state = sampler.initial() if self._saved is None else sampler.restore(self._saved)
         self._limit = self.trainer.fit_loop.epoch_loop.max_steps
         self._plan(self._begun)
@@ -112,6 +115,27 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         assert self.sampler is not None
         steps = done + self.sampler.remaining(self.state)
         self.trainer.fit_loop.epoch_loop.max_steps = steps if self._limit < 0 else min(steps, self._limit)
+
+    def watch(self, look: Callable[[float, Tensor, Tensor, Tensor], None]) -> None:
+        """Has each visit hand its tensors to those who look on; nothing of the run changes.
+
+        Args:
+            look: (sigma, noisy, x0, clean) of all views [V,C,H,W], in the model's space.
+        """
+        assert self.sampler is not None
+        integrate = self.sampler.integrate
+
+        def seen(space: Any, fit: Any, visit: Any, *rest: Any) -> Any:
+            look(visit.sigma, visit.clean + visit.sigma * visit.noise, visit.x0, visit.clean)
+            return integrate(space, fit, visit, *rest)
+
+        self.sampler.integrate = seen
+
+    @torch.no_grad()
+    def pictures(self, values: Tensor) -> Tensor:
+        """What the model works on [V,C,H,W] as pictures [V,3,h,w] in [-1,1]."""
+        (decode,) = self._decode
+        return values if decode is None else decode(values)
 
     def _check_trainer(self) -> None:
         if self.trainer.world_size > 1:
