@@ -545,7 +545,8 @@ def test_texts_keep_their_contrast(folder: Path, visit: Callable[..., Any]) -> N
         tab = visit(folder / "report.html", color_scheme=scheme, reduced_motion="reduce")
         colors = tab.evaluate("""() => {
             const probe = document.body.appendChild(document.createElement("i"));
-            const names = [...document.styleSheets[0].cssRules[0].style].filter((name) => name.startsWith("--"));
+            const roots = [...document.styleSheets[0].cssRules].filter((rule) => rule.selectorText === ":root");
+            const names = roots.flatMap((rule) => [...rule.style]).filter((name) => name.startsWith("--"));
             return Object.fromEntries(names.map((name) => {
                 probe.style.color = "";
                 probe.style.color = `var(${name})`;

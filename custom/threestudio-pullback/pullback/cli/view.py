@@ -92,8 +92,9 @@ def read_mesh(path: Path) -> Any:
         UserError: It is no mesh.
     """
     import trimesh
+    from trimesh.resolvers import FilePathResolver
 
-    class Beside(trimesh.resolvers.FilePathResolver):
+    class Beside(FilePathResolver):
         def get(self, name: str) -> bytes:
             return super().get(Path(name).name)
 
