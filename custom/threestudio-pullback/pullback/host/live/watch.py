@@ -19,7 +19,7 @@ from ..training.callbacks import Interrupted, SafeStop
 from .scene import Levels, SceneCopy, State, state_of
 from .server import Screens, address_of, close_server, open_server, turned
 
-SHARE = 0.06  # of the time, for drawing what clients see while the run goes on
+SHARE = 0.03  # of the time, for drawing what clients see while the run goes on, and as much for cameras and curves
 CAMERAS = 8  # most training cameras that are shown
 SIZE = 96  # pixels of their pictures
 PICTURES = {"render": "clean", "noisy input": "noisy", "the model's answer x̂0": "x0"}
@@ -70,6 +70,7 @@ class LiveView(Callback):
         self._rows: list[list[float]] = []
         self._frusta: list[Any] = []
         self._began, self._first, self._held = 0.0, 0, 0.0
+        self._due = 0.0  # when cameras and curves are drawn again
         self._gui()
         info(f"Look on at {address_of(self.server)}")
 
@@ -174,10 +175,13 @@ class LiveView(Callback):
             state = None
         if not self.server.get_clients():
             return
+        self._tell(trainer, values, left)
+        began = time.monotonic()
+        if began < self._due and trainer.global_step != trainer.max_steps:
+            return
         with self._lock:
             if state is not None and self._level.value >= self._level.max:
                 self._wanted = state
-        self._tell(trainer, values, left)
         self._draw_cameras(pl_module, batch)
         self._draw_plots()
         newest = max(1, level)
@@ -188,6 +192,8 @@ class LiveView(Callback):
                 self._level.value = newest
         if self._screens is not None:
             self._screens.again()
+        now = time.monotonic()
+        self._due = now + (now - began) / SHARE
 
     def _tell(self, trainer: Any, values: dict[str, float], left: float) -> None:
         total = f" of {trainer.max_steps}" if trainer.max_steps > 0 else ""
