@@ -21,9 +21,9 @@ def evaluate(path: str, settings: Settings, seed: int, extent: Extent, out: Path
 
 
 def parse_settings(words: list[str]) -> Settings:
-    """Settings from key=value; raises UserError for an unknown key, or a value that is no finite number above 0."""
+    """Settings from key=value; raises UserError for an unknown key, or a value that no sample can be made with."""
     read = options.read(words, options.of(Settings), "settings")
     for key, value in read.items():
-        if not 0 < value < math.inf:
+        if not 0 < value < math.inf and (key, value) != ("rounds", 0):
             raise UserError(f"settings: {key} must be a finite number above 0, not {value}")
     return Settings(**read)
