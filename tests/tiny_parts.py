@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import pytest
 import torch
 import transformers
+from pullback.errors import UserError
+from pullback.models import config_key, load
 from tiny_pipeline import WORDS, write_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -35,6 +38,16 @@ def write(path: Path, pipeline: str, parts: dict[str, Any], **options: Any) -> P
         index[name] = [library, type(part).__name__]
     (path / "model_index.json").write_text(json.dumps(index, indent=2))
     return path
+
+
+def refusal(folder: Path, **option: Any) -> str:
+    """What loading a folder with one option says against it, in one line that begins with the option's key."""
+    (name,) = option
+    with pytest.raises(UserError) as caught, config_key("system.guidance.pretrained_model_name_or_path"):
+        load(folder, **option)
+    said, key = str(caught.value), f"`system.guidance.{name}` "
+    assert said.startswith(key) and "\n" not in said
+    return said.removeprefix(key)
 
 
 def fill(module: torch.nn.Module) -> None:
