@@ -102,6 +102,21 @@ def test_a_log_whose_disk_fills_up_ends_there(kind: Any, name: str, tmp_path: Pa
     assert os.listdir(tmp_path) == ["kept"]
 
 
+def test_a_disk_that_fills_up_takes_no_row_of_before(tmp_path: Path) -> None:
+    log = Csv(str(tmp_path), name="logs")
+    log.log_metrics({"a": 1.0}, 0)
+    log.save()
+    log.log_metrics({"a": 2.0, "b": 3.0}, 1)
+    log.save()  # a new column: all is written anew
+    (file,) = tmp_path.rglob("metrics.csv")
+    rows = file.read_text()
+    assert rows.splitlines() == ["a,b,step", "1.0,,0", "2.0,3.0,1"]
+    (file.parent / "metrics.csv.part").symlink_to("/dev/full")
+    log.log_metrics({"c": 1.0}, 2)
+    log.save()
+    assert log.refused and os.listdir(file.parent) == ["metrics.csv"] and file.read_text() == rows
+
+
 def test_a_step_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     KEPT.clear()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from ...output import whole
 from ..explain import LOG_ENDS
 from ..registry import warn
 
@@ -63,6 +66,24 @@ class TensorBoard(_Patient, TensorBoardLogger):
 
 class Csv(_Patient, CSVLogger):
     """The same numbers as text."""
+
+    def opened(self) -> Any:
+        """Override: a writer that loses no row."""
+        if self._experiment is None:
+            self._experiment = _Rows(self.log_dir)
+        return super().opened()
+
+
+class _Rows(ExperimentWriter):
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Lightning's own empties the file first: on a full disk, and by a kill, all rows before were lost."""
+        final = self.metrics_file_path
+        with whole.replacing(final) as self.metrics_file_path:
+            try:
+                shutil.copyfile(final, self.metrics_file_path)
+                super()._rewrite_with_new_header(fieldnames)
+            finally:
+                self.metrics_file_path = final
 
 
 class LearningRate(LearningRateMonitor):
