@@ -214,6 +214,21 @@ def test_a_folder_that_is_no_threestudio(tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("word", ["system.guidance=3", "data=x", "system.geometry=[1]"])
+def test_a_value_in_place_of_a_block_of_a_comparison(word: str, tmp_path: Path, capsys: Any) -> None:
+    key = word.partition("=")[0]
+    words = ["compare", "--methods", "pullback", "--prompts", "x", "--out", str(tmp_path / "out"), word]
+    assert f"`{key}` should be a block of keys, but is " in refused(capsys, *words, main=cli.main)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_starts_no_worker(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(campaign, "ProcessPoolExecutor", None)
+    for kind in ("images", "diversity", "model"):
+        words = ["evaluate", kind, "--model", "none", "--out", str(tmp_path / "out")]
+        assert "the path 'none' does not exist" in refused(capsys, *words, main=cli.main)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -237,6 +237,8 @@ def _updated(config: DictConfig, settings: dict[str, Any]) -> DictConfig:
     assert isinstance(changed, DictConfig)
     for key, value in settings.items():
         try:
+            if isinstance(OmegaConf.select(changed, key), DictConfig) and not isinstance(value, dict):
+                raise UserError(f"`{key}` should be a block of keys, but is {value!r}")
             OmegaConf.update(changed, key, value)
         except OmegaConfBaseException as error:
             raise UserError(f"`{key}` cannot take the value {value!r}: {first_line(error)}") from error

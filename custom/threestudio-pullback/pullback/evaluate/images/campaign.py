@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...output import whole
+from ..studio.model import load
 from . import methods
 from .results import Results, file_of
 from .samples import Settings, batch
@@ -85,6 +86,7 @@ def run(path: str, settings: Settings, seed: int, extent: Extent, out: Path, wor
         (method, scale, numbers.start, len(numbers)): (path, settings, seed, method, scale, numbers, out)
         for method, scale, numbers in tasks(extent)
     }
+    load(path)  # refused here, before a worker starts
     results = Results(out, path, settings, seed)
     results.claimed()
     results.run(run_one, todo, workers, _sentence)
