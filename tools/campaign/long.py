@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pullback.host import launch
 from pullback.sampling.sampler import Sampler
 
@@ -38,7 +39,7 @@ def run(results: Results, args: Any) -> None:
 
 
 def measure(work: Any) -> Row:
-    sd, rows = runs.model(work), []
+    sd, rows = runs.model(work), np.zeros((DEMOS + WARM, 3), np.int64)  # made beforehand: a list would grow
     shutil.rmtree(work / "out", ignore_errors=True)
     visit, count = Sampler.visit, 0
 
@@ -48,9 +49,10 @@ def measure(work: Any) -> Row:
         count += 1
         if count % VISITS == 0:
             gc.collect()
-            rows.append((resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
-            if len(rows) % 10 == 0:
-                print(f"visit {count}: {rows[-1]}", file=sys.stderr, flush=True)
+            row = rows[count // VISITS - 1]
+            row[:] = resident(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+            if count % (10 * VISITS) == 0:
+                print(f"visit {count}: {row}", file=sys.stderr, flush=True)
         return visit(*args, **kwargs)
 
     Sampler.visit = counted
@@ -59,8 +61,8 @@ def measure(work: Any) -> Row:
             status = launch.main(runs.words("nerf", sd, work / "out", *SMALL))
     finally:
         Sampler.visit = visit
-    assert status == 0 and len(rows) == DEMOS + WARM, (status, len(rows))
-    memory, handles, threads = zip(*rows[WARM:], strict=True)
+    assert status == 0 and count == len(rows) * VISITS, (status, count)
+    memory, handles, threads = rows[WARM:].T.tolist()
     slope, error = line([m * 1024 for m in memory])
     faults = [f"memory grows by {slope / VISITS:.0f} bytes a visit"] * (slope > STUDENT * error)
     faults += ["file handles grow"] * (max(handles[-20:]) > max(handles[:20]))
