@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pullback import cli
 from pullback.errors import UserError
 from pullback.evaluate import trial
-from pullback.evaluate.compare import plan, runner, tune
+from pullback.evaluate.compare import plan, runner, summary, tune
 from pullback.evaluate.compare.judge import Judging, judge
 from pullback.resources import TINY_CONFIG
 
@@ -208,6 +208,7 @@ def test_two_methods_compared_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
+    monkeypatch.setattr(summary, "PICTURES", 8)
     words = [
         "compare", "--methods", "pullback,sds", "--prompts", "a red cube", "--seeds", "0", "--budget", "nfe=24",
         "--workers", "1", "--out", str(tmp_path),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,9 @@ def install(folder: Path, module: str) -> None:
     (info / "entry_points.txt").write_text(f"[pullback.parts]\nmine = {module}\n")
 
 
-def test_the_example_of_the_documentation_runs_with_import(folder: Path, tmp_path: Path) -> None:
+def test_the_example_of_the_documentation_runs_with_import(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if '@register("my-image")' in block)
     (folder / "my_parts.py").write_text(code)
@@ -65,21 +66,19 @@ def test_the_example_of_the_documentation_runs_with_import(folder: Path, tmp_pat
     config = yaml.safe_load((ROOT / "configs" / "pullback-image-tiny.yaml").read_text())
     config["system"] |= {"geometry_type": "my-image", "geometry": {"strokes": 8}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    command = [
-        sys.executable, "-m", "pullback", "launch", "--config", "mine.yaml", "--import", "my_parts", "--train",
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "launch", "--config", "mine.yaml", "--train",
         f"system.prompt_processor.pretrained_model_name_or_path={model}", "system.prompt_processor.prompt=a red cube",
         "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16", "system.guidance.levels=2",
         "system.guidance.fit_steps=3", "system.guidance.fit_rays=64", "system.guidance.sigma_min=0.5",
         f"exp_root_dir={tmp_path}", "name=t", "tag=t", "use_timestamp=false",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(words) == 2
+    assert "`system.geometry_type` names 'my-image', which is not registered" in capsys.readouterr().err
+    assert cli.main([*words[:3], "--import", "my_parts", *words[3:]]) == 0
     state = torch.load(tmp_path / "t" / "t" / "ckpts" / "last.ckpt", weights_only=True)["state_dict"]
     assert state["geometry.network.0.weight"].shape == (8, 2)
-    command.remove("--import")
-    command.remove("my_parts")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 2 and "`system.geometry_type` names 'my-image', which is not registered" in done.stderr
 
 
 def test_an_installed_package_is_found_by_its_entry_point(folder: Path) -> None:

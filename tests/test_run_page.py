@@ -165,10 +165,9 @@ def test_a_run_without_pictures_has_no_page(tmp_path: Path) -> None:
     assert not (tmp_path / page.NAME).exists()
 
 
-def test_the_scripts_of_others_are_what_the_tool_takes_from_npm(tmp_path: Path) -> None:
+def test_the_scripts_of_others_are_what_the_tool_takes_from_npm() -> None:
     try:
-        npm()
-        files = vendor_web.build(tmp_path)
+        files = vendor_web.build(npm())
     except (Unavailable, OSError, vendor_web.subprocess.SubprocessError) as e:
         pytest.skip(str(e))
     assert {file.name: file.read_bytes() for file in webpage.WEB.iterdir()} == files

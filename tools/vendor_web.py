@@ -23,7 +23,7 @@ TARGET = Path(__file__).parents[1] / "custom" / "threestudio-pullback" / "pullba
 
 def install(folder: Path) -> Path:
     """Installs the locked packages into a folder; returns node_modules. Runs no script of theirs."""
-    for name in ("package.json", "package-lock.json", "three.js"):
+    for name in ("package.json", "package-lock.json"):
         shutil.copy(WEB / name, folder)
     npm = shutil.which("npm")
     if npm is None:
@@ -33,15 +33,15 @@ def install(folder: Path) -> Path:
     return folder / "node_modules"
 
 
-def build(folder: Path) -> dict[str, bytes]:
-    """The files of output/web by their names."""
-    modules = install(folder)
+def build(modules: Path) -> dict[str, bytes]:
+    """The files of output/web by their names, from the locked packages."""
+    shutil.copy(WEB / "three.js", modules.parent)
     version = {
         name: json.loads((modules / name / "package.json").read_text())["version"] for name in ("three", "uplot")
     }
     bundle = subprocess.run(
         [
-            modules / ".bin" / "esbuild", folder / "three.js", "--bundle", "--minify", "--format=iife",
+            modules / ".bin" / "esbuild", modules.parent / "three.js", "--bundle", "--minify", "--format=iife",
             "--global-name=THREE", "--legal-comments=none", "--charset=utf8", "--log-level=warning",
         ],
         check=True, capture_output=True,
@@ -63,7 +63,7 @@ def build(folder: Path) -> dict[str, bytes]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        files = build(Path(folder))
+        files = build(install(Path(folder)))
     if "--check" in sys.argv:
         there = {file.name: file.read_bytes() for file in TARGET.iterdir()}
         wrong = sorted(name for name in files.keys() | there.keys() if files.get(name) != there.get(name))
