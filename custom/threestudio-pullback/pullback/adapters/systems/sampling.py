@@ -179,6 +179,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         for name in ("cycle", "nfe", "residual_before"):
             self.log(name, float(self.state.record[name]))
         if self.state.sigma == 0:
+            if hasattr(self.geometry, "remove_specks"):
+                info(f"Specks that float free of the object: {self.geometry.remove_specks()} voxels, emptied")
             verdict = self._verdict = self.state.verdict or self.sampler.check()
             self.log("consistency", verdict.consistency)
             self.log("consistency_threshold", verdict.threshold)

@@ -12,6 +12,9 @@ from ...errors import ConfigError
 from ..registry import register
 from .geometry import BLOBS, DensityField
 from .interpolation import lookup_voxels
+from .specks import find_specks
+
+_EMPTY = -10.0  # density before the activation
 
 
 @register("volume-grid")
@@ -64,3 +67,17 @@ class VolumeGrid(DensityField):
         """See `DensityField._kernel`."""
         rows = self.grid.permute(0, 2, 3, 4, 1).reshape(-1, self.grid.shape[1])
         return "voxels", [rows, self.density_scale.exp().view(1)], [float(n) for n in self.grid.shape[:1:-1]]
+
+    @torch.no_grad()
+    def remove_specks(self) -> int:
+        """Empties what floats free of the object, see `find_specks`; returns the number of voxels."""
+        radius, sizes = self.cfg.radius, self.grid.shape[2:]
+        axes = [((torch.arange(n, device=self.grid.device) + 0.5) * 2 / n - 1) * radius for n in sizes]
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        bias = torch.as_tensor(self._bias(torch.stack([x, y, z], -1)), device=x.device)
+        bias = bias[..., 0] if bias.ndim else bias.expand(x.shape)
+        scale = self.density_scale.exp()
+        density = self.density_activation(self.grid[0, 0] * scale + bias)
+        specks = find_specks(density, 2 * radius / max(sizes))
+        self.grid[0, 0][specks] = (_EMPTY - bias[specks]) / scale
+        return int(specks.sum())
