@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +25,10 @@ class SavedRun:
         imports: The modules of the run's `--import`.
 
     Attributes:
-        distance: Distance of the config's evaluation cameras from the origin.
-        fovy_deg: Their vertical field of view, in degrees.
-        elevation_deg: Their elevation, in degrees.
+        distance: Distance of the cameras from the origin: of the training cameras where all have one, so that a run is
+            judged as it was made, and otherwise of the evaluation cameras.
+        fovy_deg: Their vertical field of view, in degrees, chosen alike.
+        elevation_deg: Elevation of the evaluation cameras, in degrees.
         step: Training steps behind the loaded checkpoint; -1 before one is loaded.
     """
 
@@ -39,8 +41,8 @@ class SavedRun:
         scene = {key: value for key, value in cfg.system.items() if key in keys and key not in ("weights", "loggers")}
         self.system = systems.BaseLift3DSystem(scene)
         self.system.eval()
-        self.distance = float(cfg.data.get("eval_camera_distance", worlds.CAMERA_DISTANCE))
-        self.fovy_deg = float(cfg.data.get("eval_fovy_deg", worlds.FOVY_DEG))
+        self.distance = _one(cfg.data, "camera_distance_range", "eval_camera_distance", worlds.CAMERA_DISTANCE)
+        self.fovy_deg = _one(cfg.data, "fovy_range", "eval_fovy_deg", worlds.FOVY_DEG)
         self.elevation_deg = float(cfg.data.get("eval_elevation_deg", 15.0))
         self.step = -1
 
@@ -81,3 +83,9 @@ class SavedRun:
             "light_positions": c2w[:, :3, 3], "height": size, "width": size,
         }  # fmt: skip
         return self.system.renderer(**batch)["comp_rgb"].movedim(-1, 1) * 2 - 1
+
+
+def _one(data: Any, training: str, evaluation: str, otherwise: float) -> float:
+    """The value of a range that is one value, or else that of the evaluation cameras."""
+    low, high = data.get(training) or (None, None)
+    return float(low if low is not None and low == high else data.get(evaluation, otherwise))
