@@ -262,6 +262,20 @@ def test_downloads_are_the_files(visit: Callable[..., Any], tmp_path: Path) -> N
         assert Path(started.value.path()).read_bytes() == (tmp_path / "save" / file).read_bytes()
 
 
+def test_what_no_camera_of_the_run_saw_is_not_shown(visit: Callable[..., Any], tmp_path: Path) -> None:
+    parsed = make(tmp_path) / "configs" / "parsed.yaml"
+    parsed.write_text(parsed.read_text() + "data: {elevation_range: [5, 60]}\n")
+    page.write(tmp_path)
+    tab = visit(tmp_path / page.NAME)
+    tab.wait_for_selector("#stage[data-drawn=webgl]")
+    tab.focus("#stage")
+    for _ in range(7):
+        tab.keyboard.press("ArrowDown")
+    tab.wait_for_function("() => document.querySelector('#where').textContent.endsWith('right, 5° above')")
+    assert seen(tab) == RED  # not what is below, which is black
+    assert "elevations of 5° to 60°" in tab.inner_text("#facts")
+
+
 def test_it_turns_by_itself_until_somebody_turns_it(visit: Callable[..., Any], tmp_path: Path) -> None:
     page.write(make(tmp_path))
     tab = visit(tmp_path / page.NAME, reduced_motion="no-preference")

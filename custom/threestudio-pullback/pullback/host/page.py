@@ -36,17 +36,23 @@ def save_mesh(system: Any) -> None:
         system.save_mesh(f"it{system.true_global_step}-export/{output.save_name}", **output.params)
 
 
-def write(folder: Path | str) -> None:
-    """Writes page.html into a run's folder, where the run has pictures; warns where the page cannot be made."""
+def write(folder: Path | str) -> bool:
+    """Writes page.html into a run's folder, where the run has pictures; warns where the page cannot be made.
+
+    Returns:
+        Whether it is written.
+    """
     folder = Path(folder)
     if not (folder / "configs" / "parsed.yaml").is_file():
-        return  # another run's checkpoint was tested
+        return False  # another run's checkpoint was tested
     try:
         record = read(folder)
         if record.picture is not None:
             whole.write(folder / NAME, run_page.render(_page(record), folder))
+            return True
     except UserError as e:
         warn("there is no page of the run: %s", e)
+    return False
 
 
 def _page(record: Record) -> run_page.RunPage:
@@ -63,6 +69,7 @@ def _page(record: Record) -> run_page.RunPage:
         mesh=record.mesh,
         video=None if flat else record.video,  # of one picture
         curves=_curves(record),
+        lowest=record.elevations[0] if record.elevations else -90.0,
     )
 
 
@@ -75,6 +82,8 @@ def facts(record: Record) -> list[tuple[str, str]]:
     found["System"] = str(record.config.get("system_type", ""))
     if levels := record.values.get("sigma", {}).values():
         found["Noise levels"] = f"{guidance.get('levels', '?')}, σ {max(levels):.3g} to {min(levels):.3g}"
+    if record.elevations and record.mesh is not None:
+        found["Seen in the run from"] = "elevations of {:g}° to {:g}°".format(*record.elevations)
     named = {"noise": "Noise of the views", "constraint": "Constraint", "guidance_scale": "Guidance scale"}
     for key, name in named.items():
         if guidance.get(key) is not None:

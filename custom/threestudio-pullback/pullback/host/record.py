@@ -68,6 +68,17 @@ class Record:
         return self._of("guidance")
 
     @property
+    def elevations(self) -> tuple[float, float] | None:
+        """Lowest and highest elevation of the training cameras, in degrees; None where the config does not say it."""
+        data = self.config.get("data")
+        found = data.get("elevation_range") if isinstance(data, dict) else None
+        try:
+            low, high = map(float, found)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+        return low, high
+
+    @property
     def panorama(self) -> bool:
         """Whether the picture is a panorama."""
         return self.picture is not None and self.picture.name == "panorama.png"

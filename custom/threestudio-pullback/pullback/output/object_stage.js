@@ -6,6 +6,7 @@ const stage = $("#stage"), viewer = $("#viewer");
 const RADIANS = Math.PI / 180;
 const START = { azimuth: 30, elevation: 20 };
 const FOV = 35;
+const MARGIN = 1.15;  // with room for the buttons
 let renderer, scene, camera, controls, near, due = 0, saying = 0;
 
 /** The colours as the file has them, or shaded by lamps. */
@@ -18,6 +19,20 @@ function light(lit) {
     part.material = lit ? part.userData.lit : part.userData.unlit;
   });
   $("[data-do=lamp]").setAttribute("aria-pressed", lit);
+}
+
+/** A ball round all points about the middle of their box; the ball of a box is larger than what is in it. */
+function bounds() {
+  const box = new THREE.Box3().setFromObject(scene), ball = new THREE.Sphere(box.getCenter(new THREE.Vector3()), 0);
+  const point = new THREE.Vector3();
+  scene.traverse((part) => {
+    const places = part.isMesh ? part.geometry.attributes.position : { count: 0 };
+    for (let i = 0; i < places.count; i++) {
+      const far = part.localToWorld(point.fromBufferAttribute(places, i)).distanceTo(ball.center);
+      ball.radius = Math.max(ball.radius, far);
+    }
+  });
+  return ball;
 }
 
 function home() {
@@ -106,9 +121,9 @@ async function setUp() {
   renderer = new THREE.WebGLRenderer({ antialias: true, alpha: true });
   const content = await (await fetch($("#mesh").getAttribute("href"))).arrayBuffer();
   scene = (await new THREE.GLTFLoader().parseAsync(content, "")).scene;
-  const ball = new THREE.Box3().setFromObject(scene).getBoundingSphere(new THREE.Sphere());
+  const ball = bounds();
   camera = new THREE.PerspectiveCamera(FOV, 1, ball.radius / 50, ball.radius * 50);
-  near = 1.15 * ball.radius / Math.sin(FOV / 2 * RADIANS);
+  near = MARGIN * ball.radius / Math.sin(FOV / 2 * RADIANS);
   const lamp = new THREE.DirectionalLight(0xffffff, 2.2);
   lamp.position.set(1, 2, 1.5);
   camera.add(lamp);
@@ -118,6 +133,7 @@ async function setUp() {
   controls = new THREE.OrbitControls(camera, renderer.domElement);
   Object.assign(controls, {
     enablePan: false, autoRotateSpeed: 4, minDistance: near / 4, maxDistance: near * 4,
+    maxPolarAngle: (90 - Number(stage.dataset.lowest)) * RADIANS,  // what no camera of the run has seen is not shown
   });
   controls.target.copy(ball.center);
   resize();

@@ -68,7 +68,7 @@ function show(address) {
   video.src = address;
 }
 
-$(".copy").addEventListener("click", async (event) => {
+$(".copy")?.addEventListener("click", async (event) => {
   const code = $(".command code"), button = event.currentTarget;
   try {
     await navigator.clipboard.writeText(code.textContent);

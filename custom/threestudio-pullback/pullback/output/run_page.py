@@ -58,6 +58,7 @@ class RunPage:
         mesh: A glb file, or None.
         video: An mp4 file, or None.
         curves: Of the run's steps.
+        lowest: Elevation in degrees below which no camera of the run was; the object is not shown from there.
     """
 
     title: str
@@ -71,6 +72,7 @@ class RunPage:
     mesh: Path | None = None
     video: Path | None = None
     curves: Sequence[Curve] = field(default_factory=list)
+    lowest: float = -90.0
 
 
 def render(page: RunPage, folder: Path) -> str:
