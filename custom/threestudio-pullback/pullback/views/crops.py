@@ -100,6 +100,8 @@ def cover(fovy: float, overlap: float = 0.5, elevation: tuple[float, float] = (-
 class RandomCrops:
     """Crops drawn afresh at every call, as the `views` of `sample`: a row of `count` neighbours from a random azimuth.
 
+    A narrow range of azimuths holds the crops in their places, as a model needs that draws objects in the middle alone.
+
     Together they go round once where count · fovy · (1 − overlap) is 360.
 
     Args:
@@ -107,6 +109,7 @@ class RandomCrops:
         fovy: Range of the vertical angle of view in degrees, each crop's own.
         elevation: Range in degrees, each crop's own.
         overlap: Range of the share of a crop's angle that it has in common with the next, one for all crops of a draw.
+        azimuth: Range in degrees of where the row begins, at the first crop's edge, one for all crops of a draw.
 
     Raises:
         UserError: A value lies outside its range.
@@ -116,9 +119,10 @@ class RandomCrops:
     fovy: tuple[float, float] = (90.0, 90.0)
     elevation: tuple[float, float] = (-60.0, 60.0)
     overlap: tuple[float, float] = (0.5, 0.5)
+    azimuth: tuple[float, float] = (0.0, 360.0)
 
     def __post_init__(self) -> None:
-        limits = {"fovy": (1, 170), "elevation": (-90, 90), "overlap": (-10, 0.95)}
+        limits = {"fovy": (1, 170), "elevation": (-90, 90), "overlap": (-10, 0.95), "azimuth": (-360, 360)}
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
@@ -136,4 +140,4 @@ class RandomCrops:
         fovy, elevation = uniform(self.fovy, self.count), uniform(self.elevation, self.count)
         share = 1 - uniform(self.overlap, 1)
         along = share * (fovy.cumsum(0) - fovy / 2)
-        return look(elevation, uniform((0.0, 360.0), 1) + along, fovy)
+        return look(elevation, uniform(self.azimuth, 1) + along, fovy)

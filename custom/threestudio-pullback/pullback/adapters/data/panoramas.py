@@ -15,10 +15,13 @@ from torch import Generator, Tensor
 from .._framework import DRAWN_ANEW, register
 from .views import SIZES, ShownViews, TrainingViews, ViewsDataModule
 
+RANGES = ("fovy", "elevation", "overlap", "azimuth")
+"""The arguments of `crops.RandomCrops` that are ranges; in a config their names end in _range."""
+
 
 @dataclass
 class PanoramaDataConfig:
-    """Crops side by side from a random azimuth; in evaluation, one turn at one elevation. Angles are in degrees.
+    """Crops side by side from a random azimuth on; in evaluation, one turn at one elevation. Angles are in degrees.
 
     Attributes:
         height: Rows of a crop.
@@ -27,6 +30,7 @@ class PanoramaDataConfig:
         fovy_range: [low, high] of the vertical angle of view.
         elevation_range: [low, high] of each crop's elevation.
         overlap_range: [low, high] of the share of its angle that a crop has in common with the next.
+        azimuth_range: [low, high] of where the row begins, at its first crop's edge.
         eval_height: Rows of an evaluation view.
         eval_width: Its columns.
         n_val_views: Views of the turn at validation.
@@ -41,6 +45,7 @@ class PanoramaDataConfig:
     fovy_range: tuple[float, float] = (80, 100)
     elevation_range: tuple[float, float] = (-60, 60)
     overlap_range: tuple[float, float] = (0.5, 0.5)
+    azimuth_range: tuple[float, float] = (0, 360)
     eval_height: int = 256
     eval_width: int = 256
     n_val_views: int = 4
@@ -50,7 +55,7 @@ class PanoramaDataConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, *SIZES)
-        for name in ("fovy", "elevation", "overlap"):
+        for name in RANGES:
             try:
                 ranges: dict[str, Any] = {name: tuple(getattr(self, f"{name}_range"))}
                 crops.RandomCrops(**ranges)
@@ -83,7 +88,7 @@ class TrainingCrops(TrainingViews):
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
-        ranges = (tuple(getattr(cfg, f"{name}_range")) for name in ("fovy", "elevation", "overlap"))
+        ranges = (tuple(getattr(cfg, f"{name}_range")) for name in RANGES)
         self.crops = crops.RandomCrops(cfg.batch_size, *ranges)
 
     def update_step(self, epoch: int, global_step: int, on_load_weights: bool = False) -> None:
