@@ -7,10 +7,7 @@ import math
 import re
 from collections.abc import Callable
 
-KNOWS = """The shipped model knows six shapes (sphere, cube, cylinder, cone, torus, diamond) in six colours (red, green,
-blue, yellow, purple, cyan): "a purple torus", "a cone with a green front and a purple back", or with shape or colour
-left open, "a cube", "a blue object". Of other words it makes nothing sensible."""
-
+from ..host.arguments import KNOWS as KNOWS
 
 LARGEST_SEED = 2**32 - 1  # NumPy's, and with it Lightning's
 MOST_SEEDS = 10**5

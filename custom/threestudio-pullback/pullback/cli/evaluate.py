@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..resources import TINY_CONFIG, TINY_MODEL, config_remedy, find
-from .arguments import at_least, parse_scales, parse_seed, parse_seeds
+from .arguments import KNOWS, at_least, parse_scales, parse_seed, parse_seeds
 
 CORES = os.cpu_count() or 1
 METHOD_HELP = "'NAME key=value …', may be repeated (default pullback)"
@@ -27,8 +27,9 @@ def add_evaluate(commands: Any) -> None:
     kinds = evaluate.add_subparsers(dest="kind", required=True, metavar="what")
 
     prompts = _kind(
-        kinds, "prompts", run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names"
-    )
+        kinds, "prompts", run_prompts, "12 prompts to NeRFs, each compared with the exact object that it names",
+        "--prompts 2 --seeds 0",
+    )  # fmt: skip
     text = "YAML file (default the shipped pullback-nerf-tiny.yaml)"
     prompts.add_argument("--config", type=Path, default=TINY_CONFIG, help=text)
     _add_seeds(prompts, 2)
@@ -36,7 +37,10 @@ def add_evaluate(commands: Any) -> None:
     _add_workers(prompts, 2)
     prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
 
-    worlds = _kind(kinds, "worlds", run_worlds, "sample worlds whose right answer is known; a table of methods")
+    worlds = _kind(
+        kinds, "worlds", run_worlds, "sample worlds whose right answer is known; a table of methods",
+        "--world shapes --method pullback --method sds --seeds 0-7",
+    )  # fmt: skip
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
@@ -54,8 +58,9 @@ def add_evaluate(commands: Any) -> None:
     _add_workers(worlds, CORES)
 
     diversity = _kind(
-        kinds, "diversity", run_diversity, "NeRFs of the shipped model against its own pictures; two colours", True
-    )
+        kinds, "diversity", run_diversity, "NeRFs of the shipped model against its own pictures; two colours",
+        "--prompts partial --method sds --seeds 0-7", True,
+    )  # fmt: skip
     diversity.add_argument(
         "--prompts", default="partial", help="partial, two-coloured, or both with a comma (default partial)"
     )
@@ -66,15 +71,19 @@ def add_evaluate(commands: Any) -> None:
     )
     _add_workers(diversity, CORES)
 
-    model = _kind(kinds, "model", run_model, "the shipped model's figures: autoencoder, captions, histograms", True)
+    model = _kind(
+        kinds, "model", run_model, "the shipped model's figures: autoencoder, captions, histograms",
+        "--samples 16 --scales 2.5", True,
+    )  # fmt: skip
     scales = "guidance scales (default 1,2.5,6,8)"
     model.add_argument("--scales", type=parse_scales, default=[1.0, 2.5, 6.0, 8.0], help=scales)
     model.add_argument("--samples", type=at_least(1), default=256, help="pictures of a scale")
     model.add_argument("--seed", type=parse_seed, default=0, help="of the pictures")
 
     images = _kind(
-        kinds, "images", run_images, "SIREN images against the model's own samples from the same noise", True
-    )
+        kinds, "images", run_images, "SIREN images against the model's own samples from the same noise",
+        "--samples 16 --few 0 --ablated 0 steps=20", True,
+    )  # fmt: skip
     add = images.add_argument
     add("--samples", type=int, default=256, help="of ours and of the model's own, a scale (default 256)")
     add("--scales", type=parse_scales, default=[1.0, 2.5], help="their guidance scales (default 1,2.5)")
@@ -87,10 +96,11 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _kind(
-    kinds: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, model: bool = False
+    kinds: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str, model: bool = False
 ) -> argparse.ArgumentParser:
-    """The parser of `evaluate NAME`, with its --out and, for a command that takes one, its --model."""
-    parser = kinds.add_parser(name, help=text)
+    """The parser of `evaluate NAME`, with its --out, an example and, for a command that takes one, its --model."""
+    knows = "" if name == "worlds" else f"\n\n{KNOWS}"
+    parser = kinds.add_parser(name, help=text, epilog=f"example:\n  pullback evaluate {name} {example}{knows}")
     parser.add_argument("--out", type=Path, default=Path(f"outputs/evaluate-{name}"), help="folder of the results")
     if model:
         parser.add_argument("--model", default=str(TINY_MODEL), help="a model's folder (default the shipped one)")

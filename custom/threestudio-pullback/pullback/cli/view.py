@@ -31,7 +31,7 @@ def add_command(commands: Any) -> None:
     """Adds the command to an argparse's sub-commands."""
     parser = commands.add_parser("view", help="look at a run, a mesh or a panorama in a browser", epilog=EXAMPLES)
     parser.add_argument("path", type=Path, metavar="RUN|MESH|PANORAMA", help="folder of a run, or a file that it wrote")
-    add_view(parser)
+    add_view(parser, "where to show it")
     add_import(parser)
     parser.set_defaults(run=run_view)
 

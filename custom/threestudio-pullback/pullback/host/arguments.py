@@ -12,13 +12,16 @@ from typing import Any, NoReturn
 
 from ..errors import UserError
 
+KNOWS = """The shipped model knows six shapes (sphere, cube, cylinder, cone, torus, diamond) in six colours (red, green,
+blue, yellow, purple, cyan): "a purple torus", "a cone with a green front and a purple back", or with shape or colour
+left open, "a cube", "a blue object". Of other words it makes nothing sensible."""
 ACTIONS = {
     "train": "sample or optimise, then render the test views; with resume= it goes on",
     "validate": "render the validation views, with resume= of a checkpoint",
     "test": "render the test views and the turntable of a checkpoint; needs resume=",
     "export": "write the mesh of a checkpoint; needs resume=",
 }
-OVERRIDES = """key=value sets a key of the config, by its dotted name; lists and blocks are YAML, in quotes:
+OVERRIDES = f"""key=value sets a key of the config, by its dotted name; lists and blocks are YAML, in quotes:
   system.prompt_processor.prompt="a red cube"   what to make; needed
   seed=1                                        another sample
   resume=RUN/ckpts/last.ckpt                    the checkpoint to go on from, to test or to export
@@ -32,7 +35,9 @@ examples:
   launch.py --config RUN/configs/parsed.yaml --train resume=RUN/ckpts/last.ckpt
   launch.py --config RUN/configs/parsed.yaml --export resume=RUN/ckpts/last.ckpt system.exporter.fmt=glb
 
-With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU."""
+With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU.
+
+{KNOWS}"""
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -73,12 +78,19 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_view(parser: argparse.ArgumentParser) -> None:
-    """Adds `--view [[HOST:]PORT]`; `view` is None without it, and "" where it has no value."""
+def add_view(
+    parser: argparse.ArgumentParser,
+    what: str = "show the run in a browser as it samples: the field, its cameras, its curves",
+) -> None:
+    """Adds `--view [[HOST:]PORT]`; `view` is None without it, and "" where it has no value.
+
+    Args:
+        parser: Gets the option.
+        what: It does, for its help.
+    """
     parser.add_argument(
         "--view", nargs="?", const="", metavar="[HOST:]PORT",
-        help="show the run in a browser as it samples: the field, its cameras, its curves; without a value at "
-        "127.0.0.1 and the first free port from 8080 on",
+        help=f"{what}; without a value at 127.0.0.1 and the first free port from 8080 on",
     )  # fmt: skip
 
 
@@ -106,11 +118,12 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         UserError: bad usage, or --gpu is not one number.
     """
     check_text(argv)
+    name = "launch.py" if _is_script() else "pullback launch"
     parser = Parser(
-        prog="launch.py",
-        usage="launch.py --config FILE (--train | --validate | --test | --export) [key=value …]",
+        prog=name,
+        usage=f"{name} --config FILE (--train | --validate | --test | --export) [key=value …]",
         description="Train, validate, test or export what a config describes.",
-        epilog=OVERRIDES,
+        epilog=OVERRIDES.replace("launch.py", name),
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of a shipped one")
     parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
@@ -145,6 +158,9 @@ def command_line(words: Sequence[str]) -> str:
     It starts with the interpreter and launch.py where launch.py, or another script, was run, and with `program()` and
     `launch` otherwise.
     """
-    script = sys.argv[0]
-    own = script.endswith(".py") and os.path.basename(script) != "__main__.py"
-    return shlex.join([*([sys.executable, script] if own else [*program(), "launch"]), *words])
+    return shlex.join([*([sys.executable, sys.argv[0]] if _is_script() else [*program(), "launch"]), *words])
+
+
+def _is_script() -> bool:
+    """Whether launch.py, or another script, was run, and not the `pullback` command."""
+    return sys.argv[0].endswith(".py") and os.path.basename(sys.argv[0]) != "__main__.py"
