@@ -1,12 +1,21 @@
-"""What `--view` costs a run: CPU time of a visit without it, with it and nobody looking, and with a browser that looks.
+"""What `--view` costs a run: CPU time of its visits without it, with it and nobody looking, and with a browser.
 
-    python benchmarks/view.py [key=value …]
+    python benchmarks/view.py [--rounds N] [--kinds KIND,…] [--keep FILE] [key=value …]
 
-CPU time of the run's own process, all threads: the browser draws by software here, which a machine with a GPU does not.
+CPU time is that of the run's own process: the browser draws by software here, which a machine with a GPU does not.
+Two figures, each the median over all visits and rounds, with an interval that holds it with 95 % probability by the
+order of the values alone:
+
+- its own: CPU time of the view's hooks in the run's thread and of all other threads, against the rest of the same
+  visit. With one thread for PyTorch these others are the view's, but for those that a run without it shows too. It
+  needs no second run, and hardly depends on what else the machine does.
+- more: against the same visit of the same round's run without a view; all runs make the same visits, bit for bit. It
+  has the indirect costs too, and needs a quiet machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -22,39 +31,58 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
-SKIPPED = 4  # first visits, in which kernels are loaded
-SMALL = ("system.guidance.levels=20", "system.guidance.cycles=1", "data.n_test_views=1", "trainer.limit_val_batches=0")
+SKIPPED = 4  # first visits, in which kernels are loaded and the browser arrives
+SMALL = ("system.guidance.levels=20", "system.guidance.cycles=1", "data.n_test_views=1", "trainer.limit_val_batches=0",
+         "system.exporter_type=dummy-exporter")  # fmt: skip
+KINDS = ("without", "nobody looks", "a browser looks")
 
 
 def child(out: Path, words: list[str]) -> int:
-    """Runs a command line of launch.py, and writes the CPU and wall time after each visit."""
+    """Runs a command line of launch.py; writes CPU time, the clock, and the view's own CPU time after each visit."""
     from pullback.host import launch
     from pullback.host.training.callbacks import ProgressLine
 
-    times: list[tuple[float, float]] = []
-    setattr(ProgressLine, "on_train_batch_end", lambda *_: times.append((time.process_time(), time.monotonic())))  # noqa: B010
+    hooks = 0.0
+    if any(word.startswith("--view") for word in words):
+        from pullback.host.live.watch import LiveView
+
+        whole = LiveView.on_train_batch_end
+
+        def timed(*args: Any) -> None:
+            nonlocal hooks
+            began = time.thread_time()
+            whole(*args)
+            hooks += time.thread_time() - began
+
+        setattr(LiveView, "on_train_batch_end", timed)  # noqa: B010
+    times: list[tuple[float, float, float]] = []
+
+    def note(*_: Any) -> None:
+        process = time.process_time()
+        times.append((process, time.monotonic(), process - time.thread_time() + hooks))
+
+    setattr(ProgressLine, "on_train_batch_end", note)  # noqa: B010
     status = launch.main(words)
     out.write_text(json.dumps(times))
     return status
 
 
-def measure(kind: str, words: list[str], folder: Path) -> tuple[list[float], list[float]]:
-    """Seconds of each visit after the first ones: of CPU, and on the clock."""
+def measure(kind: str, words: list[str], folder: Path) -> list[list[float]]:
+    """Seconds of each visit after the first ones: of CPU, on the clock, and of the view's own CPU."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     out = folder / f"{kind}.json"
     command = [sys.executable, __file__, "--child", str(out), "--config", "pullback-nerf-tiny.yaml", "--train"]
     command += ["system.prompt_processor.prompt=a red cube", f"exp_root_dir={folder}", f"name={kind}", *words]
-    command += [] if kind == "without" else [f"--view={port}"]
+    command += [] if kind == KINDS[0] else [f"--view={port}"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with look_on(f"http://127.0.0.1:{port}", run) if kind == "a browser looks" else contextlib.nullcontext():
+    with look_on(f"http://127.0.0.1:{port}", run) if kind == KINDS[2] else contextlib.nullcontext():
         told = run.communicate()[0]
     if run.returncode:
         raise SystemExit(told)
     times = json.loads(out.read_text())[SKIPPED:]
-    cpu, wall = ([b - a for a, b in itertools.pairwise(x)] for x in zip(*times, strict=True))
-    return cpu, wall
+    return [[b - a for a, b in itertools.pairwise(x)] for x in zip(*times, strict=True)]
 
 
 @contextlib.contextmanager
@@ -73,19 +101,51 @@ def look_on(address: str, run: Any) -> Any:
         yield tab
 
 
+def more(ratios: list[float]) -> str:
+    """The median of ratios in per cent above 1, and the values between which it lies with 95 % probability."""
+    ordered, n = sorted(ratios), len(ratios)
+    rank = max(0, round(n / 2 - 0.98 * n**0.5) - 1)  # the binomial's quantile, by its normal approximation
+    middle, low, high = (100 * (x - 1) for x in (statistics.median(ordered), ordered[rank], ordered[-1 - rank]))
+    return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         return child(Path(sys.argv[2]), sys.argv[3:])
-    words = [*SMALL, *sys.argv[1:]]
-    print(f"{len(os.sched_getaffinity(0))} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}")
-    print("| | CPU of a visit, s | more | clock, s | more |\n|---|---|---|---|---|")
-    first: list[float] = []
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each kind (default 3)")
+    parser.add_argument("--keep", type=Path, help="a file of seconds, which is added to: rounds at several times")
+    parser.add_argument(
+        "--kinds", default=",".join(KINDS), help=f"which runs, commas between (default {','.join(KINDS)})"
+    )
+    args, words = parser.parse_known_args()
+    kinds = [kind for kind in KINDS if kind in args.kinds.split(",")]
+    keep: Path | None = args.keep
+    rounds: list[dict[str, Any]] = json.loads(keep.read_text()) if keep is not None and keep.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("without", "nobody looks", "a browser looks"):
-            cpu, wall = (statistics.mean(values) for values in measure(kind, words, Path(folder)))
-            first = first or [cpu, wall]
-            more = [f"{100 * (value / base - 1):+.1f} %" for value, base in zip((cpu, wall), first, strict=True)]
-            print(f"| {kind} | {cpu:.3f} | {more[0]} | {wall:.3f} | {more[1]} |", flush=True)
+        for number in range(args.rounds):
+            # the order changes, so that none is always the first on a machine that gets warmer or busier
+            order = kinds[number % len(kinds) :] + kinds[: number % len(kinds)]
+            rounds.append({kind: measure(kind, [*SMALL, *words], Path(folder)) for kind in order})
+            if keep is not None:
+                keep.write_text(json.dumps(rounds))
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, {len(rounds)} rounds")
+    print("| | CPU of a visit, s | its own | more | clock, s | more |\n|---|---|---|---|---|---|")
+    for kind in KINDS:
+        found = [one[kind] for one in rounds if kind in one]
+        if not found:
+            continue
+        cpu, wall, own = ([value for one in found for value in one[i]] for i in range(3))
+        cells = [f"{statistics.median(cpu):.3f}", more([a / (a - b) for a, b in zip(cpu, own, strict=True)])]
+        cells += ["", f"{statistics.median(wall):.3f}", ""]
+        if pairs := [
+            (one[kind], one[KINDS[0]]) for one in rounds if kind != KINDS[0] and {kind, KINDS[0]} <= one.keys()
+        ]:
+            for i, place in ((0, 2), (1, 4)):
+                ratios = [a / b for one, base in pairs for a, b in zip(one[i], base[i], strict=True)]
+                cells[place] = more(ratios)
+        print(f"| {kind} | {' | '.join(cells)} |")
     return 0
 
 
