@@ -8,6 +8,7 @@ from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
 from .joint import NO_PERP_NEG, group_of, with_cameras
+from .kept import keeping
 from .loading import embeds_prompts, fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
@@ -43,6 +44,7 @@ __all__ = [
     "fingerprint",
     "fixed_text",
     "group_of",
+    "keeping",
     "load",
     "load_configured",
     "load_text_encoder",
