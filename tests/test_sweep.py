@@ -432,6 +432,11 @@ def test_an_address_where_no_cluster_answers_is_one_sentence(
         words = ["--prompts", "a", "--on", "ray", "--with", f"address={address}", "--out", str(tmp_path)]
         assert command(*words) == 2
     assert f"no Ray cluster answers at {address}" in capsys.readouterr().err
+    monkeypatch.setattr("pullback.sweep.engines.ray.PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert command(*words[:-3], f"address={address}", "--out", str(tmp_path)) == 2
+    assert f"no Ray cluster answers at {address}: silent for 0.2 s; check" in capsys.readouterr().err
     assert command(*words[:-3], "address=nonsense", "--out", str(tmp_path)) == 2
     assert "address is 'nonsense', but is written host:port" in capsys.readouterr().err
 

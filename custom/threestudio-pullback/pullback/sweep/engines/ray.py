@@ -14,6 +14,11 @@ from . import KILLED
 
 PATIENCE = 30.0
 """Seconds that an address has to answer."""
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of HTTP/2 begins (RFC 9113, 3.4), which every server of Ray's answers at once: gRPC is HTTP/2.
+
+Ray itself tries for minutes where something listens and is silent.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class Engine:
 
     def close(self) -> None:
         """Leaves the cluster; one that was begun here ends."""
-        self.stop()
+        if self._tasks:
+            self.stop()
         deadline = time.monotonic() + PATIENCE
         while self._tasks and self.alive() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -115,14 +121,13 @@ def _answers(address: str) -> None:
     if not (colon and host and port.isdigit() and int(port) < 2**16):
         raise UserError(f"--with address is {address!r}, but is written host:port, ray://host:port, auto or local")
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=max(1.0, deadline - time.monotonic())).close()
-            return
-        except OSError as error:
-            if time.monotonic() >= deadline - 1 or isinstance(error, (ConnectionRefusedError, socket.gaierror)):
-                raise UserError(
-                    f"no Ray cluster answers at {address}: {error.strerror or error}; check address, or start one "
-                    "with ray start --head"
-                ) from error
-            time.sleep(1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.settimeout(max(0.1, deadline - time.monotonic()))
+            connection.sendall(HELLO)
+            connection.recv(1)
+    except OSError as error:
+        reason = f"silent for {PATIENCE:g} s" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise UserError(
+            f"no Ray cluster answers at {address}: {reason}; check address, or start one with ray start --head"
+        ) from error
