@@ -15,6 +15,7 @@ from .prompted import perp_neg_text_of, text_of
 from .protocol import Conditioning, LatentModel
 from .reading import TEXT_COMPONENTS, ModelError, ModelFolder, config_key
 from .round_trip import RoundTrip
+from .sharded import Sharded
 from .text import TextEncoder
 from .words import Words, WordsOf
 
@@ -35,6 +36,7 @@ __all__ = [
     "PerpNegDenoiser",
     "PerpNegText",
     "RoundTrip",
+    "Sharded",
     "TextEncoder",
     "Words",
     "WordsOf",
