@@ -74,4 +74,6 @@ class Sharded:
             mine[: stop - start] = part(slice(start, stop)).to(mine)
         parts = [torch.empty_like(mine) for _ in range(self._count)]
         dist.all_gather(parts, mine)
-        return torch.cat([rows[: end - begin] for rows, (begin, end) in zip(parts, itertools.pairwise(ends), strict=True)])
+        return torch.cat(
+            [rows[: end - begin] for rows, (begin, end) in zip(parts, itertools.pairwise(ends), strict=True)]
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -49,13 +50,14 @@ class Engine:
         if options.address not in ("local", "auto"):
             _answers(options.address)
         import ray
+        import ray.exceptions
 
-        self._ray = ray
+        self._ray, self._errors = ray, ray.exceptions
         cores = max(1, len(os.sched_getaffinity(0)) // job.threads)
         new = {"num_cpus": (workers or cores) * job.threads, "include_dashboard": options.dashboard}
         try:
             ray.init(
-                options.address, log_to_driver=False, logging_level="ERROR",
+                options.address, log_to_driver=False, logging_level=logging.ERROR,
                 **(new if options.address == "local" else {}),
             )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -104,7 +106,7 @@ class Engine:
         return self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=0)[0] if self._tasks else []
 
     def _said(self, task: Any) -> str | None:
-        errors = self._ray.exceptions
+        errors = self._errors
         try:
             return self._ray.get(task)
         except errors.TaskCancelledError:
