@@ -76,7 +76,7 @@ class Engine:
         try:
             self._jobs += self._executor.map_array(Task(), [self.job] * count)
         except Exception as error:  # whatever sbatch says
-            raise UserError(f"Slurm does not take the jobs: {first_line(error)}; see --with") from error
+            raise UserError(f"the jobs are not taken by Slurm: {first_line(error)}; see --with") from error
 
     def alive(self) -> int:
         """How many jobs wait or run."""
