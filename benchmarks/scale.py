@@ -6,7 +6,7 @@
     python benchmarks/scale.py memory    # 100 small runs in one worker: its memory after each
     python benchmarks/scale.py long      # 10,000 units whose runs are simulated: planned, claimed and listed
 
-Small runs have a random model of two layers, 5 levels and 16² pixels. Each part adds its figures to --out, as JSON.
+Small runs have a random model of two layers, 4 levels and 16² pixels. Each part adds its figures to --out, as JSON.
 """
 
 from __future__ import annotations
@@ -25,18 +25,25 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
+sys.path.insert(0, str(ROOT / "tests"))
 PULLBACK = [sys.executable, "-m", "pullback"]
 PROMPTS = "a red cube;a blue ball;a green cone;a yellow torus;a purple diamond;a cyan cylinder"
-VISITS = ["checkpoint.every_n_train_steps=5"]
+SMALL = [
+    "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16", "data.n_test_views=2",
+    "data.batch_size=2", "data.n_val_views=1", "system.guidance.levels=4", "system.guidance.fit_steps=2",
+    "system.guidance.fit_rays=64", "system.guidance.sigma_min=0.5", "system.geometry.grid_size=[16,16,16]",
+    "system.renderer.num_samples_per_ray=8", "system.geometry.isosurface_resolution=8",
+    "trainer.limit_val_batches=0", "checkpoint.every_n_train_steps=2",
+]  # fmt: skip
 
 
 def small(work: Path) -> list[str]:
-    """The settings of a small run."""
-    from campaign import runs  # pyright: ignore[reportMissingImports]
+    """The settings of a small run, and its random model."""
+    from tiny_pipeline import build  # pyright: ignore[reportMissingImports]
 
-    sd = runs.model(work)
-    return [*runs.SIZES, *runs.VOLUME, f"system.prompt_processor.pretrained_model_name_or_path={sd}"]
+    if not (work / "sd" / "model_index.json").exists():
+        build(work / "sd")
+    return [*SMALL, f"system.prompt_processor.pretrained_model_name_or_path={work / 'sd'}"]
 
 
 def sweep(out: Path, *words: str) -> list[str]:
