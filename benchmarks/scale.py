@@ -4,7 +4,7 @@
     python benchmarks/scale.py kills     # the same 24, with 20 SIGKILLs of workers and of the driver: that table?
     python benchmarks/scale.py speed     # runs of the demo's config: one process a run, or workers that keep the model
     python benchmarks/scale.py memory    # 100 small runs in one worker: its memory after each
-    python benchmarks/scale.py long      # 10,000 units whose runs are simulated: planned, claimed and listed
+    python benchmarks/scale.py long      # 10,000 units whose runs are simulated: planned and listed
 
 Small runs have a random model of two layers, 4 levels and 16² pixels. Each part adds its figures to --out, as JSON.
 """
@@ -12,6 +12,7 @@ Small runs have a random model of two layers, 4 levels and 16² pixels. Each par
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -96,16 +97,20 @@ def kills(work: Path, args: Any) -> dict[str, Any]:
     stream = log.open("a")
     driver = subprocess.Popen(sweep(out, *words), stdout=stream, stderr=subprocess.STDOUT)
     while sum(count.values()) < args.kills and driver.poll() is None:
-        time.sleep(draw.uniform(0.2, args.pause))
         alive = workers(out)
+        if not alive:  # a kill while all processes begin would show nothing
+            time.sleep(0.05)
+            continue
+        time.sleep(draw.uniform(0, args.pause))
         if draw.random() < 0.25:
             driver.kill()
             driver.wait()
             count["driver"] += 1
             driver = subprocess.Popen(sweep(out, *words), stdout=stream, stderr=subprocess.STDOUT)
-        elif alive:
-            os.kill(draw.choice(alive), signal.SIGKILL)
-            count["worker"] += 1
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(alive), signal.SIGKILL)
+                count["worker"] += 1
     status = driver.wait()
     attempts = [json.loads(file.read_text())["attempts"] for file in out.glob("results/*/*.json")]
     return {
@@ -167,19 +172,20 @@ def memory(work: Path, args: Any) -> dict[str, Any]:
 
 
 def long(work: Path, args: Any) -> dict[str, Any]:
-    """Seconds and peak memory of the commands that plan and list many units; a simulated run takes no time."""
+    """Seconds and peak memory of the commands that plan and list many units, whose runs are simulated."""
+    from pullback.sweep.folder import Folder
+
     out, prompts = work / "long", work / "prompts.txt"
     prompts.write_text("".join(f"a red cube, number {i}\n" for i in range(args.units // 8)))
     words = ["--prompts", str(prompts), "--seeds", "0-7"]
     found: dict[str, Any] = {"units": args.units // 8 * 8}
     found["planned"] = measured(sweep(out, *words, "--dry-run"))
     found["listed, none made"] = measured([*PULLBACK, "sweep", "status", str(out)])
-    code = (
-        "import os, sys; from pullback.sweep import worker; from pullback.sweep.making import Outcome;"
-        "print(worker.work(worker.Job(sys.argv[1], cwd=os.getcwd()), "
-        "lambda folder, unit: Outcome({'steps': 1, 'seconds': 1.0, 'parameters': unit.tag[-8:]})))"
-    )
-    found["made"] = measured([sys.executable, "-c", code, str(out)])
+    folder = Folder(out)
+    claims = folder.claims
+    for unit in folder.units():  # as a worker leaves them
+        claims.take(unit.name, 1, None)
+        folder.write(unit, {"status": "done", "steps": 1, "seconds": 1.0, "parameters": unit.tag[-8:], "attempts": 1})
     found["listed, all made"] = measured([*PULLBACK, "sweep", "status", str(out)])
     found["gone on with: nothing to do, and the table"] = measured(sweep(out))
     return found
@@ -211,7 +217,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="a folder for the runs; a temporary one by default")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--pause", type=float, default=5.0, help="most seconds between two kills")
+    parser.add_argument("--pause", type=float, default=1.0, help="most seconds between a claim and a kill")
     parser.add_argument("--runs", type=int, default=6, help="of speed and memory")
     parser.add_argument("--visits", type=int, default=60, help="of a run of speed")
     parser.add_argument("--units", type=int, default=10_000, help="of long")
