@@ -76,9 +76,8 @@ def measured(folder: Folder, unit: Unit) -> dict[str, Any]:
     """What a finished run's checkpoint says: the same in every making of it, however often it was interrupted.
 
     Returns:
-        steps: Of training.
-        nfe, residual, consistency: Of the sampler; absent where another system ran.
-        parameters: SHA-256 of all parameters, 16 hex digits.
+        The number of training steps and `parameters`, SHA-256 of all of them as 16 hex digits; of a sampler also nfe,
+        residual and consistency.
 
     Raises:
         UserError: There is no checkpoint.
