@@ -197,28 +197,34 @@ def test_kills_change_no_byte_of_the_table(tmp_path: Path) -> None:
     assert work(job, easy) is None
     table(left_alone)
     folder, job = begun(tmp_path / "killed", 6, 4, retries=50)
-    draw, kills, workers = random.Random(0), 0, set()
+    draw, killed, workers = random.Random(0), set(), set()
+    fated = {unit.name for unit in draw.sample(folder.units(), 20)}
 
-    def slow(folder: Folder, unit: Unit) -> Outcome:
-        time.sleep(0.02)
+    def fatal(folder: Folder, unit: Unit) -> Outcome:
+        mark = folder.out / f"{unit.tag}.pid"
+        if unit.name in fated and not mark.exists():
+            mark.write_text(str(os.getpid()))
+            time.sleep(600)
         return easy(folder, unit)
 
     while len(folder.ended()) < 24:
         while len(workers) < 2:
             if (pid := os.fork()) == 0:
-                os._exit(work(job, slow) is not None)
+                os._exit(work(job, fatal) is not None)
             workers.add(pid)
-        time.sleep(draw.uniform(0.01, 0.06))
-        if kills < 20:
-            os.kill(victim := draw.choice(sorted(workers)), signal.SIGKILL)
-            kills += 1
-            os.waitpid(victim, 0)
-            workers.remove(victim)
+        for mark in tmp_path.glob("killed/*.pid"):
+            if mark not in killed and (victim := int(mark.read_text() or 0)):
+                time.sleep(draw.uniform(0, 0.02))
+                os.kill(victim, signal.SIGKILL)
+                os.waitpid(victim, 0)
+                workers.remove(victim)
+                killed.add(mark)
         workers -= {pid for pid in workers if os.waitpid(pid, os.WNOHANG)[0]}
+        time.sleep(0.005)
     for pid in workers:
         os.waitpid(pid, 0)
     table(folder)
-    assert kills == 20
+    assert len(killed) == 20
     assert (folder.out / "table.csv").read_bytes() == (left_alone.out / "table.csv").read_bytes()
 
 
