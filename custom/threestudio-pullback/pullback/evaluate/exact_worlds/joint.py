@@ -77,7 +77,7 @@ class JointSceneWorld(SceneWorld):
     def __init__(self, base: SceneWorld, group: int = 4) -> None:
         self.group = group
         super().__init__(f"joint-{base.name}", base.labels, base.weights.tolist())
-        self.defaults = {"levels": 20, "sigma_max": 160.0, "noise": "slot", "lr": 0.15, "steps": 6}
+        self.defaults = {"levels": 20, "sigma_max": 160.0, "noise": "slot", "lr": 0.15, "steps": 7}
         self.denoise = JointMixture(self.prior.denoise, group)
 
     def views(self, generator: torch.Generator) -> Tensor:
