@@ -64,7 +64,7 @@ class JointSceneWorld(SceneWorld):
 
     A group's first camera is always on the same side, so that a place in the group sees its own side of the object:
     votes of groups then agree more, see docs/theory.md. Its azimuth is one of a few, so that exact images can be kept.
-    One setting serves all such worlds: 20 levels, noise by slot, one pass, and for the pulled-back sampler
+    One setting serves all such worlds: 22 levels, noise by slot, one pass, and for the pulled-back sampler
     `WideningGroups`.
 
     Args:
@@ -77,7 +77,7 @@ class JointSceneWorld(SceneWorld):
     def __init__(self, base: SceneWorld, group: int = 4) -> None:
         self.group = group
         super().__init__(f"joint-{base.name}", base.labels, base.weights.tolist())
-        self.defaults = {"levels": 20, "sigma_max": 160.0, "noise": "slot", "lr": 0.15, "steps": 7}
+        self.defaults = {"levels": 22, "sigma_max": 80.0, "noise": "slot", "lr": 0.15, "steps": 7}
         self.denoise = JointMixture(self.prior.denoise, group)
 
     def views(self, generator: torch.Generator) -> Tensor:
@@ -86,16 +86,17 @@ class JointSceneWorld(SceneWorld):
         first = torch.randint(side, (8 // self.group, 1), generator=generator)
         return self.cameras[(first + torch.arange(self.group) * side).flatten()]
 
-    def sigmas(self, levels: int = 20, sigma_max: float = 160.0) -> Tensor:
-        """Noise levels sigma_max … 0.05, 0 (ρ = 5).
-
-        Long images of four views lie twice as far apart as those of one, so σ begins twice as high to hide the start.
-        """
+    def sigmas(self, levels: int = 22, sigma_max: float = 80.0) -> Tensor:
+        """Noise levels sigma_max … 0.05, 0 (ρ = 5)."""
         return karras_sigmas(levels, 0.05, sigma_max, rho=5.0)
 
     def views_of_a_path(self, visits: int) -> WideningGroups:
-        """The views of a path of so many visits: one group for half of them, anywhere within a side from 0.6 on."""
-        return WideningGroups(self.cameras, self.group, visits / 2, 0.6 * visits)
+        """The views of a path of so many visits: one group until the scene is decided, at σ = 2, then two that spread.
+
+        The field lags behind the denoiser. Where two groups vote before that, it becomes the mean of what they want, and
+        then the scene that is nearest to this mean: yellow in place of red or green.
+        """
+        return WideningGroups(self.cameras, self.group, 14 / 22 * visits, 16 / 22 * visits)
 
 
 def joint(make: Callable[[], SceneWorld], name: str = "", group: int = 4) -> Callable[[], SceneWorld]:
