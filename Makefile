@@ -14,8 +14,9 @@ setup:
 demo: setup
 	@.venv/bin/pullback demo --prompt="$$DEMO_PROMPT" --seed "$(SEED)"
 
+# two workers, a thread each; byte code is kept, since tests start many processes
 test: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal  # two workers, a thread each
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 coverage: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-report=html --cov-report=term:skip-covered

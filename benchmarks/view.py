@@ -3,14 +3,14 @@
     python benchmarks/view.py [--rounds N] [--kinds KIND,…] [--keep FILE] [key=value …]
 
 CPU time is that of the run's own process: the browser draws by software here, which a machine with a GPU does not.
-Two figures, each the median over all visits and rounds, with an interval that holds it with 95 % probability by the
-order of the values alone:
+Two figures:
 
-- its own: CPU time of the view's hooks in the run's thread and of all other threads, against the rest of the same
-  visit. With one thread for PyTorch these others are the view's, but for those that a run without it shows too. It
-  needs no second run, and hardly depends on what else the machine does.
-- more: against the same visit of the same round's run without a view; all runs make the same visits, bit for bit. It
-  has the indirect costs too, and needs a quiet machine.
+- its own: CPU time of the view's hooks in the run's thread and of all other threads, against all the rest; in brackets
+  the visit with the most. With one thread for PyTorch these others are the view's, but for those that a run without it
+  shows too. It needs no second run, and hardly depends on what else the machine does.
+- more: against the same visit of the same round's run without a view, as the median over visits and rounds, with an
+  interval that holds it with 95 % probability by the order of the values alone; all runs make the same visits, bit for
+  bit. It has the indirect costs too, and needs a quiet machine.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ def main() -> int:
         if not found:
             continue
         cpu, wall, own = ([value for one in found for value in one[i]] for i in range(3))
-        cells = [f"{statistics.median(cpu):.3f}", more([a / (a - b) for a, b in zip(cpu, own, strict=True)])]
+        most = max(b / (a - b) for a, b in zip(cpu, own, strict=True))
+        share = 100 * sum(own) / (sum(cpu) - sum(own))
+        cells = [f"{statistics.median(cpu):.3f}", f"{share:.1f} % ({100 * most:.1f})"]
         cells += ["", f"{statistics.median(wall):.3f}", ""]
         if pairs := [
             (one[kind], one[KINDS[0]]) for one in rounds if kind != KINDS[0] and {kind, KINDS[0]} <= one.keys()

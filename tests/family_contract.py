@@ -26,7 +26,12 @@ def pipeline(folder: Path) -> Any:
 
 
 def same(
-    folder: Path, run: Callable[..., Any], flow: bool = True, scale: float = SCALE, noise_scale: float = 1.0
+    folder: Path,
+    run: Callable[..., Any],
+    flow: bool = True,
+    scale: float = SCALE,
+    noise_scale: float = 1.0,
+    choose: Callable[[Any], None] = lambda scheduler: scheduler.set_timesteps(sigmas=list(STEPS)),
 ) -> Any:
     """Checks that our sampler of f(θ) = θ ends where the pipeline does.
 
@@ -36,13 +41,14 @@ def same(
         flow: Whether the model is one of flow matching, else DDIM takes its steps.
         scale: Of guidance, in our convention.
         noise_scale: k of z = (1 − t) x0 + k t ε.
+        choose: Has the scheduler of a flow-matching model take its three steps.
 
     Returns:
         The model, and its pipeline.
     """
     pipe, model = pipeline(folder), models.load(folder)
     if flow:
-        pipe.scheduler.set_timesteps(sigmas=list(STEPS))
+        choose(pipe.scheduler)
         t = pipe.scheduler.sigmas.double()
         sigmas, steps = noise_scale * t / (1 - t), list(STEPS)
     else:

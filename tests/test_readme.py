@@ -19,6 +19,7 @@ from pullback.host.config import ExperimentConfig, check_parts, load_config
 from pullback.host.registry import find
 from pullback.host.run import Run
 from pullback.resources import CONFIGS
+from pullback.sweep.plan import grid
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -143,8 +144,10 @@ def fault_of_pullback(argv: list[str]) -> str | None:
             args = cli.build_parser().parse_args(argv)
     except SystemExit as end:
         return told.getvalue() if end.code else None
-    if getattr(args, "overrides", None):
-        fault_of_launch(["--config", str(getattr(args, "config", DEMO)), "--train", PROMPT, *args.overrides])
+    words = getattr(args, "overrides", None) or []
+    choices = [] if words[:1] == ["status"] else list(grid(words)) if argv[0] == "sweep" else [words]
+    for choice in filter(None, choices):
+        fault_of_launch(["--config", str(getattr(args, "config", DEMO)), "--train", PROMPT, *choice])
     return None
 
 

@@ -28,7 +28,7 @@ PAGES = {
 }
 REFERENCE = (
     "sampling", "constraints", "noise", "fitting", "diffreps", "denoiser", "priors", "views", "baselines", "models",
-    "output", "errors", "resources", "adapters", "host", "evaluate",
+    "output", "errors", "resources", "adapters", "host", "sweep", "evaluate",
 )  # fmt: skip
 FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.M | re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")

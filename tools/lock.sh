@@ -9,7 +9,7 @@ for name in torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-{cubl
     nvidia-{cufft,cufile,curand,cusolver,cusparse,cusparselt-cu13,nccl-cu13,nvjitlink,nvshmem-cu13,nvtx}; do
     out+=(--no-emit-package "$name")
 done
-for source in requirements.txt requirements/threestudio-today.txt requirements/threestudio-2023.txt; do
+for source in requirements.txt requirements/scale.txt requirements/threestudio-today.txt requirements/threestudio-2023.txt; do
     echo "requirements/locked/$(basename "$source")"
     "${UV:-uv}" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
         --custom-compile-command tools/lock.sh "${out[@]}" "$source" -o "requirements/locked/$(basename "$source")" "$@"

@@ -31,7 +31,8 @@ LAUNCHED = {
 EXPORTED = {"glb": ["model.glb"], "obj-mtl": ["model.obj", "model.mtl", ".jpg"], "ply": ["model.ply"]}
 OPTIONAL = {"metrics.csv": "ends here: ", "events.out": "ends here: ", ".tmp": "are not cached: "}
 """Logs and a cache of embeddings: one that cannot be written is a warning with these words, and the run goes on."""
-COMPARED = ["state.json", ".webp", ".safetensors", "compare.json", "runs.csv", "table.md", "sheet.png", "report.html"]
+COMPARED = ["state.json", ".webp", "configs/sds.yaml", "compare.json", "runs.csv", "table.md", "sheet.png",
+            "report.html"]  # fmt: skip
 
 
 class Disk:

@@ -1,4 +1,4 @@
-"""The `pullback` command: `demo`, `launch`, `export`, `view`, `gallery`, `plan`, `compare`, `report` and `evaluate`."""
+"""The `pullback` command and its sub-commands, such as `demo`, `launch`, `sweep` and `compare`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .export import add_export
 from .gallery import add_gallery
 from .launch import add_launch
 from .plan import add_plan
+from .sweep import add_sweep
 from .view import add_command as add_view
 
 EXAMPLES = """examples:
@@ -35,7 +36,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pullback {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_demo, add_launch, add_export, add_view, add_gallery, add_plan, add_compare, add_evaluate):
+    for add in (
+        add_demo,
+        add_launch,
+        add_export,
+        add_view,
+        add_gallery,
+        add_plan,
+        add_compare,
+        add_sweep,
+        add_evaluate,
+    ):
         add(commands)
     return parser
 

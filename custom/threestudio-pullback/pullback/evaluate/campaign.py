@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +18,7 @@ from ..errors import UserError
 from ..host.folders import hold
 from ..output import whole
 from ..resources import TINY_MODEL
+from ..sweep.process import end_with_parent
 from ..version import commit
 
 T = TypeVar("T")
@@ -179,21 +177,6 @@ def write_json(file: Path, data: Any) -> None:
     """Writes data as JSON, whole; makes the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     whole.write(file, json.dumps(data, indent=1) + "\n")
-
-
-def end_with_parent() -> None:
-    """Makes this process end, by SIGTERM, as soon as its parent has ended.
-
-    A parent that is killed cannot stop its children, and they would run beside those of the next command.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _single_thread() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host.explain import LOG_ENDS
-from .campaign import end_with_parent
+from ..sweep.process import PRELOADED, end_with_parent, last_error
 
 KILLED = "killed"
 """How the reason of a run begins that something outside of it ended."""
@@ -93,7 +93,7 @@ class Trial:
         if not status and (LOG_ENDS % "tb_logs").encode() in self.log.read_bytes()[before:]:
             shutil.rmtree(self.folder)  # what it cost is not known, and going on from its end would not tell
             return f"{UNLOGGED}, perhaps for a full disk", memory
-        return (_last_error(self.log) if status else None), memory
+        return (last_error(self.log) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:
         # forked from a server that has done the imports, which take half of the time of a short run
@@ -113,13 +113,6 @@ class Trial:
             return ours.recv()
         except EOFError:  # killed: by a signal, or for its memory
             return process.exitcode or 1, 0
-
-
-PRELOADED = [
-    "pullback.host.launch", "pullback.host.training.systems", "pytorch_lightning", "torch.utils.tensorboard",
-    "imageio_ffmpeg", "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
-    "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
-]  # fmt: skip
 
 
 def _launch(words: list[str], log: Path, threads: int, sender: Any) -> None:
@@ -155,12 +148,6 @@ def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, round(usage.ru_maxrss / 1024)
-
-
-def _last_error(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
-    return (errors or lines or ["no message"])[-1].removeprefix("error: ")
 
 
 @dataclass(frozen=True)

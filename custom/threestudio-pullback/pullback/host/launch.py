@@ -33,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if lines := to_look_at(run.cfg.trial_dir):
             print(lines, flush=True)
         return 0
-    except SystemExit as e:  # argparse's --help
-        return int(e.code or 0)
+    except SystemExit as e:
+        if e.code:  # of a handler of signals, such as a scheduler's, which ends the process
+            raise
+        return 0  # argparse's --help
     except BaseException as e:
         reason = explain(e, run.blocks)
         if verbose or reason is None:

@@ -50,21 +50,8 @@ class Run:
             NonFiniteError: a NaN or infinity in a render, a model or a fit.
         """
         args, extras = parse_args(self.argv)
-        self.training, self.imports = args.train, args.imports
-        if "CUDA_VISIBLE_DEVICES" not in os.environ:
-            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-            os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
-        load_parts(self.imports)
-        quieten(args.verbose)
-        cfg = self.cfg = load_config(args.config, cli_args=extras, say=info, n_gpus=1)
-        for part in ("data", "system"):
-            find(cfg[f"{part}_type"], f"{part}_type")
-        self.blocks = check_parts(ExperimentConfig, cfg)
-        if not cfg.trial_name:
-            raise UserError("`tag` must be given where `use_timestamp` is false")
-        self._check_keywords()
-        check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
-        self.device, self.where = choose_device(cfg.trainer.get("accelerator", "auto"))
+        self._read(args, extras)
+        self.device, self.where = choose_device(self.cfg.trainer.get("accelerator", "auto"))
         seal = self._check_resume(self.blocks)
         if args.view is not None:
             if not args.train:
@@ -82,6 +69,26 @@ class Run:
                 lock.release()
             if self.view is not None:
                 self.view.close()
+
+    def check(self) -> None:
+        """Reads and checks the config alone; UserError where the user can mend it."""
+        self._read(*parse_args(self.argv))
+
+    def _read(self, args: argparse.Namespace, extras: list[str]) -> None:
+        self.training, self.imports = args.train, args.imports
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+            os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
+        load_parts(self.imports)
+        quieten(args.verbose)
+        cfg = self.cfg = load_config(args.config, cli_args=extras, say=info, n_gpus=1)
+        for part in ("data", "system"):
+            find(cfg[f"{part}_type"], f"{part}_type")
+        self.blocks = check_parts(ExperimentConfig, cfg)
+        if not cfg.trial_name:
+            raise UserError("`tag` must be given where `use_timestamp` is false")
+        self._check_keywords()
+        check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
 
     def resume_line(self) -> str | None:
         """The shell command that continues from the newest checkpoint; None where there is no checkpoint."""

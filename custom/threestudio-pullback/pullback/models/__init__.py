@@ -8,12 +8,14 @@ from .families.stable_diffusion import DiffusionModel
 from .guidance_policy import POLICIES, GuidancePolicy
 from .guided import GuidedDenoiser, fixed_text
 from .joint import NO_PERP_NEG, group_of, with_cameras
+from .kept import keeping
 from .loading import embeds_prompts, fingerprint, load, load_text_encoder, resolve
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
 from .protocol import Conditioning, LatentModel
 from .reading import TEXT_COMPONENTS, ModelError, ModelFolder, config_key
 from .round_trip import RoundTrip
+from .sharded import Sharded
 from .text import TextEncoder
 from .words import Words, WordsOf
 
@@ -34,6 +36,7 @@ __all__ = [
     "PerpNegDenoiser",
     "PerpNegText",
     "RoundTrip",
+    "Sharded",
     "TextEncoder",
     "Words",
     "WordsOf",
@@ -43,6 +46,7 @@ __all__ = [
     "fingerprint",
     "fixed_text",
     "group_of",
+    "keeping",
     "load",
     "load_configured",
     "load_text_encoder",

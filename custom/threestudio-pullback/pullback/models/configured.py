@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ..resources import find
+from . import kept
 from .loading import half_precision, load
 from .protocol import LatentModel
 from .reading import config_key
@@ -39,6 +41,11 @@ def load_configured(cfg: Any, key: str, config_path: str, device: torch.device) 
         arguments = {name: cfg[name] for name in ARGUMENTS if name in cfg}
         configs = arguments.get("single_file_config")
         dtype = half_precision(cfg[key], single_file_config=configs) if half else torch.float32
-        model = load(cfg[key], device=device, dtype=dtype, **arguments)
-        model.save_memory(**{name: cfg[name] for name in MEMORY if name in cfg})
-    return model
+        memory = {name: cfg[name] for name in MEMORY if name in cfg}
+
+        def loaded() -> LatentModel:
+            model = load(cfg[key], device=device, dtype=dtype, **arguments)
+            model.save_memory(**memory)
+            return model
+
+        return kept.get({"model": find(str(cfg[key])), "at": (device, dtype), **arguments, **memory}, loaded)

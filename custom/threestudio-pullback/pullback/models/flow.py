@@ -22,6 +22,7 @@ class FlowSchedule(NoiseLevels):
         lowest: The least t that the network is asked at.
 
     Attributes:
+        count: As the argument; UNets are told count · t.
         sigmas: [count − 1], float64, increasing.
     """
 
@@ -29,7 +30,7 @@ class FlowSchedule(NoiseLevels):
         t = torch.arange(1, count, dtype=torch.float64) / count
         t = t[t >= lowest]
         super().__init__(noise_scale * t / (1 - t))
-        self.noise_scale = noise_scale
+        self.count, self.noise_scale = count, noise_scale
 
     def t_of_sigma(self, sigma: Sigma) -> Any:
         """T = σ/(k + σ), a number or [V].

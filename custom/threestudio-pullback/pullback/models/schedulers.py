@@ -7,6 +7,7 @@ from typing import Any
 
 from ..denoiser import PREDICTION_TYPES, VPSchedule
 from ..errors import UserError
+from .flow import FlowSchedule
 from .reading import AGAIN, ModelError, ModelFolder
 
 FLOW, DIFFUSION = "flow matching", "diffusion"
@@ -100,6 +101,22 @@ def schedule_of(folder: ModelFolder) -> tuple[VPSchedule, str]:
         return VPSchedule(scheduler.alphas_cumprod[scheduler.alphas_cumprod > 0]), prediction_type
     except UserError as error:
         raise ModelError(f"{file} describes no noise schedule ({error}); {AGAIN}") from error
+
+
+def schedule_of_unet(folder: ModelFolder) -> tuple[VPSchedule | FlowSchedule, str]:
+    """`schedule_of` for a UNet, which may also have been trained with flow matching: then it predicts "flow", ε − x0.
+
+    Such folders name a solver for several kinds of models, with `prediction_type: flow_prediction` and
+    `use_flow_sigmas: true`, since the pipelines of UNets cannot use the schedulers for flow matching alone.
+
+    Raises:
+        ModelError: The scheduler is of another kind.
+    """
+    config = folder.json("scheduler/scheduler_config.json")
+    is_solver = kind_of(str(config.get("_class_name", ""))) == DIFFUSION
+    if is_solver and config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas"):
+        return FlowSchedule(int(config.get("num_train_timesteps", 1000))), "flow"
+    return schedule_of(folder)
 
 
 def _says_flow(config: Mapping[str, Any]) -> bool:

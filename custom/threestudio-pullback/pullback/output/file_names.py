@@ -10,14 +10,18 @@ READABLE = 60
 """Most characters of the readable part of a slug."""
 
 
-def slug(text: str) -> str:
+def slug(text: str, content: str | None = None) -> str:
     """A text as a file name: its ASCII letters and digits, in lower case, and a checksum of all of it.
 
     Other texts have other names, whatever script and punctuation they differ in, also where a file system does not tell
     capitals apart. The name has at most 69 characters, all of them ASCII.
+
+    Args:
+        text: The text.
+        content: What the checksum is of, in place of the text.
     """
     readable = re.sub(r"[^a-z0-9]+", "-", text.lower())[:READABLE].strip("-")
-    return "-".join(filter(None, (readable, _digest(text))))
+    return "-".join(filter(None, (readable, _digest(text if content is None else content))))
 
 
 def plain(text: str, pattern: str = r"[/\\\0\n\r\t]|::", most: int = 200) -> str:

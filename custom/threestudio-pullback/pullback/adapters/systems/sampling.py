@@ -231,7 +231,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         """Adds the sampler's state."""
         super().on_save_checkpoint(checkpoint)
         if self.state is not None:
-            checkpoint["pullback"] = {**self.state.state_dict(with_params=False), "seed": self._seed}
+            verdict = {} if self._verdict is None else {"consistency": self._verdict.consistency}
+            checkpoint["pullback"] = {**self.state.state_dict(with_params=False), "seed": self._seed, **verdict}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the sampler's state.

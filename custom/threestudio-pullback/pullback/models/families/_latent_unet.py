@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import Sigma, VPSchedule, root, vp_x0
+from ...denoiser import Sigma, VPSchedule, flow_x0, root, vp_x0
+from ..flow import FlowSchedule
 from ..text import TextEncoder
 from ._frozen import FrozenModel, wide
 
@@ -23,7 +24,7 @@ class DiffusionModel(FrozenModel):
         vae: Diffusers' AutoencoderKL or AutoencoderTiny.
         text: The text encoder.
         schedule: The noise levels.
-        prediction_type: "epsilon", "v_prediction" or "sample".
+        prediction_type: "epsilon", "v_prediction", "sample", or "flow" for ε − x0 and levels of flow matching.
         fingerprint: See `LatentModel`.
         embeds_prompts: Whether prompts are embedded here, from their words, and not by a prompt processor.
     """
@@ -33,7 +34,7 @@ class DiffusionModel(FrozenModel):
         unet: Any,
         vae: Any,
         text: TextEncoder,
-        schedule: VPSchedule,
+        schedule: VPSchedule | FlowSchedule,
         prediction_type: str,
         fingerprint: Callable[[], str],
         embeds_prompts: bool = False,
@@ -78,6 +79,10 @@ class DiffusionModel(FrozenModel):
 
         y = noisy.to(self.device, wide(noisy))
         level = sigma if isinstance(sigma, Tensor) else float(sigma)
+        if isinstance(self.schedule, FlowSchedule):
+            count = self.schedule.count
+            self.schedule.check(sigma)
+            return flow_x0(lambda z, t: net(z, count * t), y, level)
         return vp_x0(net, self.schedule, y, level, self.prediction_type)
 
     def network_inputs(self, text: Any) -> dict[str, Any]:
@@ -86,7 +91,10 @@ class DiffusionModel(FrozenModel):
 
     def output_scale(self, sigma: Any) -> Any:
         """See `TrainableModel`."""
-        # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ
-        return {"epsilon": 1 / sigma, "v_prediction": root(1 + sigma**2) / sigma, "sample": sigma / sigma}[
-            self.prediction_type
-        ]
+        # ε̂ − ε = −(x̂0 − u)/σ, v̂ − v = −(x̂0 − u) √(1 + σ²)/σ, of a flow −(x̂0 − u)/t with t = σ/(1 + σ)
+        return {
+            "epsilon": 1 / sigma,
+            "v_prediction": root(1 + sigma**2) / sigma,
+            "sample": sigma / sigma,
+            "flow": (1 + sigma) / sigma,
+        }[self.prediction_type]

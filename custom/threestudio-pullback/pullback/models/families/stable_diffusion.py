@@ -10,7 +10,7 @@ import torch
 from .. import autoencoder
 from ..pipeline_text import TEXT_PARTS, taught
 from ..reading import AGAIN, ModelError, ModelFolder
-from ..schedulers import schedule_of
+from ..schedulers import schedule_of_unet
 from ..text import TextEncoder
 from . import ANY, Family, register
 from ._latent_unet import DiffusionModel
@@ -28,8 +28,8 @@ CLIP_VOCABULARY = 49408  # of transformers' CLIPTextConfig, where a config does 
 
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
-    """Loads a model that predicts ε, v or x0; errors as for `models.load`."""
-    schedule, prediction_type = schedule_of(folder)
+    """Loads a model that predicts ε, v, x0 or a flow; errors as for `models.load`."""
+    schedule, prediction_type = schedule_of_unet(folder)
     unet = folder.kept.place(folder.network("unet", "diffusers.UNet2DConditionModel", dtype), device)
     vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, NAME)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...denoiser import Sigma
 from ..protocol import Conditioning
-from ..schedulers import schedule_of
+from ..schedulers import schedule_of_unet
 from . import ANY
 from ._latent_unet import DiffusionModel
 from ._pipeline import PipelineModel, Tensors, register_pipeline
@@ -33,7 +33,7 @@ class StableDiffusionXL(PipelineModel):
 
     pipeline = "StableDiffusionXLPipeline"
     half = torch.float16
-    levels = staticmethod(schedule_of)
+    levels = staticmethod(schedule_of_unet)
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Hidden states of both encoders side by side, and the pooled vector of the second."""
@@ -44,6 +44,8 @@ class StableDiffusionXL(PipelineModel):
         """The UNet's answer."""
         height, width = (size * self.vae_scale_factor for size in z.shape[-2:])
         sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=z.dtype, device=z.device)
+        if self.prediction_type == "flow":
+            t = self.schedule.count * t
         added = {"text_embeds": text["pooled"], "time_ids": sizes.expand(len(z), -1)}
         return self.network(z, t, encoder_hidden_states=text["text"], added_cond_kwargs=added).sample
 

@@ -1,0 +1,192 @@
+"""A worker: claims units one after the other, and makes each in this process; models are loaded once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .claims import FAILED, HELD, RELEASED, Claim, Claims, hopeless, stamp, version
+from .folder import EXPIRE, Folder
+from .making import Outcome, make
+from .plan import Unit
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told; plain values, so that it can be sent to another machine.
+
+    Attributes:
+        out: The sweep's folder.
+        threads: Of a run on a CPU.
+        retries: How often a unit that fails is tried again.
+        expire: See `folder.EXPIRE`.
+        part: "i/n" for a shard, or None.
+        version: The driver's, see `claims.version`; None for any.
+        cwd: The working folder, in which relative paths of configs lie.
+    """
+
+    out: str
+    threads: int = 1
+    retries: int = 2
+    expire: float = EXPIRE
+    part: str | None = None
+    version: str | None = None
+    cwd: str = "."
+
+
+class _Stop:
+    """SIGINT and SIGTERM: the run at work ends in good order, and no other begins."""
+
+    def __init__(self) -> None:
+        self.asked, self.running = False, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        self.asked = True
+        if self.running:  # the host has handlers of its own from its first step to its last
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def during(self) -> Iterator[None]:
+        """A context in which a signal ends what runs."""
+        self.running = True
+        try:
+            yield
+        finally:
+            self.running = False
+
+
+def work(job: Job, making: Callable[[Folder, Unit], Outcome] = make) -> str | None:
+    """Makes units until none is left that this worker could make.
+
+    Args:
+        job: The worker's orders.
+        making: Makes a unit.
+
+    Returns:
+        Why the worker refuses to make any more, in one sentence; None where it has done its part.
+    """
+    import torch
+
+    from ..models import keeping
+
+    try:
+        if os.path.isdir(job.cwd):
+            os.chdir(job.cwd)
+        torch.set_num_threads(job.threads)
+        folder = Folder(Path(job.out), job.expire)
+        folder.check()
+        _check_version(job, folder.claims)
+        with _Stop() as stop, keeping():
+            _loop(job, folder, stop, making)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _check_version(job: Job, claims: Claims) -> None:
+    """Raises UserError where the driver, or a worker that is at work, has another version of the project."""
+    mine = claims.me["version"]
+    others = [] if job.version is None else [("the sweep", job.version)]
+    for unit, number in claims.numbers().items():
+        claim = claims.read(unit, number)
+        if claim["state"] == HELD and claim.get("version", mine) != mine and claims.alive(unit, number, claim):
+            others.append((f"a worker on {claim['host']}", claim["version"]))
+    for who, theirs in others:
+        if theirs != mine:
+            raise UserError(
+                f"the worker on {claims.me['host']} has {mine}, and {who} has {theirs}; install one version everywhere"
+            )
+
+
+def _loop(job: Job, folder: Folder, stop: _Stop, making: Callable[[Folder, Unit], Outcome]) -> None:
+    claims = folder.claims
+    idle: float | None = None
+    while not stop.asked:
+        todo = {unit.name: unit for unit in folder.units(job.part)}
+        for name in folder.ended():
+            todo.pop(name, None)
+        if not todo:
+            return
+        claim = _claim(job, folder, claims, list(todo.values()))
+        if claim is None:  # others have them all; one of these may die
+            idle = time.monotonic() if idle is None else idle
+            if time.monotonic() - idle > 1.5 * job.expire:
+                return
+            time.sleep(min(1.0, job.expire / 10))
+            continue
+        idle = None
+        _make(job, folder, claim, todo[claim.unit], stop, making)
+
+
+def _claim(job: Job, folder: Folder, claims: Claims, todo: list[Unit]) -> Claim | None:
+    """Claims the first unit that nobody has; writes the results of those that are given up."""
+    numbers = claims.numbers()
+    for unit in todo:
+        number, checkpoint = numbers.get(unit.name, 0), None
+        if number:
+            if claims.alive(unit.name, number, newest := claims.read(unit.name, number)):
+                continue
+            checkpoint = stamp(folder.checkpoint(unit))
+            history = claims.history(unit.name, number)
+            if reason := hopeless(history, checkpoint, job.retries):
+                folder.write(unit, {"status": "failed", "reason": reason, **_row(newest, history)})
+                continue
+        claim = claims.take(unit.name, number + 1, checkpoint)
+        if claim is not None and folder.result(unit).exists():  # its owner ended it since the list was made
+            claim.say(RELEASED)
+            continue
+        if claim is not None:
+            return claim
+    return None
+
+
+def _make(
+    job: Job, folder: Folder, claim: Claim, unit: Unit, stop: _Stop, making: Callable[[Folder, Unit], Outcome]
+) -> None:
+    with claim.beating():
+        try:
+            with stop.during():
+                outcome = making(folder, unit)
+        except KeyboardInterrupt:
+            outcome = Outcome({}, stopped=True)
+        except SystemExit:  # a scheduler's handler of signals, which has the job begin again
+            claim.say(RELEASED)
+            raise
+    if claim.lost():
+        return
+    if outcome.stopped:
+        stop.asked = True
+        claim.say(RELEASED)
+        return
+    if outcome.reason is not None:
+        folder.check()  # a full disk is no fault of the unit's; its claim is free when this process has ended
+        claim.say(FAILED, outcome.reason)
+        return  # it is tried again, or given up, as any unit that nobody has
+    history = claim.claims.history(unit.name, claim.number)
+    folder.write(unit, {"status": "done", **outcome.values, **_row(claim.content, history)})
+
+
+def _row(claim: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Who made a unit, and at which attempt."""
+    return {
+        "attempts": len(history), "host": claim.get("host"), "version": claim.get("version") or version(),
+        "ended": round(time.time(), 1),
+    }  # fmt: skip
