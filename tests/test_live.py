@@ -26,7 +26,7 @@ from test_run_page import cube, make
 viser = pytest.importorskip("viser", reason="no viser: pip install viser")
 ROOT = Path(__file__).parents[1]
 SMALL = (
-    "system.guidance.levels=40", "system.guidance.cycles=1", "system.guidance.fit_steps=2", "data.batch_size=2",
+    "system.guidance.levels=40", "system.guidance.cycles=1", "system.guidance.fit_steps=2", "data.batch_size=4",
     "system.guidance.fit_rays=256", "system.geometry.grid_size=[12,12,12]", "system.geometry.isosurface_resolution=12",
     "data.n_test_views=4", "data.n_val_views=1", "data.eval_width=16", "data.eval_height=16",
 )  # fmt: skip

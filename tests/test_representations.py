@@ -47,6 +47,12 @@ def ahead() -> dict[str, Tensor]:
     return crops.look(torch.tensor([10.0, 80.0]), torch.tensor([170.0, -30.0]), 70.0)
 
 
+def strip() -> tuple[Tensor, Tensor, Tensor]:
+    """Four triangles and the texture coordinates of their corners."""
+    faces = torch.tensor([[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 2, 4]])
+    return torch.linspace(-5, 5, 15).sin().view(5, 3), faces, torch.linspace(0, 9, 24).cos().square().view(4, 3, 2)
+
+
 CASES: dict[str, Case] = {
     "Pixels": Case(lambda: diffreps.Pixels(2, 3, 4), [0, 0], [lambda: diffreps.Pixels(3, 4)]),
     "Pixels, one per view": Case(lambda: diffreps.Pixels(3, 2, 3, 4), [2, 0], [lambda: diffreps.Pixels(0, 1, 2, 3)]),
@@ -78,6 +84,15 @@ CASES: dict[str, Case] = {
         lambda: diffreps.VoxelField(4, height=5, width=6, samples=7),
         poses(),
         [lambda: diffreps.VoxelField(1), lambda: diffreps.VoxelField(fovy=4.0)],
+        ["shared", "independent", "smooth", "surface"],
+    ),
+    "MeshTexture": Case(
+        lambda: diffreps.MeshTexture(*strip(), 6, 5, 4),
+        poses(),
+        [
+            lambda: diffreps.MeshTexture(torch.zeros(3, 3), torch.zeros(0, 3).long(), torch.zeros(0, 3, 2)),
+            lambda: diffreps.MeshTexture(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), torch.zeros(1, 3, 2), 0),
+        ],
         ["shared", "independent", "smooth", "surface"],
     ),
     "Panorama": Case(

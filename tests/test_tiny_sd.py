@@ -1,4 +1,4 @@
-"""The shipped model: its format, its size, and that it knows its world."""
+"""The shipped models: their format and size, and that the one of single views knows its world."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pullback.evaluate import prompts
 from pullback.evaluate.studio import model, naming
 from pullback.evaluate.studio.held_out import OBJECTS
 from pullback.evaluate.studio.world import StudioObject
-from pullback.resources import TINY_MODEL
+from pullback.resources import TINY_MODEL, TINY_MV
 from safetensors.torch import load_file
 
 
@@ -26,14 +26,19 @@ def tiny() -> models.DiffusionModel:
     return loaded
 
 
-def test_it_fits_in_15_megabytes_and_holds_no_pickle():
-    files = [f for f in Path(TINY_MODEL).rglob("*") if f.is_file()]
+shipped = pytest.mark.parametrize("folder", [TINY_MODEL, TINY_MV], ids=lambda folder: folder.name)
+
+
+@shipped
+def test_it_fits_in_15_megabytes_and_holds_no_pickle(folder: Path):
+    files = [f for f in folder.rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 15e6
     assert {f.suffix for f in files} <= {".json", ".txt", ".safetensors", ".md", ".csv"}
 
 
-def test_its_text_encoder_has_the_names_every_version_of_transformers_reads():
-    names = load_file(Path(TINY_MODEL) / "text_encoder" / "model.safetensors")
+@shipped
+def test_its_text_encoder_has_the_names_every_version_of_transformers_reads(folder: Path):
+    names = load_file(folder / "text_encoder" / "model.safetensors")
     assert all(name.startswith("text_model.") for name in names)
 
 
@@ -70,12 +75,14 @@ def test_it_draws_what_it_is_asked_for(tiny):
     assert sum(f == w for f, w in zip(found, wanted, strict=True)) >= 20
 
 
-def test_the_card_says_how_it_was_made():
-    training = json.loads((Path(TINY_MODEL) / "training.json").read_text())
-    curves = (Path(TINY_MODEL) / "curves.csv").read_text().splitlines()
+@shipped
+def test_the_card_says_how_it_was_made(folder: Path):
+    training = json.loads((folder / "training.json").read_text())
+    curves = (folder / "curves.csv").read_text().splitlines()
     last = {row.split(",")[0]: row.split(",")[1] for row in curves[1:]}
-    assert last == {stage: str(training[stage]["steps"]) for stage in ("vae", "unet", "steady")}
-    card = (Path(TINY_MODEL) / "README.md").read_text()
+    stages = {name: part for name, part in training.items() if isinstance(part, dict)}
+    assert last == {name: str(part["steps"]) for name, part in stages.items()}
+    card = (folder / "README.md").read_text()
     assert "PSNR" in card and "seed" in card
 
 

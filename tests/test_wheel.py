@@ -21,7 +21,7 @@ from pullback.version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "custom" / "threestudio-pullback" / "pullback"
 SMALL = (
-    "system.guidance.levels=2", "system.guidance.cycles=1", "system.guidance.fit_steps=2", "data.batch_size=1",
+    "system.guidance.levels=2", "system.guidance.cycles=1", "system.guidance.fit_steps=2", "data.batch_size=4",
     "system.guidance.fit_rays=256", "system.geometry.grid_size=[12,12,12]", "system.geometry.isosurface_resolution=12",
     "data.n_test_views=8", "data.n_val_views=1", "data.eval_width=16", "data.eval_height=16",
 )  # fmt: skip

@@ -24,6 +24,7 @@ PAGES = {
     "benchmarks.md": "benchmarks/README.md",
     "experiments.md": "experiments/README.md",
     "tiny-sd.md": "custom/threestudio-pullback/pullback/assets/tiny-sd/README.md",
+    "tiny-mv.md": "custom/threestudio-pullback/pullback/assets/tiny-mv/README.md",
 }
 REFERENCE = (
     "sampling", "constraints", "noise", "fitting", "diffreps", "denoiser", "priors", "views", "baselines", "models",

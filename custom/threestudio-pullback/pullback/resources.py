@@ -11,6 +11,8 @@ CONFIGS = PACKAGE / "configs"
 ASSETS = PACKAGE / "assets"
 TINY_CONFIG = CONFIGS / "pullback-nerf-tiny.yaml"
 TINY_MODEL = ASSETS / "tiny-sd"
+TINY_MV_CONFIG = CONFIGS / "pullback-nerf-tiny-mv.yaml"
+TINY_MV = ASSETS / "tiny-mv"
 STUDIO_CLASSIFIER = ASSETS / "studio-classifier"
 
 _PLACES = {

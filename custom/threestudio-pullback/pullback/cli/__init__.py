@@ -17,6 +17,7 @@ from .gallery import add_gallery
 from .launch import add_launch
 from .plan import add_plan
 from .sweep import add_sweep
+from .texture import add_texture
 from .view import add_command as add_view
 
 EXAMPLES = """examples:
@@ -39,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         add_demo,
         add_launch,
+        add_texture,
         add_export,
         add_view,
         add_gallery,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..host.arguments import add_import, add_view, split_view
 from ..output.file_names import slug
-from ..resources import TINY_CONFIG, TINY_MODEL
+from ..resources import TINY_MV, TINY_MV_CONFIG
 from .arguments import KNOWS
 
 
@@ -19,9 +19,12 @@ def add_demo(commands: Any) -> None:
         help="sample a NeRF from a prompt with the shipped model",
         epilog=f"""examples:
   pullback demo --prompt "a yellow cone" --seed 3
-  pullback demo --prompt "a cube" system.guidance.noise=shared   (a prompt that leaves the colour open)
+  pullback demo --prompt "a cube with a red front, a green side, a blue back and a yellow side"
 
-{KNOWS}""",
+{KNOWS}
+
+The demo's model sees four views at once, and also knows objects with four sides of different colours, in their order
+round the object from the front to its left, and those with a mark on one side: "a red cube with a yellow back mark".""",
     )
     demo.add_argument("--prompt", default="a cube with a red front and a blue back", help="what to make")
     demo.add_argument("--seed", type=int, default=0, help="of the sample; another one gives another sample")
@@ -39,8 +42,8 @@ def run_demo(args: argparse.Namespace) -> int:
     view, taken = split_view(args.view)
     tag = f"{slug(args.prompt)}-{args.seed}"
     common = [f"exp_root_dir={args.out}", "name=demo", f"tag={tag}", "use_timestamp=false"]
-    common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"]
+    common += [f"system.prompt_processor.pretrained_model_name_or_path={TINY_MV}"]
     common += [f"system.prompt_processor.prompt={args.prompt}", f"seed={args.seed}", *taken, *args.overrides]
     options = [word for name in args.imports for word in ("--import", name)]
     options += [] if view is None else ["--view", *filter(None, [view])]
-    return launch(["--config", str(TINY_CONFIG), *options, "--train", *common])
+    return launch(["--config", str(TINY_MV_CONFIG), *options, "--train", *common])

@@ -9,6 +9,7 @@ from .coordinates import pixel_centres as pixel_centres
 from .fourier import FourierFeatures as FourierFeatures
 from .fourier import FourierImage as FourierImage
 from .linear import Linear as Linear
+from .mesh_texture import MeshTexture as MeshTexture
 from .panorama import EquirectangularGrid as EquirectangularGrid
 from .panorama import Panorama as Panorama
 from .panorama import SphereImage as SphereImage

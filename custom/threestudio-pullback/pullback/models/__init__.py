@@ -2,6 +2,7 @@
 
 from .any_size import AnySize, check_square
 from .configured import load_configured
+from .controlled import PICTURE, Controlled, controlled
 from .families import Family, register
 from .families.mvdream import MultiViewModel
 from .families.stable_diffusion import DiffusionModel
@@ -21,10 +22,12 @@ from .words import Words, WordsOf
 
 __all__ = [
     "NO_PERP_NEG",
+    "PICTURE",
     "POLICIES",
     "TEXT_COMPONENTS",
     "AnySize",
     "Conditioning",
+    "Controlled",
     "DiffusionModel",
     "Family",
     "GuidancePolicy",
@@ -42,6 +45,7 @@ __all__ = [
     "WordsOf",
     "check_square",
     "config_key",
+    "controlled",
     "embeds_prompts",
     "fingerprint",
     "fixed_text",

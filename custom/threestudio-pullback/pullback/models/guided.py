@@ -11,6 +11,7 @@ from torch import Tensor
 from ..denoiser import Sigma, guide
 from ..errors import UserError
 from ..named import Choice
+from .controlled import with_picture
 from .guidance_policy import POLICIES, GuidancePolicy
 from .joint import group_of, with_cameras
 from .protocol import LatentModel, Prompts, cat, expand
@@ -95,7 +96,8 @@ class GuidedDenoiser:
 
     def _texts(self, views: Any, count: int) -> tuple[Any, ...]:
         """The prompt of each view first, then what its guidance needs; all are split by views."""
-        return tuple(with_cameras(self.model, expand(part, count), views) for part in self.text(views))
+        texts = (with_cameras(self.model, expand(part, count), views) for part in self.text(views))
+        return tuple(with_picture(self.model, text, views) for text in texts)
 
     def _x0(self, agree: list[bool], noisy: Tensor, sigma: Sigma, guided: Tensor, *texts: Any) -> Tensor:
         """x̂0 of views that share a call; of views with guidance and without it in turn."""

@@ -21,6 +21,8 @@ from .arrays import to_bytes
 
 # glTF says y is up and +z the front. obj says nothing and is read like that; ply is read with z up and −y the front.
 UP = {"glb": "y", "obj": "y", "ply": "z"}
+# The world has z up, and azimuth 0°, which prompts call the front, at +x. Rows: a file's axes in those of the world.
+AXES = {"y": ((0, 1, 0), (0, 0, 1), (1, 0, 0)), "z": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
 _GLTF_TYPES = {np.dtype(np.float32): 5126, np.dtype(np.uint32): 5125}
 
 

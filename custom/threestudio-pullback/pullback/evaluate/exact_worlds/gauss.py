@@ -56,14 +56,18 @@ class GaussWorld:
     def __init__(
         self, name: str, d: int, n: int, spread: float = 100.0, condition: float = 3.0, samples: int = 20_000, seed=0
     ):
-        self.name, self.samples = name, samples
-        self.defaults = {"noise": "independent", "solver": "gauss-newton", "iterations": 1, "cg": n, "damping": 0.0,
-                         "levels": 100}  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
-        self.matrix = _rotation(d, generator)[:, :n] * _ladder(n, condition) @ _rotation(n, generator)
+        matrix = _rotation(d, generator)[:, :n] * _ladder(n, condition) @ _rotation(n, generator)
         directions = _rotation(d, generator)
-        self.cov = directions * _ladder(d, spread) @ directions.T
-        self.mean = directions * _ladder(d, spread).sqrt() @ torch.randn(d, generator=generator, dtype=D)
+        cov = directions * _ladder(d, spread) @ directions.T
+        mean = directions * _ladder(d, spread).sqrt() @ torch.randn(d, generator=generator, dtype=D)
+        self._set(name, matrix, mean, cov, samples)
+
+    def _set(self, name: str, matrix: Tensor, mean: Tensor, cov: Tensor, samples: int) -> None:
+        """Sets A [d,n], μ [d] and Σ [d,d], and what follows from them."""
+        self.name, self.samples, self.matrix, self.mean, self.cov = name, samples, matrix, mean, cov
+        self.defaults = {"noise": "independent", "solver": "gauss-newton", "iterations": 1, "cg": matrix.shape[1],
+                         "damping": 0.0, "levels": 100}  # fmt: skip
         self.prior = priors.GaussianPrior(self.mean[None, None], self.cov)
         pull = self.matrix.T @ torch.linalg.inv(self.cov)
         self.exact_cov = torch.linalg.inv(pull @ self.matrix)

@@ -27,7 +27,10 @@ def schedule(constraint: Constraint, sigmas: Tensor) -> list[tuple[float, float,
 
 
 def propagate(
-    world: GaussWorld, constraint: Constraint, visits: Iterable[tuple[float, float, int]]
+    world: GaussWorld,
+    constraint: Constraint,
+    visits: Iterable[tuple[float, float, int]],
+    noise_cov: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean [n] and covariance [n,n] of θ after the visits, for independent noise and exact fits.
 
@@ -35,6 +38,7 @@ def propagate(
         world: The linear-Gaussian world.
         constraint: Its target and its new noise have to be linear in their arguments.
         visits: As from `schedule`.
+        noise_cov: The covariance [d,d] of the noise at the start; white if None.
     """
     matrix = world.matrix
     d, n = matrix.shape
@@ -57,7 +61,8 @@ def propagate(
         return torch.cat([moved, source[:, 0, 0]] + ([] if kept is None else [kept[:, 0, 0]]), 1)
 
     mean = matrix.new_zeros(n + d)
-    cov = torch.diag(torch.cat([matrix.new_zeros(n), matrix.new_ones(d)]))
+    white = torch.eye(d, dtype=matrix.dtype) if noise_cov is None else noise_cov
+    cov = torch.block_diag(matrix.new_zeros(n, n), white)
     for sigma, sigma_next, cycle in visits:
         size, unit = len(mean), torch.eye(len(mean) + DRAWS * d, dtype=matrix.dtype)
         probes = torch.cat([torch.zeros_like(unit[:1]), unit])

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from ...errors import UserError
-from . import gauss, panorama, rings, sceneworld
+from . import gauss, panorama, rings, sceneworld, textured
 from .joint import joint
 from .protocol import World
 
@@ -15,6 +15,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "gauss-tall": gauss.tall,
     "gauss-stiff": gauss.stiff,
     "gauss-large": gauss.large,
+    "gauss-texture": textured.textured,
     "mixture": rings.mixture,
     "rings": rings.rings,
     "shapes": sceneworld.shapes,
@@ -31,7 +32,7 @@ WORLDS |= {f"joint-{name}": joint(getattr(sceneworld, name.replace("-", "_"))) f
 WORLDS["joint-pairs"] = joint(sceneworld.two_tone, "joint-pairs", 2)
 GROUPS = {
     "all": list(WORLDS),
-    "gauss": ["gauss-square", "gauss-tall", "gauss-stiff", "gauss-large"],
+    "gauss": ["gauss-square", "gauss-tall", "gauss-stiff", "gauss-large", "gauss-texture"],
     "plane": ["mixture", "rings"],
     "scenes": SCENES,
     "joint": [name for name in WORLDS if name.startswith("joint-")],

@@ -22,6 +22,7 @@ SIDES = ("front", "left", "back", "right")
 MARK_RADIUS = 0.22
 MARK_DEPTH = 0.15  # the mark is on the solid's own side only
 GREY = 0.68
+PARTIAL = 0.4  # of the captions of one-coloured objects, before those that the studio's leave open anyway
 PATCHES = 16  # eight sectors of 45°, first without their marks, then their marks
 
 
@@ -170,10 +171,13 @@ def random_object(rng: random.Random, shape: str | None = None) -> AnyObject:
 def random_caption(obj: AnyObject, rng: random.Random) -> str:
     """A caption that is true of `obj`, without a view.
 
-    One- and two-coloured objects have the captions of the studio. Those of four sides name them all, nine in ten with
-    the shape. Of marks, half the captions say where they are.
+    One- and two-coloured objects have the captions of the studio, but those of one colour leave it or the shape open
+    oftener: a model that sees four views has to learn what they then have in common. Those of four sides name them all,
+    nine in ten with the shape. Of marks, half the captions say where they are.
     """
     if isinstance(obj, StudioObject):
+        if obj.front == obj.back and rng.random() < PARTIAL:
+            return rng.choice(captions.PREFIXES) + rng.choice((f"a {obj.shape}", f"a {obj.front} object", "an object"))
         return captions.random_caption(obj, None, rng)
     if isinstance(obj, FourSided):
         text = obj.caption if rng.random() < 0.9 else f"an object {obj.colouring}"

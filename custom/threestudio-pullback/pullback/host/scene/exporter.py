@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError, check_at_least
-from ...output.mesh_files import UP
+from ...meshes.charts import check_options
+from ...output.mesh_files import AXES, UP
 from ..base import BaseObject
 from ..config import config_path
 from ..registry import info, register, warn
 from .appearance import surface_colours
 from .simplify import simplify
-from .texture import bake, check_options, unwrap
+from .texture import bake, unwrap
 
 FORMATS = {"obj-mtl": "obj", "obj": "obj", "glb": "glb", "ply": "ply"}
-# The world has z up, and azimuth 0°, which prompts call the front, at +x. Rows: a file's axes in those of the world.
-_AXES = {"y": ((0, 1, 0), (0, 0, 1), (1, 0, 0)), "z": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
 _FEWEST_FACES = 100
 
 
@@ -105,7 +104,7 @@ class MeshExporter(Exporter):
         in_texture = cfg.save_texture and cfg.save_uv and cfg.fmt in ("obj-mtl", "glb")
         at_vertices = cfg.save_texture and not in_texture
         mesh, normals = simplify(self.geometry.isosurface(), cfg.faces, at_vertices)
-        turn = torch.tensor(_AXES[UP[kind]], dtype=mesh.v_pos.dtype, device=mesh.v_pos.device)
+        turn = torch.tensor(AXES[UP[kind]], dtype=mesh.v_pos.dtype, device=mesh.v_pos.device)
         params: dict[str, Any] = {
             "v_pos": mesh.v_pos @ turn.T,
             "t_pos_idx": mesh.t_pos_idx,

@@ -9,56 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...meshes import charts
 from .mesh_parts import Mesh
 
 _PIXELS = 2**22  # of boxes round triangles, at a time
 
 
 def unwrap(mesh: Mesh, chart_options: dict[str, Any], pack_options: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
-    """Charts of the mesh in the unit square, by xatlas.
-
-    Args:
-        mesh: The mesh.
-        chart_options: Fields of xatlas's ChartOptions.
-        pack_options: Fields of its PackOptions; where they are not set, `resolution` is `size` and `padding` is 2.
-        size: Width of the texture.
-
-    Returns:
-        v_tex [K, 2], v down from the top as in glTF, and t_tex_idx [M, 3], indices into it.
-    """
-    import xatlas
-
-    charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
-    _set(charts, chart_options, "xatlas_chart_options")
-    _set(packing, {"resolution": size, "padding": 2, **pack_options}, "xatlas_pack_options")
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(mesh.v_pos.cpu().float().numpy(), mesh.t_pos_idx.cpu().numpy().astype(np.uint32))
-    atlas.generate(charts, packing)
-    _, indices, uvs = atlas[0]
-    device = mesh.v_pos.device
-    return torch.from_numpy(uvs.copy()).to(device), torch.from_numpy(indices.astype(np.int64)).to(device)
-
-
-def check_options(chart_options: dict[str, Any], pack_options: dict[str, Any]) -> None:
-    """Raises ConfigError where xatlas has no option of a name, or wants another type."""
-    if chart_options or pack_options:
-        import xatlas
-
-        _set(xatlas.ChartOptions(), chart_options, "xatlas_chart_options")
-        _set(xatlas.PackOptions(), pack_options, "xatlas_pack_options")
-
-
-def _set(target: Any, options: dict[str, Any], key: str) -> None:
-    for name, value in options.items():
-        known = sorted(field for field in dir(target) if not field.startswith("_"))
-        if name not in known:
-            raise ConfigError(f"{key}.{name}", f"is no option of xatlas; known are {', '.join(known)}")
-        kind = type(getattr(target, name)).__name__
-        try:
-            setattr(target, name, value)
-        except TypeError as e:
-            raise ConfigError(f"{key}.{name}", f"must be of type {kind}, not {value!r}") from e
+    """v_tex [K, 2] and t_tex_idx [M, 3] of a mesh, on its device; see `charts.unwrap`."""
+    arrays = mesh.v_pos.cpu().numpy(), mesh.t_pos_idx.cpu().numpy()
+    v_tex, t_tex_idx = (torch.from_numpy(x) for x in charts.unwrap(*arrays, chart_options, pack_options, size))
+    return v_tex.to(mesh.v_pos.device), t_tex_idx.to(mesh.v_pos.device)
 
 
 def bake(

@@ -75,7 +75,7 @@ class DiffusionModel(FrozenModel):
                 times = t.to(z.device, torch.float32)
             else:
                 times = torch.full((len(z),), t, device=z.device)
-            return self.unet(z.to(self.dtype), times, **inputs).sample.to(z.dtype)
+            return self.evaluate(z.to(self.dtype), times, inputs).to(z.dtype)
 
         y = noisy.to(self.device, wide(noisy))
         level = sigma if isinstance(sigma, Tensor) else float(sigma)
@@ -84,6 +84,10 @@ class DiffusionModel(FrozenModel):
             self.schedule.check(sigma)
             return flow_x0(lambda z, t: net(z, count * t), y, level)
         return vp_x0(net, self.schedule, y, level, self.prediction_type)
+
+    def evaluate(self, z: Tensor, times: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The UNet's output [V,c,h,w] at its own latents and times [V]; a subclass adds to it."""
+        return self.unet(z, times, **inputs).sample
 
     def network_inputs(self, text: Any) -> dict[str, Any]:
         """What the UNet takes beside latents and time, by its names; a subclass overrides it."""

@@ -1,0 +1,1 @@
+"""Meshes of others: read from a file that is not trusted, and cut into charts."""

@@ -1,0 +1,179 @@
+"""A mesh of somebody else's, from a glb, obj or ply: checked, with texture coordinates, and nothing else of the disk.
+
+Only the file itself is read. A mtl, a texture or a buffer that it names elsewhere, on whatever path, is not opened: the
+shape and its texture coordinates are in the file, and the colours will be new ones.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError, first_line
+from ..output.mesh_files import AXES, UP
+from .charts import unwrap
+
+MOST_FACES = 2_000_000
+"""What is larger is refused: it says nothing more at a render's size, and takes minutes and gigabytes to read."""
+MOST_UNWRAPPED = 200_000
+"""Faces that xatlas cuts into charts in about a minute."""
+MOST_BYTES = 1_000_000_000
+
+
+@dataclass
+class Surface:
+    """A mesh as its file has it.
+
+    Attributes:
+        vertices: [N, 3] float64, in the file's axes and units.
+        faces: [M, 3] indices into them.
+        coordinates: [K, 2], (s, t) with t down from the top, in [0, 1].
+        corners: [M, 3] indices into them.
+        up: The file's axis that is up, a key of AXES.
+        notes: What was found and done, each a sentence without a full stop.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    coordinates: np.ndarray
+    corners: np.ndarray
+    up: str
+    notes: list[str] = field(default_factory=list)
+
+    def in_world(self, radius: float) -> np.ndarray:
+        """The vertices [N, 3] with z up and the front at +x, the middle of their box at 0, none farther than radius."""
+        used = self.vertices[np.unique(self.faces)]
+        middle = (used.min(0) + used.max(0)) / 2
+        size = np.linalg.norm(used - middle, axis=1).max()
+        return (self.vertices - middle) * (radius / size) @ np.array(AXES[self.up], float)
+
+
+def read(path: str | Path, size: int = 512, new_charts: bool = False) -> Surface:
+    """Reads a mesh.
+
+    Args:
+        path: The file.
+        size: Width of the texture that it is to have, for the space between new charts.
+        new_charts: Whether texture coordinates of the file's own are left out.
+
+    Raises:
+        UserError: It cannot be used; the sentence says why.
+    """
+    path = Path(path)
+    vertices, faces, uv, parts = _parsed(path)
+    notes: list[str] = []
+    if len(faces) == 0:
+        raise UserError(f"{path} has no faces ({len(vertices)} points); give a mesh of triangles")
+    if len(faces) > MOST_FACES:
+        raise UserError(f"{path} has {len(faces)} faces; at most {MOST_FACES} are read, simplify it first")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise UserError(f"{path} has a face with vertex {int(faces.max())} of {len(vertices)}; export it again")
+    if wrong := int((~np.isfinite(vertices[np.unique(faces)]).all(1)).sum()):
+        raise UserError(f"{path} has {wrong} vertices that are not finite; export it again without them")
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) <= 1e-14 * np.square(np.ptp(vertices[faces.ravel()], 0).max())
+    if flat.all():
+        raise UserError(f"{path} has no face with an area; give a mesh of triangles")
+    if flat.any():
+        faces = faces[~flat]
+        notes.append(f"{int(flat.sum())} faces without an area are left out")
+    notes += _shape_notes(vertices, faces)
+    why = "new charts are asked for" if new_charts else _trouble(uv, faces, parts)
+    if why is None and uv is not None:
+        return Surface(vertices, faces, np.clip(uv, 0, 1) * [1, -1] + [0, 1], faces, UP[_kind(path)], notes)
+    if len(faces) > MOST_UNWRAPPED:
+        raise UserError(
+            f"{path} has {len(faces)} faces and {why}; at most {MOST_UNWRAPPED} are cut into charts, simplify it or "
+            "give it texture coordinates"
+        )
+    middle = vertices[faces].mean((0, 1))  # xatlas computes in single precision
+    scale = max(np.ptp(vertices[faces.ravel()], 0).max(), np.finfo(float).tiny)
+    coordinates, corners = unwrap((vertices - middle) / scale, faces, {}, {}, size)
+    notes.append(f"it gets new texture coordinates: {why}")
+    return Surface(vertices, faces, np.clip(coordinates, 0, 1), corners, UP[_kind(path)], notes)
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lstrip(".").lower()
+
+
+def _parsed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    """Vertices, faces and, where every part has them, texture coordinates of the vertices; and the number of parts."""
+    if _kind(path) not in UP:
+        raise UserError(f"{path} is no mesh that can be read; give one that ends in .{', .'.join(UP)}")
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; give a mesh, {', '.join(UP)}")
+    if (bytes_ := os.path.getsize(path)) > MOST_BYTES:
+        raise UserError(
+            f"{path} has {bytes_ / 1e9:.1f} GB; at most {MOST_BYTES / 1e9:.0f} GB are read, simplify it first"
+        )
+    import trimesh
+
+    options: dict[str, Any] = {"resolver": _Nothing(), "process": False}
+    if _kind(path) == "obj":
+        options["skip_materials"] = True
+    try:
+        with np.errstate(all="ignore"):
+            loaded = trimesh.load_scene(io.BytesIO(path.read_bytes()), file_type=_kind(path), **options)
+            parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh)]
+    except Exception as error:  # whatever a parser raises for a broken file
+        raise UserError(f"{path} cannot be read as {_kind(path)} ({first_line(error)}); export it again") from error
+    if not parts:
+        raise UserError(f"{path} has no faces (0 points); give a mesh of triangles")
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    vertices = np.concatenate([np.asarray(part.vertices, float) for part in parts])
+    faces = np.concatenate([np.asarray(part.faces, np.int64) + n for part, n in zip(parts, starts[:-1], strict=True)])
+    uvs = [getattr(part.visual, "uv", None) for part in parts]
+    own = all(uv is not None and len(uv) == len(part.vertices) for uv, part in zip(uvs, parts, strict=True))
+    return vertices, faces, np.concatenate([np.asarray(uv, float) for uv in uvs]) if own else None, len(parts)
+
+
+class _Nothing:
+    """A resolver of file names that opens no file, whatever a mesh names."""
+
+    def get(self, name: str) -> bytes:
+        """Refuses."""
+        raise FileNotFoundError(f"it needs another file, {os.path.basename(name)!r}, which is not read")
+
+    def namespaced(self, namespace: str) -> _Nothing:
+        """Itself."""
+        return self
+
+
+def _trouble(uv: np.ndarray | None, faces: np.ndarray, parts: int) -> str | None:
+    """Why a mesh's own texture coordinates cannot be used; None where they can."""
+    if uv is None:
+        return "it has none"
+    if parts > 1:
+        return f"its {parts} parts have a texture each"
+    used = uv[np.unique(faces)]
+    if not np.isfinite(used).all():
+        return "some of its own are not finite"
+    if used.min() < -1e-4 or used.max() > 1 + 1e-4:
+        return "its own go beyond the texture, which then repeats"
+    a, b, c = uv[faces].transpose(1, 0, 2)
+    area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).sum() / 2
+    if area < 0.01:
+        return "its own have next to no area"
+    return "its own lie on one another" if area > 1.001 else None
+
+
+def _shape_notes(vertices: np.ndarray, faces: np.ndarray) -> list[str]:
+    """What is worth knowing of a shape that can be used."""
+    notes = []
+    used = vertices[np.unique(faces)]
+    size = float(np.ptp(used, 0).max())
+    if not 1e-3 <= size <= 1e3:
+        notes.append(f"it is {size:.3g} units wide; it is fitted to the cameras' view, and saved as large as it was")
+    _, welded = np.unique(np.round((vertices - used.min(0)) / size * 1e6).astype(np.int64), axis=0, return_inverse=True)
+    corners = welded.reshape(-1)[faces]
+    edges = np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]), 1)
+    _, count = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0, return_counts=True)
+    if more := int((count > 2).sum()):
+        notes.append(f"it is no manifold: {more} edges have more than two faces, which is no hindrance")
+    return notes

@@ -1,0 +1,1 @@
+"""Textures of a given mesh by sampling: what `pullback texture` does."""
