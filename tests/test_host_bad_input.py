@@ -175,8 +175,9 @@ def test_the_program_itself_from_another_folder(tmp_path: Path) -> None:
     assert (out.returncode, out.stdout) == (2, "")
     assert out.stderr.splitlines() == [
         "error: cannot read the config file none.yaml: No such file or directory; give a config's path, or one of the "
-        "shipped: pullback-image-tiny.yaml, pullback-image.yaml, pullback-nerf-mvdream.yaml, pullback-nerf-tiny.yaml, "
-        "pullback-nerf.yaml, pullback-panorama-tiny.yaml, pullback-panorama.yaml"
+        "shipped: pullback-image-tiny.yaml, pullback-image.yaml, pullback-nerf-mvdream.yaml, "
+        "pullback-nerf-tiny-mv.yaml, pullback-nerf-tiny.yaml, pullback-nerf.yaml, "
+        "pullback-panorama-tiny.yaml, pullback-panorama.yaml"
     ]
 
 

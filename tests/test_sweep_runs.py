@@ -97,6 +97,18 @@ def test_what_is_kept_goes_by_content_and_is_let_go(tmp_path: Path) -> None:
         assert len(made) == count + 1
 
 
+def test_contexts_that_overlap_keep_until_the_last_ends() -> None:
+    """As those of workers in threads do, which do not end in the order of their beginning."""
+    one, two = models.keeping(), models.keeping()
+    one.__enter__()
+    first = kept.get({"model": "x"}, object)
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert kept.get({"model": "x"}, object) is first
+    two.__exit__(None, None, None)
+    assert kept.get({"model": "x"}, object) is not kept.get({"model": "x"}, object)
+
+
 def test_a_wrong_key_is_said_before_a_worker_begins(model: Path, tmp_path: Path) -> None:
     folder, _ = begun(tmp_path, model, (0,))
     wrong = Variant("tiny", (CONFIGS / "pullback-nerf-tiny.yaml").read_text(), ("system.guidance.level=3",))

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 import train_tiny_sd as single
 from pullback import models, resources
-from pullback.evaluate.studio import captions
 from pullback.evaluate.studio import world as worlds
 from torch import Tensor
 
@@ -72,15 +71,9 @@ def train_unet(data: dict[str, Any], work: Path, log: single.Log) -> torch.nn.Mo
     rng = random.Random(seed + start)
     objects = [worlds.StudioObject(*o) for o in data["objects"]]
 
-    def caption(i: int) -> str:
-        drop = rng.random() < cfg["caption_dropout"]
-        return "" if drop else captions.random_caption(objects[i], data["directions"][i], rng)
-
     def loss_of() -> tuple[Tensor, Tensor]:
-        index = [rng.randrange(len(objects)) for _ in range(cfg["batch"])]
-        words = {"padding": "max_length", "truncation": True, "max_length": 24, "return_tensors": "pt"}
-        ids = tokenizer([caption(i) for i in index], **words).input_ids
-        clean, noise = data["latents"][index].float(), torch.randn(cfg["batch"], 4, 16, 16)
+        clean, ids = single.draw(data, objects, tokenizer, cfg, rng)
+        clean, noise = clean.float(), torch.randn(cfg["batch"], 4, 16, 16)
         t = torch.randint(1, 1000, (cfg["batch"],))
         share = (t / 1000)[:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):

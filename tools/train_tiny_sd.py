@@ -367,6 +367,27 @@ def noise_levels(beta_end: float = 0.012) -> Tensor:
     return (1 - torch.linspace(0.00085**0.5, beta_end**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
 
 
+def draw(
+    data: dict[str, Any], objects: list[worlds.StudioObject], tokenizer: Any, cfg: dict[str, Any], rng: random.Random
+) -> tuple[Tensor, Tensor]:
+    """Latents [B,4,16,16] of random pictures, and the tokens [B,24] of their captions, some of them empty.
+
+    Args:
+        data: Latents and words of the views.
+        objects: What each picture shows.
+        tokenizer: The model's.
+        cfg: Settings of the stage: the batch, and the share of empty captions.
+        rng: Chooses pictures and captions.
+    """
+    index = [rng.randrange(len(objects)) for _ in range(cfg["batch"])]
+    texts: list[str] = []
+    for i in index:
+        drop = rng.random() < cfg["caption_dropout"]
+        texts.append("" if drop else captions.random_caption(objects[i], data["directions"][i], rng))
+    words = {"padding": "max_length", "truncation": True, "max_length": 24, "return_tensors": "pt"}
+    return data["latents"][index], tokenizer(texts, **words).input_ids
+
+
 def train_unet(data: dict, work: Path, log: Log):
     """UNet and text encoder; returns the tokenizer and their slow copy."""
     cfg, bars = SETTINGS["unet"], noise_levels()
@@ -380,15 +401,9 @@ def train_unet(data: dict, work: Path, log: Log):
     rng = random.Random(seed + start)
     objects = [worlds.StudioObject(*o) for o in data["objects"]]
 
-    def caption(i: int) -> str:
-        drop = rng.random() < cfg["caption_dropout"]
-        return "" if drop else captions.random_caption(objects[i], data["directions"][i], rng)
-
     def loss_of() -> tuple[Tensor, Tensor]:
-        index = [rng.randrange(len(objects)) for _ in range(cfg["batch"])]
-        words = {"padding": "max_length", "truncation": True, "max_length": 24, "return_tensors": "pt"}
-        ids = tokenizer([caption(i) for i in index], **words).input_ids
-        clean, noise = data["latents"][index], torch.randn(cfg["batch"], 4, 16, 16)
+        clean, ids = draw(data, objects, tokenizer, cfg, rng)
+        noise = torch.randn(cfg["batch"], 4, 16, 16)
         t = torch.randint(0, 1000, (cfg["batch"],))
         a, b = bars[t].sqrt()[:, None, None, None], (1 - bars[t]).sqrt()[:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):

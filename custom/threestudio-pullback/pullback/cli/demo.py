@@ -24,7 +24,7 @@ def add_demo(commands: Any) -> None:
 {KNOWS}
 
 The demo's model sees four views at once, and also knows objects with four sides of different colours, in their order
-round the object from the front to its left, and those with a mark on one side: "a red cube with a yellow back mark".""",
+round the object from the front to its left, and those with a mark on a side: "a red cube with a yellow back mark".""",
     )
     demo.add_argument("--prompt", default="a cube with a red front and a blue back", help="what to make")
     demo.add_argument("--seed", type=int, default=0, help="of the sample; another one gives another sample")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,28 @@ from .protocol import LatentModel
 
 MOST = 2
 """How many models are kept; a method may have a second one. The one that was used longest ago goes first."""
-_kept: dict[str, LatentModel] | None = None
+_kept: dict[str, LatentModel] = {}
+_users = 0
+_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
     """A context in which a config's model is loaded once, however many runs have it.
 
-    A model is frozen, and no run changes it.
+    A model is frozen, and no run changes it. Contexts may overlap, in several threads too; what is kept goes with the
+    last of them.
     """
-    global _kept
-    before, _kept = _kept, {}
+    global _users
+    with _lock:
+        _users += 1
     try:
         yield
     finally:
-        _kept = before
+        with _lock:
+            _users -= 1
+            if not _users:
+                _kept.clear()
 
 
 def get(described: dict[str, Any], load: Callable[[], LatentModel]) -> LatentModel:
@@ -37,7 +45,7 @@ def get(described: dict[str, Any], load: Callable[[], LatentModel]) -> LatentMod
             the sizes and times of what they hold.
         load: Makes it.
     """
-    if _kept is None:
+    if not _users:
         return load()
     key = repr({name: (value, _content(value)) for name, value in described.items()})
     model = _kept.pop(key, None)

@@ -93,8 +93,8 @@ class JointSceneWorld(SceneWorld):
     def views_of_a_path(self, visits: int) -> WideningGroups:
         """The views of a path of so many visits: one group until the scene is decided, at σ = 2, then two that spread.
 
-        The field lags behind the denoiser. Where two groups vote before that, it becomes the mean of what they want, and
-        then the scene that is nearest to this mean: yellow in place of red or green.
+        The field lags behind the denoiser. Where two groups vote before that, it becomes the mean of what they want,
+        and then the scene that is nearest to this mean: yellow in place of red or green.
         """
         return WideningGroups(self.cameras, self.group, 14 / 22 * visits, 16 / 22 * visits)
 
