@@ -32,7 +32,7 @@ from compare import by_turns, ratio, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-# the geometry blocks compared are those of the two configs; everything else is the demo's
+# the geometry blocks compared are those of the two configs; everything else is that of pullback-nerf-tiny.yaml
 GEOMETRY_FROM = {"volume-grid": CONFIGS / "pullback-nerf-tiny.yaml", "implicit-volume": CONFIGS / "pullback-nerf.yaml"}
 RAYS, SAMPLES, VIEWS, SIZE = 4096, 64, 8, 64
 

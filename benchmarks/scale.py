@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py same      # 24 small runs on 2 local workers and on a Ray cluster of 2: one table?
     python benchmarks/scale.py kills     # the same 24, with 20 SIGKILLs of workers and of the driver: that table?
-    python benchmarks/scale.py speed     # runs of the demo's config: one process a run, or workers that keep the model
+    python benchmarks/scale.py speed     # runs of the tiny config: one process a run, or workers that keep the model
     python benchmarks/scale.py memory    # 100 small runs in one worker: its memory after each
     python benchmarks/scale.py long      # 10,000 units whose runs are simulated: planned and listed
 

@@ -58,7 +58,7 @@ class Clock:
 
 
 def build(model: Path, space: str, fit_steps: int) -> tuple[Any, Any, Clock]:
-    """The demo's sampler, its state before the first visit, and the clock its parts report to."""
+    """The sampler of `pullback-nerf-tiny.yaml`, its state before the first visit, and the clock its parts report to."""
     import torch
     from pullback.adapters.rendered_field import RenderedField
     from pullback.host import config, parts, registry

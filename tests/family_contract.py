@@ -1,4 +1,4 @@
-"""What every model family is held to: diffusers' own pipeline, and two visits of the demo's config."""
+"""What every model family is held to: diffusers' own pipeline, and two visits of pullback-nerf-tiny.yaml."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def pictures(model: Any, decoded: Callable[[torch.Tensor], torch.Tensor]) -> Non
 
 
 def two_visits(folder: Path, out: Path, *more: str) -> None:
-    """Checks two visits of the demo's config, with the model in place of the shipped one."""
+    """Checks two visits of pullback-nerf-tiny.yaml, with the model in place of the shipped one."""
     from test_system import SMALL
 
     line = ["--config", "configs/pullback-nerf-tiny.yaml", "--train", f"exp_root_dir={out}", "tag=t"]

@@ -1,4 +1,4 @@
-"""Bad values in every block of the demo's config: exit status 2, one line that names place and remedy, no run."""
+"""Bad values in every block of pullback-nerf-tiny.yaml: exit status 2, one line that names place and remedy, no run."""
 
 from __future__ import annotations
 

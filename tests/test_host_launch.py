@@ -90,6 +90,18 @@ def test_a_run_cut_short_resumes_bit_for_bit(
     assert same_state(final(tmp_path), final(trained))
 
 
+def test_an_exit_that_a_handler_of_signals_asks_for_is_no_end_of_the_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_AT", "4:exit")
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, "--train", PROMPT)
+    assert caught.value.code == 75
+    monkeypatch.delenv("TOY_AT")
+    assert run(tmp_path, "--train", PROMPT, f"resume={tmp_path / 'toy/run/ckpts/last.ckpt'}") == 0
+    assert same_state(final(tmp_path), final(trained))
+
+
 def test_sigterm_from_outside_and_the_command_it_prints(trained: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(host_toy.CONFIG.format(root=tmp_path))

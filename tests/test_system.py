@@ -1,4 +1,4 @@
-"""`pullback-system` in the host: the demo's config, end to end, with a small random model."""
+"""`pullback-system` in the host: pullback-nerf-tiny.yaml, end to end, with a small random model."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ export. Settings are the SETTINGS below.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import random
@@ -105,14 +104,7 @@ def export(out: Path, work: Path, ema: torch.nn.ModuleDict) -> None:
 
 def main() -> None:
     """Makes all stages that the work folder lacks, and writes the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export-now", action="store_true", help="write the model as it stands, train no further")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
+    args = single.begin(__doc__)
     single.SETTINGS |= {name: SETTINGS[name] for name in ("seed", "cameras_per_shape", "colourings")}
     if args.export_now:
         SETTINGS["unet"]["steps"] = single.steps_of(args.work, "unet")

@@ -8,7 +8,6 @@ Tokenizer and autoencoder are tiny-sd's; the UNet and the text encoder start fro
 
 from __future__ import annotations
 
-import argparse
 import copy
 import random
 import shutil
@@ -164,15 +163,7 @@ def export(out: Path, work: Path, tokenizer: Any, ema: torch.nn.ModuleDict) -> N
 
 def main() -> None:
     """Makes all stages that the work folder lacks, and writes the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="of the UNet, in place of the setting")
-    parser.add_argument("--export-now", action="store_true", help="write the model as it stands, train no further")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
+    args = single.begin(__doc__, steps=True)
     if args.steps:
         SETTINGS["unet"]["steps"] = args.steps
     if args.export_now:

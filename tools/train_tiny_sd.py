@@ -468,17 +468,30 @@ def save_record(out: Path, work: Path, settings: dict[str, Any]) -> None:
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
-def main() -> None:
-    """Makes all stages that the work folder lacks, and writes the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def begin(description: str | None, *, steps: bool = False) -> argparse.Namespace:
+    """Reads the command line of a training, sets its threads and makes its work folder.
+
+    Args:
+        description: What the tool does.
+        steps: Whether it has `--steps`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    if steps:
+        parser.add_argument("--steps", type=int, help="of the UNet, in place of the setting")
     parser.add_argument("--export-now", action="store_true", help="write the model as it stands, train no further")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(SETTINGS["seed"])
     args.work.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def main() -> None:
+    """Makes all stages that the work folder lacks, and writes the model."""
+    args = begin(__doc__)
+    torch.manual_seed(SETTINGS["seed"])
     log = Log(args.work / "curves.csv")
     pictures = Pictures(make_pictures(args.work))
     if args.export_now:

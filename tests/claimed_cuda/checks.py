@@ -109,7 +109,7 @@ fused = pytest.mark.skipif(importlib.util.find_spec("pullback.render") is None, 
 
 
 def run_of(geometry: str, *overrides: str) -> Run:
-    """The demo's run with another geometry and a model of Stable Diffusion 1.5's size in half precision."""
+    """The tiny config's run with another geometry, in half precision with a model of SD 1.5's size."""
     parts.load_parts()
     files = (str(CONFIGS / name) for name in ("pullback-nerf-tiny.yaml", GEOMETRIES[geometry]))
     tiny, other = (config.config_to_primitive(config.load_config(file, cli_args=[PROMPT])) for file in files)

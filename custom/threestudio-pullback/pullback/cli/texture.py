@@ -28,7 +28,9 @@ def add_texture(commands: Any) -> None:
     parser.add_argument("--prompt", required=True, help="what it is to look like")
     parser.add_argument("--seeds", type=parse_seeds, default=[0], help="a texture for each: 0-3 or 0,2,5 (default 0)")
     parser.add_argument("--out", type=Path, default=Path("outputs/texture"), help="folder of the files")
-    parser.add_argument("--config", type=Path, help="YAML file, or the name of a shipped one (default: the demo's)")
+    parser.add_argument(
+        "--config", type=Path, help="YAML file, or a shipped one's name (default pullback-nerf-tiny.yaml)"
+    )
     parser.add_argument(
         "--controlnet", type=Path, metavar="FOLDER", help="a depth ControlNet for the model, in diffusers' format"
     )

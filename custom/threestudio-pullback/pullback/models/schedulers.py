@@ -115,8 +115,13 @@ def schedule_of_unet(folder: ModelFolder) -> tuple[VPSchedule | FlowSchedule, st
     config = folder.json("scheduler/scheduler_config.json")
     is_solver = kind_of(str(config.get("_class_name", ""))) == DIFFUSION
     if is_solver and config.get("prediction_type") == "flow_prediction" and config.get("use_flow_sigmas"):
-        return FlowSchedule(int(config.get("num_train_timesteps", 1000))), "flow"
+        return flow_schedule(config)
     return schedule_of(folder)
+
+
+def flow_schedule(config: Mapping[str, Any]) -> tuple[FlowSchedule, str]:
+    """`schedule_of` for a network of flow matching, by its scheduler's config."""
+    return FlowSchedule(int(config.get("num_train_timesteps", 1000))), "flow"
 
 
 def _says_flow(config: Mapping[str, Any]) -> bool:

@@ -57,8 +57,8 @@ class Claims:
     def numbers(self) -> dict[str, int]:
         """Unit → the number of its newest claim."""
         newest: dict[str, int] = {}
-        for variant in _entries(self.folder):
-            for entry in _entries(Path(variant.path)):
+        for variant in entries(self.folder):
+            for entry in entries(Path(variant.path)):
                 tag, _, number = entry.name.rpartition(".")
                 if number.isdigit():
                     unit = f"{variant.name}/{tag}"
@@ -214,9 +214,10 @@ def _born(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds; nothing where it is not there."""
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
+        with os.scandir(folder) as found:
+            return list(found)
     except FileNotFoundError:
         return []

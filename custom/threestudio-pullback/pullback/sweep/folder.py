@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..output import whole
-from .claims import AGAIN, Claims, _entries
+from .claims import AGAIN, Claims, entries
 from .plan import Plan, Unit, Variant, shard
 
 EXPIRE = 120.0
@@ -69,12 +69,8 @@ class Folder:
     def add(self, plan: Plan) -> None:
         """Adds what a command asks for; what is there stays."""
         file = self.out / "plans" / plan.name
-        if file.exists():
-            return
-        file.parent.mkdir(exist_ok=True)
-        mine = file.with_name(f".{uuid.uuid4().hex}")  # another process may write the same plan
-        whole.write(mine, plan.text())
-        os.replace(mine, file)
+        if not file.exists():
+            _write(file, plan.text())
 
     def units(self, part: str | None = None) -> list[Unit]:
         """All units of all plans, each once; with `part`, those of a shard, see `plan.shard`.
@@ -83,7 +79,7 @@ class Folder:
             UserError: The folder has no plan, or one is damaged.
         """
         found: dict[str, Unit] = {}
-        files = sorted(entry.name for entry in _entries(self.out / "plans") if entry.name.endswith(".json"))
+        files = sorted(entry.name for entry in entries(self.out / "plans") if entry.name.endswith(".json"))
         if not files:
             raise UserError(f"{self.out} is no folder of a sweep; give --prompts, or the --out of one that has begun")
         for name in files:
@@ -117,10 +113,7 @@ class Folder:
         """The config of a unit's run, written where it is not there."""
         file = self.out / "configs" / f"{unit.variant}.yaml"
         if not file.exists():
-            file.parent.mkdir(exist_ok=True)
-            mine = file.with_name(f".{uuid.uuid4().hex}.yaml")
-            whole.write(mine, self.variants[unit.variant].config)
-            os.replace(mine, file)
+            _write(file, self.variants[unit.variant].config)
         return file
 
     def result(self, unit: Unit) -> Path:
@@ -131,8 +124,8 @@ class Folder:
         """The names of the units that have a result."""
         return {
             f"{variant.name}/{entry.name[:-5]}"
-            for variant in _entries(self.out / "results")
-            for entry in _entries(Path(variant.path))
+            for variant in entries(self.out / "results")
+            for entry in entries(Path(variant.path))
             if entry.name.endswith(".json")
         }
 
@@ -173,3 +166,11 @@ class Folder:
                 self.result(unit).unlink(missing_ok=True)
                 count += 1
         return count
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file that other processes may write at the same time, with the same text."""
+    file.parent.mkdir(exist_ok=True)
+    mine = file.with_name(f".{uuid.uuid4().hex}")
+    whole.write(mine, text)
+    os.replace(mine, file)

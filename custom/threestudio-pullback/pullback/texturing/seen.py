@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,16 +66,21 @@ class SeenTexture(MeshTexture):
 
     def _seen(self, views: Any) -> tuple[Tensor, Tensor]:
         """See `MeshTexture._seen`; one view at a time, to bound the memory."""
+        attributes = self.coordinates.reshape(1, -1, 2)
+        places, covered = [], []
+        for _, faces, rast in self._rasterised(views, self._points):
+            places.append(interpolate(attributes, rast, faces)[0])
+            covered.append((rast[..., 3] > 0).to(attributes))
+        return torch.cat(places), torch.cat(covered)
+
+    def _rasterised(self, views: Any, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each view the corners of all triangles in clip space [3M,4], the triangles [M,3], and `rasterise`'s."""
         corners = self.triangles.reshape(-1, 3)
         points = torch.cat([corners, torch.ones_like(corners[:, :1])], 1)
-        attributes = self.coordinates.reshape(1, -1, 2)
         faces = torch.arange(len(corners), dtype=torch.int32, device=corners.device).view(-1, 3)
-        places, covered = [], []
         for matrix in views["mvp_mtx"].to(corners):
-            rast, _ = rasterise((points @ matrix.T)[None], faces, self._points, grad_db=False)
-            places.append(interpolate(attributes, rast, faces)[0])
-            covered.append((rast[..., 3] > 0).to(corners))
-        return torch.cat(places), torch.cat(covered)
+            clip = points @ matrix.T
+            yield clip, faces, rasterise(clip[None], faces, size, grad_db=False)[0]
 
     @torch.no_grad()
     def nearness(self, views: Any) -> Tensor:
@@ -84,13 +89,8 @@ class SeenTexture(MeshTexture):
         In between it is linear in the inverse of the depth along the line of sight, as MiDaS estimates it, and at least
         a tenth on the mesh.
         """
-        corners = self.triangles.reshape(-1, 3)
-        points = torch.cat([corners, torch.ones_like(corners[:, :1])], 1)
-        faces = torch.arange(len(corners), dtype=torch.int32, device=corners.device).view(-1, 3)
         pictures = []
-        for matrix in views["mvp_mtx"].to(corners):
-            clip = points @ matrix.T
-            rast, _ = rasterise(clip[None], faces, (self.height, self.width), grad_db=False)
+        for clip, faces, rast in self._rasterised(views, (self.height, self.width)):
             inverse = interpolate(1 / clip[None, :, 3:].clamp(min=1e-6), rast, faces)[0][0, ..., 0]
             met = rast[0, ..., 3] > 0
             low, high = (float(inverse[met].min()), float(inverse[met].max())) if bool(met.any()) else (0.0, 1.0)

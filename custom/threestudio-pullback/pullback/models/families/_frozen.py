@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...denoiser import Sigma, flow_x0, vp_x0
 from .. import autoencoder
 from ..reading import ModelError
 
@@ -27,7 +28,12 @@ class FrozenModel:
         fingerprint: See `LatentModel`.
         patch: Latents per token of the network, along each side.
         image_size: Height and width of the training's images; None where the networks' configs say it.
+
+    Attributes:
+        prediction_type: As `PREDICTION_TYPES`, or "flow" for ε − x0; a subclass sets it.
     """
+
+    prediction_type: str
 
     def __init__(
         self,
@@ -80,6 +86,13 @@ class FrozenModel:
     def sigma_max(self) -> float:
         """The highest noise level."""
         return self.schedule.sigma_max
+
+    def x0(self, net: Callable[[Tensor, Any], Tensor], noisy: Tensor, sigma: Sigma) -> Tensor:
+        """x̂0 of net(z, t); a family whose network predicts something else overrides it."""
+        if self.prediction_type == "flow":
+            self.schedule.t_of_sigma(sigma)  # its range
+            return flow_x0(net, noisy, sigma)
+        return vp_x0(net, self.schedule, noisy, sigma, self.prediction_type)
 
     def check_image_size(self, height: int, width: int) -> None:
         """Checks a size of images; the network takes latents of any size.

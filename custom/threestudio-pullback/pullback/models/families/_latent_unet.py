@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import Sigma, VPSchedule, flow_x0, root, vp_x0
+from ...denoiser import Sigma, VPSchedule, root
 from ..flow import FlowSchedule
 from ..text import TextEncoder
 from ._frozen import FrozenModel, wide
@@ -71,6 +71,8 @@ class DiffusionModel(FrozenModel):
         inputs = self.network_inputs(text.to(self.device, self.dtype))
 
         def net(z: Tensor, t: Sigma) -> Tensor:
+            if self.prediction_type == "flow":
+                t = self.schedule.count * t
             if isinstance(t, Tensor):
                 times = t.to(z.device, torch.float32)
             else:
@@ -79,11 +81,7 @@ class DiffusionModel(FrozenModel):
 
         y = noisy.to(self.device, wide(noisy))
         level = sigma if isinstance(sigma, Tensor) else float(sigma)
-        if isinstance(self.schedule, FlowSchedule):
-            count = self.schedule.count
-            self.schedule.check(sigma)
-            return flow_x0(lambda z, t: net(z, count * t), y, level)
-        return vp_x0(net, self.schedule, y, level, self.prediction_type)
+        return self.x0(net, y, level)
 
     def evaluate(self, z: Tensor, times: Tensor, inputs: dict[str, Any]) -> Tensor:
         """The UNet's output [V,c,h,w] at its own latents and times [V]; a subclass adds to it."""

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...denoiser import Sigma, flow_x0, vp_x0
+from ...denoiser import Sigma
 from .. import autoencoder, schedulers
-from ..flow import FlowSchedule
 from ..pipeline_text import PipelineText
 from ..protocol import Conditioning
 from ..reading import ModelError, ModelFolder
@@ -72,8 +71,7 @@ class PipelineModel(FrozenModel):
     @staticmethod
     def levels(folder: ModelFolder) -> tuple[Any, str]:
         """The noise levels of a folder, and what the network predicts; flow matching unless it is overridden."""
-        config = schedulers.config_of(folder, schedulers.FLOW)
-        return FlowSchedule(int(config.get("num_train_timesteps", 1000))), "flow"
+        return schedulers.flow_schedule(schedulers.config_of(folder, schedulers.FLOW))
 
     def embed(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """Override: the tensors [B,...] of B prompts, by names of the family's own; `pipe` has the text encoders."""
@@ -127,13 +125,6 @@ class PipelineModel(FrozenModel):
             return self.predict(z.to(self.dtype), times, tensors).to(z.dtype)
 
         return self.x0(net, noisy.to(self.device, wide(noisy)), sigma)
-
-    def x0(self, net: Callable[[Tensor, Any], Tensor], noisy: Tensor, sigma: Sigma) -> Tensor:
-        """x̂0 of net(z, t); a family whose network predicts something else overrides it."""
-        if self.prediction_type == "flow":
-            self.schedule.t_of_sigma(sigma)  # its range
-            return flow_x0(net, noisy, sigma)
-        return vp_x0(net, self.schedule, noisy, sigma, self.prediction_type)
 
 
 def register_pipeline(
