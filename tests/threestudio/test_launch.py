@@ -121,3 +121,6 @@ def test_our_own_config_runs_there_to_its_last_level(launch: Callable[..., Run])
     run = launch(config, "--train", *short, "checkpoint.every_n_train_steps=1")
     assert torch.load(run.checkpoint, weights_only=True)["pullback"]
     assert column(run, "sigma")[-1] < column(run, "sigma")[0]
+    page = (run.trial / "page.html").read_text(encoding="utf-8")  # as in the bundled host
+    assert "<h1>a red cube</h1>" in page and "data:video/mp4" in page
+    assert "--threestudio" in page and "prompt=a red cube&#39;" in page  # the command, with its quotes

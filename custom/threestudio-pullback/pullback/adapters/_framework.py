@@ -25,7 +25,7 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.config import config_to_primitive, parse_structured
     from threestudio.utils.misc import C, get_device
 
-    from ._threestudio import batch_of_step, draw_batch, keep_checkpoints_whole, seed_step
+    from ._threestudio import batch_of_step, draw_batch, keep_checkpoints_whole, keep_command, seed_step, write_page
 
     DRAWN_ANEW = True
 else:
@@ -58,6 +58,12 @@ else:
     def keep_checkpoints_whole(trainer: Any) -> None:
         """Nothing: the host's are whole."""
 
+    def keep_command(system: Any) -> None:
+        """Nothing: the host's cmd.txt has it."""
+
+    def write_page(system: Any) -> None:
+        """Nothing: the host writes the page itself."""
+
 
 __all__ = [
     "DRAWN_ANEW",
@@ -80,12 +86,14 @@ __all__ = [
     "get_device",
     "info",
     "keep_checkpoints_whole",
+    "keep_command",
     "load_adapters",
     "parse_structured",
     "register",
     "registered",
     "seed_step",
     "warn",
+    "write_page",
 ]
 
 

@@ -1,14 +1,19 @@
-"""Additions to real threestudio for an exact resume: random numbers by (seed, step), and whole checkpoints."""
+"""Additions to real threestudio: random numbers by (seed, step), whole checkpoints, and the page of a run."""
 
 from __future__ import annotations
 
+import os
 import random
+import shlex
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from pullback.errors import UserError
 from pullback.seeding import derive_seed
+from pullback.version import describe
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -62,3 +67,57 @@ def keep_checkpoints_whole(trainer: Any) -> None:
 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+
+def keep_command(system: Any) -> None:
+    """Writes how the run was started, to be pasted, to RUN/command.txt; threestudio's cmd.txt has no quotes."""
+    from pullback.host import record
+    from pullback.output import whole
+
+    if system._save_dir is not None:
+        command = shlex.join([sys.executable, *sys.orig_argv[1:]])
+        whole.write(os.path.join(os.path.dirname(system.get_save_dir()), record.COMMAND), f"{command}\n{describe()}\n")
+
+
+def write_page(system: Any) -> None:
+    """Writes the run's page and its mesh, as the bundled host does at the end of a run."""
+    import threestudio
+    from pullback.host import page
+
+    if system._save_dir is None:
+        return
+    try:
+        _save_mesh(system)
+    except (UserError, ImportError) as e:
+        threestudio.info(f"The run's page has no object to turn: {e}")
+    folder = os.path.dirname(system.get_save_dir())
+    if page.write(folder):
+        threestudio.info(f"Look at {os.path.join(folder, page.NAME)}")
+
+
+def _save_mesh(system: Any) -> None:
+    """Writes the surface as a glb, which threestudio's exporter has not, by the bundled host's."""
+    from pullback.host.scene.exporter import MeshExporter
+    from pullback.host.scene.mesh import SURFACE, isosurface
+    from pullback.host.training.saving import SaverMixin
+
+    geometry = system.geometry
+    if str(system.cfg.exporter_type) != "mesh-exporter":
+        return
+    if hasattr(geometry, "forward_density"):
+        inside, options = geometry.forward_density, SURFACE
+    elif hasattr(geometry, "forward_sdf"):
+        inside, options = lambda points: -geometry.forward_sdf(points), {**SURFACE, "isosurface_threshold": 0.0}
+    else:
+        return
+    shown = SimpleNamespace(
+        isosurface=lambda: isosurface(inside, SimpleNamespace(**options), geometry.bbox),
+        cfg=geometry.cfg, export=geometry.export, forward_density=inside,
+    )  # fmt: skip
+    files = SaverMixin()
+    files.set_save_dir(system.get_save_dir())
+    about = {"prompt": str(system.cfg.prompt_processor.get("prompt", "")), "seed": system._seed, "version": describe()}
+    files.origin = lambda: about  # type: ignore[method-assign]
+    settings = {"fmt": "glb", "save_uv": False}
+    for output in MeshExporter(settings, geometry=shown, material=system.material, background=system.background)():
+        files.save_mesh(f"it{system.true_global_step}-export/{output.save_name}", **output.params)

@@ -14,6 +14,8 @@ import yaml
 
 from ..errors import UserError
 
+COMMAND = "command.txt"
+"""Of a run in threestudio, what cmd.txt is in the bundled host."""
 _PICTURES = ("*-whole/panorama.png", "*-test/0.png", "*-val.png")
 _VIDEOS = ("*-whole/panorama.mp4", "*-test.mp4")
 _MESHES = ("*-export/*.glb",)
@@ -111,7 +113,8 @@ def read(folder: Path | str) -> Record:
         raise UserError(f"{parsed} is damaged and no config; is {folder} a run's folder?") from e
     if not isinstance(config, dict):
         raise UserError(f"{parsed} is damaged and no config; is {folder} a run's folder?")
-    told, save = folder / "cmd.txt", folder / "save"
+    told, save = folder / COMMAND, folder / "save"
+    told = told if told.is_file() else folder / "cmd.txt"
     lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
     began = told.stat().st_mtime if lines else parsed.stat().st_mtime
     return Record(

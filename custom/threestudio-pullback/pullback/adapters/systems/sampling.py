@@ -23,9 +23,11 @@ from .._framework import (
     fresh_batch,
     info,
     keep_checkpoints_whole,
+    keep_command,
     parse_structured,
     register,
     seed_step,
+    write_page,
 )
 from ..guidance import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
 from ..guidance.foreign import split
@@ -80,6 +82,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         if data is not None:
             data.updates = self._fit_steps
         keep_checkpoints_whole(self.trainer)
+        keep_command(self)
         if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
             # in threestudio this is the system's task; a hash grid whose bands open one by one begins with none
             self.do_update_step(self.true_current_epoch, self.true_global_step)
@@ -226,6 +229,11 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         else:
             said += f"; above the threshold, {verdict.threshold:.3f}: a blend of objects, or a fit that stays coarse"
         info(said)
+
+    def on_test_end(self) -> None:
+        """Ends the run with its page."""
+        super().on_test_end()
+        write_page(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sampler's state."""

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .geometry import DensityField
-
 _OUTSIDE, _INSIDE, _SAMPLES = 0.1, 0.2, 32  # of a ray, in units of the geometry's radius
 _POINTS = 2**16  # at a time
 _VISIBLE = 1e-3  # weight of a sample below which its colour is not asked for
@@ -31,7 +29,7 @@ def surface_colours(geometry: Any, material: Any, points: Tensor, normals: Tenso
     Returns:
         [N, 3] in [0, 1], or None where the material has no colours.
     """
-    if not isinstance(geometry, DensityField):
+    if not hasattr(geometry, "forward_density"):
         return material.export(**geometry.export(points)).get("albedo")
     radius = geometry.cfg.radius
     edges = torch.linspace(-_OUTSIDE * radius, _INSIDE * radius, _SAMPLES + 1, device=points.device)

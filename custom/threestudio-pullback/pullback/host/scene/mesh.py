@@ -19,6 +19,12 @@ from .outside import close_cracks, light_from_outside
 # silhouettes of the renders.
 LIT = 0.83
 _COARSE = 128  # vertices per axis that suffice to find the box
+SURFACE = {
+    "isosurface": True, "isosurface_resolution": 96, "isosurface_threshold": "auto", "isosurface_chunk": 0,
+    "isosurface_coarse_to_fine": False, "isosurface_remove_outliers": True,
+    "isosurface_outlier_n_faces_threshold": 0.01,
+}  # fmt: skip
+"""The keys of a geometry that `isosurface` reads, for one of another framework."""
 _POINTS = 2**15  # at a time; a hash grid needs 1.5 KB for each
 
 
