@@ -16,7 +16,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from pullback import models
 from pullback.errors import UserError
-from pullback.models.reading import dtype_option
+from pullback.models.libraries import dtype_option
 from pullback.resources import TINY_MODEL
 from safetensors.torch import load_file, save_file
 from tiny_pipeline import build

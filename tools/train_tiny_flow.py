@@ -22,6 +22,7 @@ import torch.nn.functional as F
 import train_tiny_sd as single
 from pullback import models, resources
 from pullback.evaluate.studio import world as worlds
+from pullback.models.libraries import dtype_option
 from torch import Tensor
 
 SETTINGS = {
@@ -61,7 +62,7 @@ def train_unet(data: dict[str, Any], work: Path, log: single.Log) -> torch.nn.Mo
     cfg, seed = SETTINGS["unet"], SETTINGS["seed"] + 3
     torch.manual_seed(seed)
     tokenizer: Any = CLIPTokenizer.from_pretrained(str(START), subfolder="tokenizer", local_files_only=True)
-    unet: Any = UNet2DConditionModel.from_pretrained(str(START / "unet"), **models.reading.dtype_option(torch.float32))
+    unet: Any = UNet2DConditionModel.from_pretrained(str(START / "unet"), **dtype_option(torch.float32))
     nets = torch.nn.ModuleDict({"unet": unet, "text": CLIPTextModel.from_pretrained(str(START / "text_encoder"))})
     nets.requires_grad_(True).train()
     ema = copy.deepcopy(nets).requires_grad_(False)

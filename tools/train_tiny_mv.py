@@ -20,6 +20,7 @@ import train_tiny_sd as single
 from pullback import models, resources
 from pullback.evaluate.studio import around
 from pullback.evaluate.studio import world as worlds
+from pullback.models.libraries import dtype_option
 from pullback.models.multi_view import CAMERA_NUMBERS, MultiViewUNet2DConditionModel, camera_numbers
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -89,7 +90,7 @@ def new_networks(tokenizer: Any) -> torch.nn.ModuleDict:
     """UNet and text encoder with tiny-sd's weights; the camera's embedding starts at zero."""
     from diffusers import UNet2DConditionModel
 
-    start = UNet2DConditionModel.from_pretrained(str(START / "unet"), **models.reading.dtype_option(torch.float32))
+    start = UNet2DConditionModel.from_pretrained(str(START / "unet"), **dtype_option(torch.float32))
     config = {name: value for name, value in start.config.items() if not name.startswith("_")}
     config |= {"class_embed_type": "projection", "projection_class_embeddings_input_dim": CAMERA_NUMBERS}
     unet = MultiViewUNet2DConditionModel(group=SETTINGS["views"], **config)

@@ -15,7 +15,7 @@ from ..host.data import datamodule
 
 if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio import __modules__ as registered
-    from threestudio import find, info, register, warn
+    from threestudio import find, info, register
     from threestudio.models.background.base import BaseBackground
     from threestudio.models.geometry.base import BaseGeometry
     from threestudio.models.materials.base import BaseMaterial
@@ -25,7 +25,15 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
     from threestudio.utils.config import config_to_primitive, parse_structured
     from threestudio.utils.misc import C, get_device
 
-    from ._threestudio import batch_of_step, draw_batch, keep_checkpoints_whole, keep_command, seed_step, write_page
+    from ._threestudio import (
+        batch_of_step,
+        draw_batch,
+        keep_checkpoints_whole,
+        keep_command,
+        seed_step,
+        warn,
+        write_page,
+    )
 
     DRAWN_ANEW = True
 else:

@@ -1,4 +1,4 @@
-"""Additions to real threestudio: random numbers by (seed, step), whole checkpoints, and the page of a run."""
+"""Additions to real threestudio: random numbers by (seed, step), whole checkpoints, warnings, and the page of a run."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ def _check_cameras(batch: dict[str, Any]) -> None:
             f"the cameras of a batch of {len(axes)} are no rotations: threestudio's random-camera-datamodule draws "
             "wrong ones where `data.batch_size` is 3; choose another number"
         )
+
+
+def warn(message: str) -> None:
+    """Logs a warning, once for all processes; threestudio's own function calls a method that `logging` deprecates."""
+    import threestudio
+
+    threestudio.rank_zero_only(threestudio.logger.warning)(message)
 
 
 def keep_checkpoints_whole(trainer: Any) -> None:

@@ -11,10 +11,11 @@ from .guided import GuidedDenoiser, fixed_text
 from .joint import NO_PERP_NEG, group_of, with_cameras
 from .kept import keeping
 from .loading import embeds_prompts, fingerprint, load, load_text_encoder, resolve
+from .model_error import ModelError, config_key
 from .perp_neg import PerpNegDenoiser, PerpNegText
 from .prompted import perp_neg_text_of, text_of
 from .protocol import Conditioning, LatentModel
-from .reading import TEXT_COMPONENTS, ModelError, ModelFolder, config_key
+from .reading import TEXT_COMPONENTS, ModelFolder
 from .round_trip import RoundTrip
 from .sharded import Sharded
 from .text import TextEncoder

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reading import ModelError, ModelFolder
+from .model_error import ModelError
+from .reading import ModelFolder
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 """The classes that may replace a model's own. Both take and give images in [-1,1]; AutoencoderTiny maps them to [0,1]

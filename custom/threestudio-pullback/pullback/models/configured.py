@@ -9,8 +9,8 @@ import torch
 from ..resources import find
 from . import kept
 from .loading import half_precision, load
+from .model_error import config_key
 from .protocol import LatentModel
-from .reading import config_key
 
 ARGUMENTS = (
     "vae", "single_file_config", "lora", "textual_inversion", "memory", "enable_layerwise_casting",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..errors import UserError
 from .families._latent_unet import DiffusionModel
+from .model_error import ModelError
 from .protocol import Conditioning, LatentModel
-from .reading import ModelError, ModelFolder
+from .reading import ModelFolder
 
 PICTURE = "control"
 """The key of what a ControlNet sees of views, [V,3,H,W] in [0, 1]; for depth, near is 1 and the background 0."""

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from . import families
-from .reading import HALVES, STEMS, ModelError, ModelFolder, first_sentence, missing_package
+from .libraries import missing_package
+from .model_error import ModelError, first_sentence
+from .reading import ModelFolder
+from .weight_files import HALVES, STEMS
 
 MOVED = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -16,11 +16,14 @@ from ..resources import find
 from . import families, lora_file
 from . import textual_inversion as inversion
 from .hub import MOVED, looks_like_id, snapshot
+from .libraries import quiet
 from .memory import thrift
+from .model_error import ModelError, config_key
 from .protocol import LatentModel
-from .reading import ModelError, ModelFolder, config_key, quiet
+from .reading import ModelFolder
 from .single_file import KEY, SingleFile, check_name, usual_configs
 from .text import TextEncoder
+from .weight_files import check_files
 
 
 def load(
@@ -154,7 +157,7 @@ def _find(
         raise ModelError(f"is for a model in one file, and {name!r} is a folder; leave it out", KEY)
     else:
         folder = ModelFolder(path, variant)
-    folder.check_files()
+    check_files(folder.path)
     return folder, families.of(folder, name)
 
 

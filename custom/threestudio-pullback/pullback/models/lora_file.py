@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import UserError
+from .libraries import class_of, quiet
+from .model_error import ModelError, first_sentence
 from .pipeline_text import pipeline_of
-from .reading import ModelError, ModelFolder, class_of, file_digest, first_sentence, quiet, shapes
+from .reading import ModelFolder
+from .weight_files import file_digest, shapes
 
 KEY = "lora"
 """The argument, and the config key, that lists the files."""

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from .reading import Kept, ModelError, ModelFolder, quiet
+from .libraries import quiet
+from .model_error import ModelError
+from .reading import Kept, ModelFolder
 
 SIZES = (8, 12, 16, 24)
 """Memories of cards, in GB, that a preset is for."""

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from . import textual_inversion
-from .reading import AGAIN, ModelError, ModelFolder, class_of
+from .libraries import class_of
+from .model_error import AGAIN, ModelError
+from .reading import ModelFolder
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 """Files that hold a tokenizer's words; transformers 5 loads a tokenizer without any, and it then knows none."""

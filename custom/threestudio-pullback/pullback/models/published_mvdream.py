@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reading import AGAIN, ModelError, ModelFolder
+from .model_error import AGAIN, ModelError
+from .reading import ModelFolder
 
 CAMERA_LAYERS = {"camera_embed.0": "label_emb.0.0", "camera_embed.2": "label_emb.0.2"}
 """The camera's layers, and those of a label that diffusers' conversion turns into an embedding added to the time's."""

@@ -8,7 +8,8 @@ from typing import Any
 from ..denoiser import PREDICTION_TYPES, VPSchedule
 from ..errors import UserError
 from .flow import FlowSchedule
-from .reading import AGAIN, ModelError, ModelFolder
+from .model_error import AGAIN, ModelError
+from .reading import ModelFolder
 
 FLOW, DIFFUSION = "flow matching", "diffusion"
 _CONSISTENCY = "a consistency model, which jumps to the end of the path and knows no noise level on its way"

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from .reading import AGAIN, ModelError, ModelFolder, class_of, dtype_option, file_digest, shapes
+from .libraries import class_of, dtype_option
+from .model_error import AGAIN, ModelError
+from .reading import ModelFolder
+from .weight_files import file_digest, shapes
 
 END = ".safetensors"
 KEY = "single_file_config"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reading import ModelError, first_sentence
+from .model_error import ModelError, first_sentence
 
 KEY = "textual_inversion"
 """The argument, and the config key, that lists the files."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 
 from .. import schedulers
+from ..model_error import ModelError
 from ..protocol import LatentModel
-from ..reading import ModelError, ModelFolder
+from ..reading import ModelFolder
 from ..text import TextEncoder
 
 ANY = "any"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...denoiser import Sigma, flow_x0, vp_x0
 from .. import autoencoder
-from ..reading import ModelError
+from ..model_error import ModelError
 
 SIZE = 128
 """Height and width of latents, where neither the network's config nor the autoencoder's says it."""

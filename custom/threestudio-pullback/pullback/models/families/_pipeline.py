@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ...denoiser import Sigma
 from .. import autoencoder, schedulers
+from ..model_error import ModelError
 from ..pipeline_text import PipelineText
 from ..protocol import Conditioning
-from ..reading import ModelError, ModelFolder
+from ..reading import ModelFolder
 from . import Family, register
 from ._frozen import FrozenModel, wide
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from ...denoiser import Sigma, per_view
 from .. import schedulers
 from ..flow import FlowSchedule
-from ..reading import ModelError, ModelFolder
+from ..model_error import ModelError
+from ..reading import ModelFolder
 from . import ANY, FLOW
 from ._pipeline import PipelineModel, Tensors, register_pipeline
 

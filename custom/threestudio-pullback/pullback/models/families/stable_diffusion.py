@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from .. import autoencoder
+from ..model_error import AGAIN, ModelError
 from ..pipeline_text import TEXT_PARTS, taught
-from ..reading import AGAIN, ModelError, ModelFolder
+from ..reading import ModelFolder
 from ..schedulers import schedule_of_unet
 from ..text import TextEncoder
 from . import ANY, Family, register
@@ -33,9 +34,8 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Diffu
     unet = folder.kept.place(folder.network("unet", "diffusers.UNet2DConditionModel", dtype), device)
     vae = autoencoder.load(folder, dtype).to(device)
     check_fit(folder, unet.config, vae.config.latent_channels, NAME)
-    text = load_text(folder, device, dtype)
     own = functools.partial(folder.fingerprint, PARTS), folder.has_own_text
-    return DiffusionModel(unet, vae, text, schedule, prediction_type, *own)
+    return DiffusionModel(unet, vae, load_text(folder, device, dtype), schedule, prediction_type, *own)
 
 
 def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> TextEncoder:
