@@ -10,7 +10,7 @@ python3 -m venv "$folder/venv"
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check ray==2.60.0
 mkdir "$folder/home"
 unset RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
-HOME=$folder/home "$folder/venv/bin/python" - <<'PY'
+HOME=$folder/home RAY_TMPDIR=$folder "$folder/venv/bin/python" - <<'PY'
 import os
 from pathlib import Path
 

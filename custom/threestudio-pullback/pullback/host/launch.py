@@ -11,7 +11,6 @@ from ..errors import first_line
 from .actions import to_look_at
 from .explain import explain
 from .run import Run
-from .training.memory import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
-    keep_freed_memory()
     run = Run(argv)
     try:
         run()

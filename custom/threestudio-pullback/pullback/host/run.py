@@ -25,6 +25,7 @@ from .explain import need
 from .parts import load_parts
 from .quiet import quiet_threads, quieten
 from .registry import check_keys, find, info
+from .training.memory import keep_freed_memory
 
 
 class Run:
@@ -50,6 +51,8 @@ class Run:
             NonFiniteError: a NaN or infinity in a render, a model or a fit.
         """
         args, extras = parse_args(self.argv)
+        if not args.export:  # whose few large grids would stay beside the mesh
+            keep_freed_memory()
         self._read(args, extras)
         self.device, self.where = choose_device(self.cfg.trainer.get("accelerator", "auto"))
         seal = self._check_resume(self.blocks)
