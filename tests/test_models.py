@@ -10,6 +10,7 @@ import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -372,6 +373,21 @@ def test_a_file_that_is_none(copy: Path, file: str, kind: str):
     path.unlink(missing_ok=True)
     path.mkdir() if kind == "folder" else path.symlink_to(path)
     with pytest.raises(models.ModelError, match=rf"{path.name} is no file that can be read; copy or download"):
+        models.load(copy)
+
+
+WRONG_NUMBERS = {
+    "norm_num_groups": [0.5, -1], "norm_eps": ["x", None, [], {}], "downsample_padding": [0.5, -1, None, []],
+    "freq_shift": ["x", {}], "mid_block_scale_factor": ["x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_NUMBERS.items() for value in values])
+def test_a_number_that_diffusers_reads_in_the_first_call_alone(copy: Path, key: str, value: Any):
+    """Found by the campaign as TypeErrors of the first visit."""
+    config = copy / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+    with pytest.raises(models.ModelError, match=r"unet/config\.json does not fit its network \(.*; copy or download"):
         models.load(copy)
 
 

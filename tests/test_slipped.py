@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import host_toy
+import numpy as np
 import pytest
 import torch
 from pullback import cli
@@ -19,6 +20,7 @@ from pullback.evaluate.compare import plan, runner
 from pullback.evaluate.compare.judge import Judging
 from pullback.evaluate.damaged import telling
 from pullback.host import launch
+from pullback.output import video
 from pullback.resources import TINY_CONFIG
 
 CONFIG = "configs/pullback-nerf-tiny.yaml"
@@ -246,3 +248,11 @@ def test_numbers_that_no_evaluation_can_use(line: str, tmp_path: Path, capsys: A
     said = capsys.readouterr().err
     assert status == 2 and "Traceback" not in said and line.split()[-1].partition("=")[0][:40] in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_no_command_could_have_is_the_title_of_a_video(tmp_path: Path) -> None:
+    """The encoder is a process: a zero byte in its words was a traceback, 128 KiB a full disk."""
+    frames = [np.zeros((16, 16, 3), np.uint8)] * 2
+    video.save_video(tmp_path / "a.mp4", frames, 8, {"prompt": "a\0cube " + "word " * 50000, "seed": "\0"})
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert b"a cube word" in content and len(content) < 10**4

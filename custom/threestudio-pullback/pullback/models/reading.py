@@ -14,6 +14,7 @@ import torch
 
 from .libraries import class_of, dtype_option, reading
 from .model_error import AGAIN, ModelError, first_sentence
+from .numbers import check_numbers
 from .weight_files import STEMS, file_digest, names, shapes, variant_of, variants
 
 TEXT_COMPONENTS = tuple(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
@@ -121,7 +122,7 @@ class ModelFolder:
             dtype: Of its weights; by default float32, or the file's with transformers.
 
         Raises:
-            ModelError: The folder's config has another class, or files or weights are missing or do not fit.
+            ModelError: The folder's config has another class or wrong numbers, or files or weights lack or do not fit.
         """
         place, config = self.place(part), self.json(f"{part}/config.json")
         kind, *others = kind.split("|")
@@ -134,6 +135,7 @@ class ModelFolder:
         network, missing = self.read(part, kind, dtype)
         if missing:
             raise ModelError(f"{self.origin(part)} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
+        check_numbers(network, config, str(place))
         for change in self.changes:
             change.apply(self, part, network)
         return network.eval().requires_grad_(False)

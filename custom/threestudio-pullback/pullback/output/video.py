@@ -14,6 +14,7 @@ from .whole import replacing, write
 
 CRF = 18
 """x264's constant rate factor: 0 is lossless, 23 its default; 18 looks like the pictures themselves."""
+_LONGEST = 2000  # characters of a text in an mp4
 
 
 def save_video(
@@ -39,6 +40,8 @@ def save_video(
         return
     told = dict(about or {})
     texts = {"title": told.pop("prompt", ""), "comment": ", ".join(f"{name} {value}" for name, value in told.items())}
+    # they are words of the encoder's command, which take no zero byte, and on Linux no 128 KiB
+    texts = {name: text.replace("\0", " ")[:_LONGEST] for name, text in texts.items()}
     metadata = [word for name, text in texts.items() for word in ("-metadata", f"{name}={text}")]
     with replacing(path) as part:
         # the encoder is a process of its own, and may say nothing when the disk is full
