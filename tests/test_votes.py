@@ -46,3 +46,14 @@ def test_groups_begin_as_one_and_then_spread_over_one_side():
     assert torch.allclose(away[:7], torch.zeros(7), atol=1e-3)  # both groups of visit 5 begin where the first one was
     assert float(away.abs().max()) <= 45 + 1e-3
     assert len(away[11:].round().unique()) >= 16
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_eight_visits_leave_no_gap(seed):
+    """Sixteen points a golden section apart have gaps of 0.0902 at most, so no two of sixteen neighbours stay unseen."""
+    circle = look_at(torch.zeros(64), torch.arange(64) * 360 / 64)
+    views, generator = WideningGroups(circle, 4, begin=1, end=2), torch.Generator().manual_seed(seed)
+    drawn = torch.cat([views(generator) for _ in range(10)][2:])
+    numbers = (torch.atan2(drawn[:, 1, 3], drawn[:, 0, 3]).rad2deg() / 5.625).round().long() % 16
+    seen = torch.zeros(16, dtype=torch.bool).index_fill(0, numbers, True)
+    assert bool((seen | seen.roll(1)).all())

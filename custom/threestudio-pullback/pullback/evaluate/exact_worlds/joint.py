@@ -11,6 +11,8 @@ from torch import Tensor
 from ...sampling.schedule import karras_sigmas
 from .sceneworld import SceneWorld
 
+GOLDEN = (5**0.5 - 1) / 2  # of all steps round a circle, the one whose points lie most evenly however many there are
+
 
 class JointMixture:
     """A mixture's denoiser, as a `JointDenoiser`.
@@ -32,7 +34,8 @@ class WideningGroups:
     """Views of one path: one group of cameras that stays, then several that spread.
 
     As long as there is one group, the path is that of a long image, whose law is exact; fresh azimuths come once that
-    image is decided, for what lies between its cameras. See docs/theory.md, section 4.
+    image is decided, for what lies between its cameras. These azimuths are a golden section apart, from a random one on:
+    each is as likely as any other, and a few visits leave no gap. See docs/theory.md, section 4.
 
     Args:
         cameras: Poses [K,4,4] of one circle, evenly round.
@@ -44,17 +47,19 @@ class WideningGroups:
 
     def __init__(self, cameras: Tensor, group: int, begin: float, end: float) -> None:
         self.cameras, self.group, self.begin, self.end = cameras, group, begin, end
-        self.visit, self.base = 0, 0
+        self.visit, self.base, self.turn = 0, 0, 0.0
 
     def __call__(self, generator: torch.Generator) -> Tensor:
         """One group of cameras [group,4,4], or 8 cameras [8,4,4], group by group."""
         side = len(self.cameras) // self.group
         if self.visit == 0:
             self.base = int(torch.randint(side, (), generator=generator))
+            self.turn = float(torch.rand((), generator=generator))
         width = min(1.0, max(0.0, (self.visit - self.begin) / (self.end - self.begin)))
         groups = 1 if self.visit < self.begin else 8 // self.group
+        turns = groups * self.visit + torch.arange(groups)[:, None]
+        part = (self.turn + GOLDEN * turns) % 1 - 0.5
         self.visit += 1
-        part = torch.rand(groups, 1, generator=generator) - 0.5
         first = self.base + (width * side * part).round().long()
         return self.cameras[(first + torch.arange(self.group) * side).flatten() % len(self.cameras)]
 
@@ -77,7 +82,7 @@ class JointSceneWorld(SceneWorld):
     def __init__(self, base: SceneWorld, group: int = 4) -> None:
         self.group = group
         super().__init__(f"joint-{base.name}", base.labels, base.weights.tolist())
-        self.defaults = {"levels": 22, "sigma_max": 80.0, "noise": "slot", "lr": 0.15, "steps": 7}
+        self.defaults = {"levels": 22, "sigma_max": 80.0, "noise": "slot", "lr": 0.15, "steps": 5}
         self.denoise = JointMixture(self.prior.denoise, group)
 
     def views(self, generator: torch.Generator) -> Tensor:
