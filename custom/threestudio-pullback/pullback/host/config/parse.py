@@ -101,7 +101,10 @@ def split_override(arg: str) -> tuple[str, str]:
     """Dotted key and value of an override "key=value"; UserError for anything else."""
     key, equals, raw = arg.partition("=")
     if not equals or not key or key.startswith("-"):
-        raise UserError(f"cannot read `{arg}` on the command line: overrides are written key=value")
+        raise UserError(
+            f"cannot read `{arg}` on the command line: overrides are written key=value; "
+            "a prompt is system.prompt_processor.prompt=TEXT, or --prompt TEXT in a command that has it"
+        )
     return key, raw
 
 
