@@ -50,7 +50,7 @@ def test_groups_begin_as_one_and_then_spread_over_one_side():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_eight_visits_leave_no_gap(seed):
-    """Sixteen points a golden section apart have gaps of 0.0902 at most, so no two of sixteen neighbours stay unseen."""
+    """Sixteen points a golden section apart have gaps of 0.0902 at most, so no two neighbours of sixteen are missed."""
     circle = look_at(torch.zeros(64), torch.arange(64) * 360 / 64)
     views, generator = WideningGroups(circle, 4, begin=1, end=2), torch.Generator().manual_seed(seed)
     drawn = torch.cat([views(generator) for _ in range(10)][2:])
