@@ -34,7 +34,7 @@ class WideningGroups:
     """Views of one path: one group of cameras that stays, then several that spread.
 
     As long as there is one group, the path is that of a long image, whose law is exact; fresh azimuths come once that
-    image is decided, for what lies between its cameras. Their azimuths are a golden section apart, from a random one on:
+    image is decided, for what lies between its cameras. Their azimuths are a golden section apart from a random one on:
     each is as likely as any other, and a few visits leave no gap. See docs/theory.md, section 4.
 
     Args:
