@@ -84,12 +84,16 @@ def run(results: Results, args: Any) -> None:
             name = maker.__name__.replace("_", " ")
             made = maker(place, random.Random(f"{args.seed} {name}"), args.seed)
             cases |= {f"{name} {number}": functools.partial(judge, place, case) for number, case in enumerate(made)}
-        # Linux starts no process with a word of more than 128 KiB, or with a zero byte in one
+        # Linux starts no process with a word of more than 128 KiB, or with a zero byte or half a character in one
         words = {name: made.args[1].words for name, made in cases.items()}
-        fit = [name for name, own in words.items() if all(len(word) < 10**5 and "\0" not in word for word in own)]
+        fit = [name for name, own in words.items() if all(map(_passes, own))]
         chosen = random.Random(args.seed).sample(sorted(fit), 12)
         cases |= {f"process: {name}": functools.partial(judge, place, cases[name].args[1], True) for name in chosen}
         results.run(cases, args.only)
+
+
+def _passes(word: str) -> bool:
+    return len(word) < 10**5 and not re.search("[\0\ud800-\udfff]", word)
 
 
 class Place:
