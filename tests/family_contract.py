@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import diffusers
 import pullback
 import torch
 from pullback import diffreps, models
+from pullback.evaluate.plan.counting import count
+from pullback.evaluate.plan.networks import describe
 from pullback.host import launch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 PROMPT, NEGATIVE, SCALE, STEPS = "a red cube", "blue ball", 2.5, (0.95, 0.6, 0.25)
 
@@ -98,6 +102,33 @@ def pictures(model: Any, decoded: Callable[[torch.Tensor], torch.Tensor]) -> Non
         mean = output.latent if hasattr(output, "latent") else output.latent_dist.mode()
         again = vae.decode(mean).sample
     assert torch.allclose(model.decode(z), again[:, :, 0] if videos else again, atol=1e-4)
+
+
+def planned(folder: Path) -> None:
+    """Checks what `pullback plan` counts from the folder's configs, against its weights and a real call.
+
+    Parameters are those in the headers of the safetensors files; products are those of a call with data.
+    """
+    model, described = models.load(folder), describe(str(folder), None, "x")
+    noisy = 1, model.latent_channels, model.sample_size, model.sample_size
+    with torch.no_grad():
+        with FakeTensorMode(allow_non_fake_inputs=True), count():
+            counted: Any = described.model(torch.device("cpu"), torch.float32)
+            text: Any = described.prompts(counted, 1)
+            with count(described.tokens) as cost:
+                counted.predict_x0(torch.zeros(noisy), 1.0, text)
+        rows = {name: torch.ones(rows.shape, dtype=rows.dtype) for name, rows in text.tensors.items()}
+        with count() as real:
+            model.predict_x0(torch.zeros(noisy), 1.0, models.Conditioning(rows))
+    assert cost.flops == real.flops > 0
+    with model.text.loaded() as pipe:
+        networks = {part: getattr(pipe, part) for part in described.parameters if part != "vae"}
+    networks |= {} if model.vae is None else {"vae": model.vae}
+    for part, network in networks.items():
+        buffers = {name for name, _ in network.named_buffers()}
+        shapes = models.ModelFolder(folder).shapes(part)
+        held = sum(math.prod(shape) for name, shape in shapes.items() if name not in buffers)
+        assert described.parameters[part] == held
 
 
 def two_visits(folder: Path, out: Path, *more: str) -> None:

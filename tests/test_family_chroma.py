@@ -49,3 +49,7 @@ def test_the_mask_counts_one_padding_token(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

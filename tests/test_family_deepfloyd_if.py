@@ -44,3 +44,7 @@ def test_it_ends_where_the_pipeline_does(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

@@ -80,3 +80,7 @@ def test_a_distilled_one_is_said_by_name(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

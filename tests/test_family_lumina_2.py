@@ -57,3 +57,7 @@ def test_time_runs_the_other_way_and_the_sign_is_turned(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

@@ -63,3 +63,7 @@ def test_older_folders_name_the_transformer_otherwise(folder: Path, tmp_path: Pa
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

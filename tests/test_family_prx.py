@@ -68,3 +68,7 @@ def test_pixels_keep_to_times_at_which_the_pipeline_follows_the_flow(tmp_path: P
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

@@ -72,3 +72,7 @@ def test_time_is_a_thousand_t_and_the_answer_is_noise_minus_x0(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

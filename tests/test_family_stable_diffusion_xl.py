@@ -75,6 +75,10 @@ def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
 
 
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)
+
+
 def test_an_autoencoder_that_overflows_in_half_precision_stays_single(tmp_path: Path):
     for says, dtype in ((True, torch.float32), (False, torch.float16)):
         model = models.load(build(tmp_path / str(says), force_upcast=says), dtype=torch.float16)

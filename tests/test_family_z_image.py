@@ -17,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformer = tiny.seeded(
         lambda: diffusers.ZImageTransformer2DModel(
             in_channels=16, dim=24, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=tiny.WIDTH,
-            axes_dims=[4, 4, 4], axes_lens=[64, 16, 16],
+            axes_dims=[4, 4, 4], axes_lens=[1024, 16, 16],
         )
     )  # fmt: skip
     parts = {
@@ -54,3 +54,7 @@ def test_prompts_of_unequal_length_share_a_call(folder: Path):
 
 def test_two_visits(folder: Path, tmp_path: Path):
     contract.two_visits(folder, tmp_path)
+
+
+def test_a_plan_counts_its_weights_and_its_products(folder: Path):
+    contract.planned(folder)

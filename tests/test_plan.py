@@ -14,9 +14,10 @@ import pytest
 import torch
 from pullback import cli, models
 from pullback.evaluate.plan import report
+from pullback.evaluate.plan.bill import Bill, Phase
 from pullback.evaluate.plan.cards import CARDS
 from pullback.evaluate.plan.counting import count
-from pullback.evaluate.plan.measure import Bill, Phase, measure
+from pullback.evaluate.plan.measure import measure
 from pullback.evaluate.plan.networks import describe
 from pullback.host import parts
 from pullback.host.config import load_config
@@ -42,7 +43,7 @@ def test_networks_of_real_size_cost_what_the_table_says(name: str):
     with FakeTensorMode(allow_non_fake_inputs=True), count() as weights:
         model = described.model(CPU, torch.float16)
         size, pixels = model.sample_size, model.image_size
-        latents, text = torch.zeros(VIEWS, 4, size, size), torch.zeros(2 * VIEWS, *described.text)
+        latents, text = torch.zeros(VIEWS, 4, size, size), described.prompts(model, 2 * VIEWS)
         works = {
             "encode": lambda: model.encode(torch.zeros(VIEWS, 3, pixels, pixels)),
             "denoise": lambda: model.predict_x0(torch.cat([latents, latents]), 1.0, text),
@@ -57,7 +58,7 @@ def test_networks_of_real_size_cost_what_the_table_says(name: str):
             assert cost.synchronisations == 0
             total += cost.flops
     assert f"{100 * total / 1e15:.1f}" == TABLE[name]["100 visits"]
-    networks = [model.unet, model.vae]
+    networks = [model.network, model.vae]
     assert weights.live >= 2 * sum(p.numel() for network in networks for p in network.parameters())
 
 

@@ -49,7 +49,10 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
         "scheduler/scheduler_config.json": {**_SCHEDULE, "prediction_type": "v_prediction"},
     },
     "sdxl": {  # Podell et al. 2023; the configs of stable-diffusion-xl-base-1.0, 1024 px
-        "model_index.json": {**_INDEX, "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]},
+        "model_index.json": {
+            **_INDEX, "_class_name": "StableDiffusionXLPipeline", "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        },
         "unet/config.json": {
             "_class_name": "UNet2DConditionModel", "sample_size": 128, "cross_attention_dim": 2048,
             "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280],
@@ -61,7 +64,7 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "vae/config.json": {**_VAE, "sample_size": 1024, "scaling_factor": 0.13025},
         "text_encoder/config.json": _text(768, 12, 3072),
-        "text_encoder_2/config.json": _text(1280, 32, 5120),
+        "text_encoder_2/config.json": _text(1280, 32, 5120) | {"projection_dim": 1280},
         "scheduler/scheduler_config.json": _SCHEDULE,
     },
 }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,86 +24,12 @@ from ...host.registry import find
 from ...host.training.optimisers import parse_optimizer
 from ...models.configured import MEMORY
 from ...models.memory import chosen
+from ...models.words import Words
+from .bill import EMBED, NETWORK_PARTS, Bill, Phase
 from .counting import count
-from .networks import Described
+from .networks import PROMPT, Described
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What one part of a run costs each time.
-
-    Attributes:
-        times: How often it comes in a run; a part of a call where guidance leaves out the other.
-        flops: Of one time, as the other numbers.
-        traffic: Bytes moved.
-        launches: Kernels.
-        synchronisations: Waits for the device.
-        activations: The most bytes alive besides what lives all the time.
-        half: Whether the networks' dtype is that of its products.
-    """
-
-    times: float
-    flops: float
-    traffic: float
-    launches: float
-    synchronisations: float
-    activations: int
-    half: bool
-
-    def scaled(self, factor: float) -> Phase:
-        """The phase with `factor` times the work, done a part at a time."""
-        return dataclasses.replace(self, **{k: getattr(self, k) * factor for k in _SUMS})
-
-    def without(self, other: Phase) -> Phase:
-        """The phase less another of the same activations."""
-        return dataclasses.replace(self, **{k: getattr(self, k) - getattr(other, k) for k in _SUMS})
-
-
-_SUMS = "flops", "traffic", "launches", "synchronisations"
-
-
-@dataclass(frozen=True)
-class Bill:
-    """The cost of a run.
-
-    Attributes:
-        parameters: By part: UNet, autoencoder, text encoder, field.
-        weights: Bytes of the networks.
-        field: Bytes of the field's parameters, the optimiser's memory of them, and the views.
-        visits: Of noise levels, in one attempt.
-        views: Of a visit.
-        calls: Network evaluations of an attempt, the check at its end among them; each view counts.
-        phases: By name.
-        half: Whether the networks are in half precision.
-        samples_rays: Whether the fit takes `fit_rays` of the pictures' rays.
-    """
-
-    parameters: dict[str, int]
-    weights: int
-    field: int
-    visits: int
-    views: int
-    calls: int
-    phases: dict[str, Phase]
-    half: bool
-    samples_rays: bool
-
-    @property
-    def peak(self) -> int:
-        """The most bytes alive."""
-        return self.weights + self.field + max(phase.activations for phase in self.phases.values())
-
-    @property
-    def largest(self) -> str:
-        """The phase of the peak."""
-        return max(self.phases, key=lambda name: self.phases[name].activations)
-
-    @property
-    def flops(self) -> float:
-        """Of the whole run."""
-        return sum(phase.times * phase.flops for phase in self.phases.values())
 
 
 def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | None = None) -> Bill:
@@ -124,19 +49,26 @@ def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | No
         with count() as cost:
             model = described.model(CPU, torch.float16 if half else torch.float32)
             weights = cost.live
+        described.prompts(model, 1)  # text encoders are gone before anything else is counted
+        with count() as cost:
             run = Run(cfg, model, described)
-            field = cost.live - weights
+            field = cost.live
         phases = dict(run.phases(half, only))
-    parameters = {
-        "UNet": _size(model.unet), "autoencoder": _size(model.vae), "text encoder": described.text_parameters,
-        "field": sum(p.numel() for group in run.optimizer.param_groups for p in group["params"]),
-    }  # fmt: skip
-    if half:  # the presets are for half precision
-        network, options = 2 * parameters["UNet"], run.guidance.cfg
-        keys = options.memory, options.enable_layerwise_casting, options.enable_group_offload
-        weights -= network - round(chosen(*keys, network, 0).weights(network))
+    made = described.parameters
+    parameters = {name: made[part] for part, name in NETWORK_PARTS.items() if part in made}
+    parameters |= {"autoencoder": made["vae"]} if "vae" in made else {}
+    parameters["text encoder"] = described.text_parameters
+    parameters["field"] = sum(p.numel() for group in run.optimizer.param_groups for p in group["params"])
     samples_rays = "num_samples_per_ray" in run.renderer.cfg
-    return Bill(parameters, weights, field, run.visits, run.count, run.calls, phases, half, samples_rays)
+    bill = Bill(parameters, weights, field, run.visits, run.count, run.calls, phases, half, samples_rays)
+    if not half:  # the presets are for half precision
+        return bill
+    network, options = 2 * bill.network, run.guidance.cfg
+    keys = options.memory, options.enable_layerwise_casting, options.enable_group_offload
+    kept = chosen(*keys, network, 2 * bill.text)
+    if kept.text_on_cpu:
+        phases[EMBED] = dataclasses.replace(phases[EMBED], activations=0)
+    return dataclasses.replace(bill, weights=weights - network + round(kept.weights(network)))
 
 
 class Run:
@@ -152,14 +84,16 @@ class Run:
     def __init__(self, cfg: Any, model: Any, described: Described, device: torch.device = CPU) -> None:
         system: Any = find(cfg.system_type)(cfg.system)
         system = system if device == CPU else system.to(device)  # PyTorch cannot move what has no data
-        guidance = self.guidance = _with_model(find(system.cfg.guidance_type), model)(system.cfg.guidance)
+        self.model, prompts = model, described.prompts(model, 2 + len(DIRECTIONS), device)
+        self.tokens = described.tokens
+        guidance = self.guidance = _with_model(find(system.cfg.guidance_type), model, prompts)(system.cfg.guidance)
         options = guidance.cfg
         model.save_memory(**{name: options[name] for name in MEMORY if name in options})
         with _disable_current_modes():  # the levels are numbers that are read
             sigmas = guidance.sigmas()
             self.sigmas = [float(sigma) for sigma in sigmas[:-1]]
         self.levels = len(self.sigmas)
-        self.denoise = guidance.denoiser(_prompts(system.cfg.prompt_processor, described, device))
+        self.denoise = guidance.denoiser(_prompt_utils(system.cfg.prompt_processor, prompts))
         kind = find(cfg.data_type)
         views = kind.training(config.parse_structured(kind.Config, cfg.data)).draw(0)
         self.views = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in views.items()}
@@ -205,25 +139,30 @@ class Run:
         encode = None if in_image else self.denoise.encode
         self.denoise.render_size = self.height, self.width  # as an encoding has left it
 
-        def phase(work: Callable[[], Any], times: float, half: bool) -> Phase:
-            with count() as cost:
+        def phase(work: Callable[[], Any], times: float, half: bool, answer: float = 1.0) -> Phase:
+            with count(answer) as cost:
                 work()
             return Phase(times, cost.flops, cost.traffic, cost.launches, cost.synchronisations, cost.peak, half)
 
         visits, policy = self.network_visits, self.guidance.policy()
         guided = next((sigma for sigma in self.sigmas if policy.guides(sigma, 0.0)), self.sigmas[0])
-        ways: dict[str, tuple[Callable[[], Any], float, bool]] = {
+        ways: dict[str, tuple[Any, ...]] = {
             # the two-step rule renders its past, too
             "render": (lambda: self.field.render(self.part), (3 if self.multistep else 1) * visits + 1, False),
             "encode": (lambda: self.denoise.encode(images), visits + 1, half),
-            "denoise": (lambda: self.denoise(latents, guided, self.views), self.network_calls, half),
+            # a number that is read is how many tokens of a prompt count
+            "denoise": (lambda: self.denoise(latents, guided, self.views), self.network_calls, half, self.tokens),
         }
         if in_image:
             ways["decode"] = lambda: self.denoise.decode(latents), visits, half
+        if self.model.embeds_prompts:
+            ways[EMBED] = lambda: self.model.encode_prompt([PROMPT]), 2 + len(DIRECTIONS), half
         with torch.no_grad():
             for name, way in ways.items():
                 if only is None or name in only:
                     yield name, phase(*way).scaled(self.whole if name == "render" else 1)
+        if self.model.embeds_prompts:
+            self.model.text.release()
         if only is None or "fit step" in only:
             of_steps = partial(self._fit, images if in_image else latents, encode)
             one, two = (phase(partial(of_steps, n), visits * self.fit_steps, half and not in_image) for n in (1, 2))
@@ -273,26 +212,25 @@ def check_samples(cfg: Any) -> None:
         )
 
 
-def _with_model(kind: Any, model: Any) -> Any:
-    """The guidance of a model that is there."""
+def _with_model(kind: Any, model: Any, prompts: Any) -> Any:
+    """The guidance of a model that is there, whose prompts are embedded."""
 
     class WithModel(kind):
         def configure(self) -> None:
             self.model = model
+            if model.embeds_prompts:
+                self._words = lambda utils, negative: Words(utils, prompts)
 
     return WithModel
 
 
-def _prompts(cfg: Any, described: Described, device: torch.device) -> PromptUtils:
-    """Embeddings as the prompt processor's."""
-    one, sides = (torch.zeros(n, *described.text, device=device) for n in (1, len(DIRECTIONS)))
+def _prompt_utils(cfg: Any, prompts: Any) -> PromptUtils:
+    """Embeddings as the prompt processor's; of a model that embeds prompts itself, as good as none."""
+    rows = prompts if isinstance(prompts, Tensor) else torch.zeros(len(prompts), 1, 1)
+    one, sides = rows[:1], rows[2:]
     return PromptUtils(
         "", [""] * len(DIRECTIONS), one, one, sides, sides,
         cfg.get("front_threshold", 45.0), cfg.get("back_threshold", 45.0), cfg.get("overhead_threshold", 60.0),
         bool(cfg.get("use_perp_neg", False)),
         {name: tuple(cfg.get(f"perp_neg_f_{name}", (1.0, 1.0, 1.0))) for name in ("sb", "fsb", "fs", "sf")},
     )  # fmt: skip
-
-
-def _size(module: Any) -> int:
-    return sum(p.numel() for p in module.parameters())

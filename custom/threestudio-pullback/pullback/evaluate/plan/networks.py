@@ -4,89 +4,109 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ...errors import UserError
-from ...models import ModelError, ModelFolder, families, resolve
-from ...models.families.stable_diffusion import DiffusionModel
-from ...models.schedulers import schedule_of
+from ...models import LatentModel, ModelError, ModelFolder, families, resolve
+from ...models.libraries import class_of
+from ...models.protocol import Conditioning, Prompts
+from ...models.schedulers import schedule_of_unet
 from ...resources import TINY_MODEL, find
 from .facts import IDS, MODELS
+
+PROMPT = "an object"
 
 
 @dataclass(frozen=True)
 class Described(ModelFolder):
-    """A model folder of which only the configs are read; the networks' weights are random.
+    """A model folder of which only configs and tokenizers are read; the networks' weights are random.
 
     Attributes:
         title: What it is, in words.
+        dtype: Of networks whose reader leaves it open, as those of text encoders.
+        parameters: Of each network that has been made, by its part.
+        embeddings_of: Shape and dtype of a prompt's tensors, by name, once the family has embedded one.
     """
 
     title: str = ""
+    dtype: torch.dtype = torch.float32
+    parameters: dict[str, int] = field(default_factory=dict[str, int])
+    embeddings_of: dict[str, tuple[Any, torch.dtype]] = field(default_factory=dict[str, Any])
 
     def network(self, part: str, kind: str, dtype: torch.dtype | None = None) -> Any:
         """The network of a part's config, frozen, on PyTorch's present default device."""
-        library, _, name = kind.rpartition(".")
+        library, _, name = kind.partition("|")[0].rpartition(".")
         config = self.json(f"{part}/config.json")
-        with self.reading(part), _default_dtype(dtype or torch.float32):
-            network = getattr(importlib.import_module(library), config.get("_class_name", name)).from_config(config)
+        with self.reading(part), _default_dtype(dtype or self.dtype):
+            cls = class_of(f"{library}.{config.get('_class_name', name)}")
+            if library.startswith("transformers"):
+                network = cls(cls.config_class.from_pretrained(str(self.place(part)), local_files_only=True))
+            else:
+                network = cls.from_config(config)
         if isinstance(next(network.parameters()), FakeTensor):
             network.to = lambda *args, **kwargs: network  # it is there, and PyTorch cannot move it
+        self.parameters[part] = sum(p.numel() for p in network.parameters())
         return network.eval().requires_grad_(False)
 
     @property
-    def text(self) -> tuple[int, int]:
-        """Tokens of a prompt and the width of their embeddings."""
-        tokens = self.json("text_encoder/config.json").get("max_position_embeddings", 77)
-        return int(tokens), int(self.json("unet/config.json").get("cross_attention_dim", 1280))
-
-    @property
     def text_parameters(self) -> int:
-        """Parameters of the text encoders, by the sizes of CLIP's transformer (Radford et al. 2021)."""
-        total = 0
-        for part in self.json("model_index.json").keys() & {"text_encoder", "text_encoder_2"}:
-            c = self.json(f"{part}/config.json")
-            d, inner = c["hidden_size"], c["intermediate_size"]
-            attention, norms = 4 * d * (d + 1), 4 * d
-            block = attention + 2 * d * inner + inner + d + norms
-            embeddings = (c["vocab_size"] + c["max_position_embeddings"]) * d
-            total += embeddings + c["num_hidden_layers"] * block + 2 * d
-        return total
+        """Parameters of the text encoders; one that was not made is CLIP's transformer (Radford et al. 2021)."""
+        made = [count for part, count in self.parameters.items() if part.startswith("text_encoder")]
+        if made:
+            return sum(made)
+        c = self.json("text_encoder/config.json")
+        d, inner = c["hidden_size"], c["intermediate_size"]
+        attention, norms = 4 * d * (d + 1), 4 * d
+        block = attention + 2 * d * inner + inner + d + norms
+        return (c["vocab_size"] + c["max_position_embeddings"]) * d + c["num_hidden_layers"] * block + 2 * d
 
-    def model(self, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
+    def model(self, device: torch.device, dtype: torch.dtype) -> LatentModel:
         """The model, with networks of that dtype.
 
         Raises:
             ModelError: The folder is of no family here.
         """
+        family = families.of(self, self.title)
         with torch.device(device):
-            if families.index_of(self, self.title).keys() >= {"text_encoder_2", "unet"}:
-                model = _with_sizes(self, dtype)
-            else:
-                family = families.of(self, self.title)
-                if family.load_text is None:
-                    raise ModelError(
-                        f"{self.title} is a {family.name} model, which a plan cannot count yet; give --model-config "
-                        f"with one of {', '.join(MODELS)} that is about as large"
-                    )
-                model: Any = family.load(self, device, dtype)
+            model: Any = family.load(replace(self, dtype=dtype), device, dtype)
         with _disable_current_modes():  # the noise levels are numbers that are read
-            model.schedule = schedule_of(self)[0]
+            model.schedule = getattr(model, "levels", schedule_of_unet)(self)[0]
         return model
+
+    @property
+    def tokens(self) -> int:
+        """Of a prompt that a family has embedded, padded; 1 where none has."""
+        return max([size[0] for size, _ in self.embeddings_of.values() if len(size) > 1], default=1)
+
+    def prompts(self, model: Any, count: int, device: torch.device | None = None) -> Prompts:
+        """As many prompts as `count`, of the shapes that the model's own embeddings have.
+
+        Args:
+            model: What `model` has made.
+            count: How many.
+            device: Theirs; the CPU by default.
+        """
+        if not model.embeds_prompts:
+            tokens = self.json("text_encoder/config.json").get("max_position_embeddings", 77)
+            return torch.zeros(count, int(tokens), model.network.config.cross_attention_dim, device=device)
+        if not self.embeddings_of:
+            tensors = model.encode_prompt([PROMPT]).tensors
+            model.text.release()
+            self.embeddings_of.update({name: (rows.shape[1:], rows.dtype) for name, rows in tensors.items()})
+        shapes = self.embeddings_of.items()
+        return Conditioning({name: torch.ones(count, *size, dtype=dtype) for name, (size, dtype) in shapes})
 
 
 def describe(name: str, config: str | None, where: str, vae: str | None = None) -> Described:
@@ -130,27 +150,11 @@ def _written(known: str) -> Path:
     for name, content in MODELS[known].items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
-    shutil.copytree(TINY_MODEL / "tokenizer", folder / "tokenizer")  # one must be there; none of its words is read
+    for name in ("tokenizer", "tokenizer_2"):  # of any words, and of a real one's length
+        shutil.copytree(TINY_MODEL / "tokenizer", folder / name)
+        file = folder / name / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 77}))
     return folder
-
-
-def _with_sizes(folder: Described, dtype: torch.dtype) -> DiffusionModel:
-    """A model of Stable Diffusion XL's kind, whose network also takes pooled embeddings and the image's sizes.
-
-    Source: Podell et al. 2023, section 2.2.
-    """
-    unet = folder.network("unet", "diffusers.UNet2DConditionModel", dtype)
-    vae = folder.network("vae", "diffusers.AutoencoderKL", dtype)
-    plain, numbers = unet.forward, 6
-    pooled = unet.config.projection_class_embeddings_input_dim - numbers * unet.config.addition_time_embed_dim
-
-    def forward(z: Tensor, *args: Any, **kwargs: Any) -> Any:
-        more = {"text_embeds": z.new_zeros(len(z), pooled), "time_ids": z.new_zeros(len(z), numbers)}
-        return plain(z, *args, added_cond_kwargs=more, **kwargs)
-
-    unet.forward = forward
-    schedule, prediction_type = schedule_of(folder)
-    return DiffusionModel(unet, vae, cast(Any, None), schedule, prediction_type, lambda: "")
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from typing import Any
 from ...host import config, parts
 from ...models.memory import SIZES, VIEWS, fitting
 from ...output.markdown import table
+from .bill import EMBED, Bill, Phase
 from .cards import CARDS, LAUNCH, RESERVED, SHARE
-from .measure import Bill, Phase, check_samples, measure
+from .measure import check_samples, measure
 from .networks import describe
 
 NETWORKS = ("encode", "denoise", "decode")
@@ -97,12 +98,14 @@ def cheaper(bill: Bill, options: dict[str, Any], cost: Measure) -> Iterator[tupl
     if not state["enable_sequential_cpu_offload"]:
         overrides = [f"system.guidance.{key}={str(value).lower()}" for key, value in chosen.items()]
         bytes_each = 2 if bill.half else 4
-        lighter = dataclasses.replace(bill, weights=bill.weights - bytes_each * bill.parameters["UNet"])
+        lighter = dataclasses.replace(bill, weights=bill.weights - bytes_each * bill.network)
         yield [*overrides, "system.guidance.enable_sequential_cpu_offload=true"], lighter
 
 
 def _costs(bill: Bill) -> str:
-    millions = ", ".join(f"{name} {count / 1e6:.4g} M" for name, count in bill.parameters.items())
+    millions = ", ".join(
+        f"{name} {count / 1e6:,.{'4g' if count < 1e10 else '0f'}} M" for name, count in bill.parameters.items()
+    )
     rows = [
         [name, f"{p.times:g}", _digits(p.flops / 1e12), _digits(p.traffic / 1e9), f"{p.launches:,.0f}",
          f"{p.synchronisations:,.0f}", _digits(p.activations / GIB)]
@@ -131,12 +134,14 @@ def _preset(bill: Bill, size: int, views: int) -> str:
     if not bill.half:
         return ""
     share = min(1.0, VIEWS[size] / min(views, bill.views))
-    largest = max(p.activations * (share if name in NETWORKS else 1) for name, p in bill.phases.items())
-    network = 2 * bill.parameters["UNet"]
-    kept = fitting(size, network, 0)
+    network = 2 * bill.network
+    kept = fitting(size, network, 2 * bill.text)
+    here = {name: p.activations for name, p in bill.phases.items() if name != EMBED or not kept.text_on_cpu}
+    largest = max(value * (share if name in NETWORKS else 1) for name, value in here.items())
     peak = bill.weights - network + kept.weights(network) + bill.field + largest
     how = "on the CPU" if kept.offload else "in float8" if kept.casting else "whole"
-    return f"; system.guidance.memory={size}: about {peak / GIB:.1f} GiB, the network {how}"
+    text = ", text encoders on the CPU" if kept.text_on_cpu else ""
+    return f"; system.guidance.memory={size}: about {peak / GIB:.1f} GiB, the network {how}{text}"
 
 
 def _memory(bill: Bill, ways: list[tuple[list[str], Bill]], views: int) -> str:
