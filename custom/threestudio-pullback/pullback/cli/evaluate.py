@@ -53,6 +53,8 @@ def add_evaluate(commands: Any) -> None:
         default="single",
         help="joint: it sees groups of views (default single)",
     )
+    text = "sample this in the worlds of scenes in place of a voxel field, such as point-set"
+    worlds.add_argument("--diffrep", default="", metavar="NAME", help=text)
     worlds.add_argument("--method", action="append", help=METHOD_HELP)
     _add_seeds(worlds, 16)
     _add_workers(worlds, CORES)
@@ -138,7 +140,7 @@ def run_worlds(args: argparse.Namespace) -> int:
     methods = args.method or ["pullback"]
     print(
         exact_worlds.evaluate(
-            exact_worlds.expand(args.world, args.denoiser), methods, args.seeds, args.out, args.workers
+            exact_worlds.expand(args.world, args.denoiser, args.diffrep), methods, args.seeds, args.out, args.workers
         )
     )
     print(f"written to {args.out / 'worlds.md'}")

@@ -14,6 +14,7 @@ from .panorama import EquirectangularGrid as EquirectangularGrid
 from .panorama import Panorama as Panorama
 from .panorama import SphereImage as SphereImage
 from .pixels import Pixels as Pixels
+from .point_set import PointSet as PointSet
 from .siren import Siren as Siren
 from .siren import SirenImage as SirenImage
 from .siren import SirenImages as SirenImages

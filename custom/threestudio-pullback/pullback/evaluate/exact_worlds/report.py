@@ -13,7 +13,7 @@ from ..campaign import Results
 from .methods import Variant
 from .protocol import World
 from .runner import Task, saved_picture
-from .worlds import WORLDS, world
+from .worlds import about, world
 
 
 def measures(where: World, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def write(results: Results, names: list[str], variants: list[Variant], seeds: li
         where = world(name)
         rows = {label: [row for row in results.of(name, label) if row["seed"] in seeds] for label in labels}
         commits = sorted({row["commit"] for group in rows.values() for row in group})
-        text += f"\n## {name}\n\n{WORLDS[name].__doc__}\nCommit {', '.join(commits)}.\n\n"
+        text += f"\n## {name}\n\n{about(name)}\nCommit {', '.join(commits)}.\n\n"
         text += measure_table({label: measures(where, group) for label, group in rows.items()})
         text += "".join(f"\n![{made.stem}]({made.relative_to(out)})\n" for made in _pictures(where, rows, out))
     whole.write(out / "worlds.md", text)

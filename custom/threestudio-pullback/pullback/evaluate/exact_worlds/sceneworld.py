@@ -1,10 +1,10 @@
-"""Worlds of scenes: a voxel field is sampled, and the right answer is one of M scenes, each with its weight."""
+"""Worlds of scenes: the right answer is one of M scenes, each with its weight."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,11 @@ from ...denoiser import Denoiser
 from ...diffreps import VoxelField
 from ...output.contact_sheet import grid
 from ...sampling.schedule import karras_sigmas
-from . import measures, scenes
+from . import measures, representations, scenes
 from .field import FixedCameraField, Lookups, pose_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BLEND = 0.05
 """Renders farther than this rms from every scene, over all held-out views together, are a blend."""
@@ -29,7 +32,7 @@ def _lookups(count: int, group: int) -> Lookups:
 
 
 class SceneWorld:
-    """M scenes, their exact denoiser, and the judge of a field.
+    """M scenes, their exact denoiser, and the judge of a representation, a voxel field as the scenes are or another.
 
     sample(world.diffrep(), world.views, world.denoise, world.sigmas(), generator=…) samples it.
 
@@ -47,6 +50,7 @@ class SceneWorld:
     def __init__(self, name: str, labels: list[dict[str, Any]], weights: list[float] | None = None):
         self.name, self.labels = name, labels
         self.defaults: dict[str, Any] = {"levels": 24, "sigma_max": 80.0}
+        self.represented: representations.Representation | None = None
         self.weights = torch.tensor(weights or [1.0] * len(labels), dtype=torch.float64)
         self.weights = self.weights / self.weights.sum()
         self.cameras, self.held_out = scenes.cameras(self.cameras_in_all, self.group), scenes.held_out()
@@ -54,7 +58,17 @@ class SceneWorld:
         self.denoise: Denoiser = self.prior.denoise
         self._cache: dict[tuple[float, ...], Tensor] = {}
 
-    def diffrep(self) -> VoxelField:
+    def of(self, kind: str) -> Self:
+        """This world with samples of another representation; see `representations`."""
+        self.represented = representations.find(kind)
+        self.name, self.defaults = f"{self.name}.{kind}", self.defaults | self.represented.defaults
+        return self
+
+    def diffrep(self) -> Any:
+        """A representation in its start state, the field without another one."""
+        return self.represented.make() if self.represented else self.field()
+
+    def field(self) -> VoxelField:
         """A field in its start state, a faint grey fog: 24³, 24×24 px."""
         return FixedCameraField(_lookups(self.cameras_in_all, self.group))
 
@@ -83,13 +97,13 @@ class SceneWorld:
         keys = pose_keys(views)
         new = [i for i, key in enumerate(keys) if key not in self._cache]
         if new:
-            rendered = scenes.render(self.labels, self.diffrep(), views[new])
+            rendered = scenes.render(self.labels, self.field(), views[new])
             self._cache.update({keys[i]: rendered[:, j] for j, i in enumerate(new)})
         return torch.stack([self._cache[key] for key in keys], 1)
 
     @torch.no_grad()
     def judge(self, diffrep: Any) -> dict[str, Any]:
-        """The verdict on the held-out views of a field, in plain values.
+        """The verdict on the held-out views of a representation, in plain values.
 
         Returns:
             scene: index of the nearest scene, all views together. rms: the distance to it. label: its attributes.
@@ -111,7 +125,7 @@ class SceneWorld:
     @torch.no_grad()
     def perfect(self, generator: torch.Generator) -> VoxelField:
         """A field that is one of the scenes, drawn by their weights, as from a perfect sampler."""
-        field = self.diffrep()
+        field = self.field()
         label = self.labels[int(torch.multinomial(self.weights, 1, generator=generator))]
         return scenes.fill(field, label)
 

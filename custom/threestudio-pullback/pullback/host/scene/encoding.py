@@ -109,6 +109,14 @@ _BANDS = ("start_level", "start_step", "update_steps")
 BACKENDS = ("auto", "fused", "torch", "tinycudann")
 
 
+def hash_grid() -> dict[str, Any]:
+    """Threestudio's usual `pos_encoding_config`."""
+    return {
+        "otype": "HashGrid", "n_levels": 16, "n_features_per_level": 2, "log2_hashmap_size": 19, "base_resolution": 16,
+        "per_level_scale": 1.447269237440378,
+    }  # fmt: skip
+
+
 def get_encoding(n_input_dims: int, config: Any, path: str = "pos_encoding_config") -> CompositeEncoding:
     """The encoding a config block describes.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, check_at_least
+from ...errors import ConfigError, UserError, check_at_least
 from ...meshes.charts import check_options
 from ...output.mesh_files import AXES, UP
 from ..base import BaseObject
@@ -101,6 +101,10 @@ class MeshExporter(Exporter):
     def __call__(self) -> list[ExporterOutput]:
         """The one file; raises UserError where the geometry has no surface."""
         cfg, kind = self.cfg, FORMATS[self.cfg.fmt]
+        if not hasattr(self.geometry, "isosurface"):
+            raise UserError(
+                "`system.geometry_type` names a geometry that has no surface, so there is no mesh to export"
+            )
         in_texture = cfg.save_texture and cfg.save_uv and cfg.fmt in ("obj-mtl", "glb")
         at_vertices = cfg.save_texture and not in_texture
         mesh, normals = simplify(self.geometry.isosurface(), cfg.faces, at_vertices)

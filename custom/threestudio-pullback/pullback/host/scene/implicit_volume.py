@@ -13,9 +13,9 @@ from ...render.field import MOST_INPUTS
 from ..config import config_path
 from ..registry import register
 from .encoders import HashGrid
-from .encoding import get_encoding
+from .encoding import get_encoding, hash_grid
 from .geometry import DensityField
-from .networks import get_mlp
+from .networks import get_mlp, one_hidden_layer
 
 
 @register("implicit-volume")
@@ -25,25 +25,8 @@ class ImplicitVolume(DensityField):
     @dataclass
     class Config(DensityField.Config):
         n_input_dims: int = 3
-        pos_encoding_config: dict = field(
-            default_factory=lambda: {
-                "otype": "HashGrid",
-                "n_levels": 16,
-                "n_features_per_level": 2,
-                "log2_hashmap_size": 19,
-                "base_resolution": 16,
-                "per_level_scale": 1.447269237440378,
-            }
-        )
-        mlp_network_config: dict = field(
-            default_factory=lambda: {
-                "otype": "VanillaMLP",
-                "activation": "ReLU",
-                "output_activation": "none",
-                "n_neurons": 64,
-                "n_hidden_layers": 1,
-            }
-        )
+        pos_encoding_config: dict = field(default_factory=hash_grid)
+        mlp_network_config: dict = field(default_factory=one_hidden_layer)
         # min_anneal_step, max_anneal_step, start_val, end_val: density_blob_std over the steps
         anneal_density_blob_std_config: Any = None
 

@@ -29,13 +29,14 @@ _POINTS = 2**15  # at a time; a hash grid needs 1.5 KB for each
 
 
 @torch.no_grad()
-def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> Mesh:
+def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, name: str = "density") -> Mesh:
     """The outer surface, at a threshold of the density or where the light from outside fades.
 
     Args:
         density: [N, 3] points in world units → [N, 1].
         cfg: the keys isosurface… of a geometry.
         bbox: [2, 3], where to look; coarse_to_fine looks once more in the box that the first surface fills.
+        name: of the values, for errors.
 
     Raises:
         UserError: `isosurface` is false, or nothing, or everything, is denser than the threshold, or no part has as
@@ -46,19 +47,19 @@ def isosurface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor) -> M
         raise UserError(f"`{config_path(cfg, 'isosurface')}` is false; a mesh needs it to be true")
     resolution = cfg.isosurface_resolution
     if cfg.isosurface_coarse_to_fine:
-        rough = _surface(density, cfg, bbox, min(resolution, _COARSE))
+        rough = _surface(density, cfg, bbox, min(resolution, _COARSE), name)
         low, high = rough.v_pos.amin(0), rough.v_pos.amax(0)
         margin = 0.1 * (high - low)
         bbox = torch.stack([(low - margin).max(bbox[0]), (high + margin).min(bbox[1])])
-    return _surface(density, cfg, bbox, resolution)
+    return _surface(density, cfg, bbox, resolution, name)
 
 
-def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, resolution: int) -> Mesh:
-    field = _on_grid(density, bbox, resolution, cfg.isosurface_chunk or _POINTS)
+def _surface(density: Callable[[Tensor], Tensor], cfg: Any, bbox: Tensor, resolution: int, name: str) -> Mesh:
+    field = _on_grid(density, bbox, resolution, cfg.isosurface_chunk or _POINTS, name)
     if cfg.isosurface_threshold == "auto":
         field, threshold = _darkness(field, ((bbox[1] - bbox[0]) / (resolution - 1)).tolist())
     else:
-        threshold = _threshold(field, cfg)
+        threshold = _threshold(field, cfg, name)
     mesh = marching_cubes(field, threshold, bbox)
     del field
     if cfg.isosurface_remove_outliers:
@@ -83,19 +84,19 @@ def _darkness(density: Tensor, spacing: list[float]) -> tuple[Tensor, float]:
     return dark, min(1 - LIT, most / 2)
 
 
-def _threshold(field: Tensor, cfg: Any) -> float:
+def _threshold(field: Tensor, cfg: Any, name: str) -> float:
     low, high, threshold = float(field.min()), float(field.max()), float(cfg.isosurface_threshold)
     if high <= threshold or threshold < low:
         path = config_path(cfg, "isosurface_threshold")
         raise UserError(
-            f"there is no surface to export at `{path}` = {threshold:g}: the density lies between "
+            f"there is no surface to export at `{path}` = {threshold:g}: the {name} lies between "
             f"{low:.3g} and {high:.3g}; try {path}={(low + high) / 2:.2g} or {path}=auto"
         )
     return threshold
 
 
-def _on_grid(density: Callable[[Tensor], Tensor], bbox: Tensor, resolution: int, chunk: int) -> Tensor:
-    """The density [R, R, R], indexed [x, y, z], at the vertices of a grid over the box, its corners included."""
+def _on_grid(density: Callable[[Tensor], Tensor], bbox: Tensor, resolution: int, chunk: int, name: str) -> Tensor:
+    """The values [R, R, R], indexed [x, y, z], at the vertices of a grid over the box, its corners included."""
     axes = [
         torch.linspace(float(lo), float(hi), resolution, dtype=bbox.dtype, device=bbox.device)
         for lo, hi in zip(bbox[0], bbox[1], strict=True)
@@ -106,7 +107,7 @@ def _on_grid(density: Callable[[Tensor], Tensor], bbox: Tensor, resolution: int,
         x, y, z = index // resolution**2, index // resolution % resolution, index % resolution
         values = density(torch.stack([axes[0][x], axes[1][y], axes[2][z]], -1))[:, 0]
         if not values.isfinite().all():
-            raise NonFiniteError("the density is not finite at some points of the surface grid; no mesh can be made")
+            raise NonFiniteError(f"the {name} is not finite at some points of the surface grid; no mesh can be made")
         field[start : start + chunk] = values
     return field.view(resolution, resolution, resolution)
 

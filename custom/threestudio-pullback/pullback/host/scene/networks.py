@@ -101,6 +101,13 @@ class MLP(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+def one_hidden_layer() -> dict[str, Any]:
+    """Threestudio's usual `mlp_network_config`."""
+    return {
+        "otype": "VanillaMLP", "activation": "ReLU", "output_activation": "none", "n_neurons": 64, "n_hidden_layers": 1,
+    }  # fmt: skip
+
+
 def get_mlp(n_input_dims: int, n_output_dims: int, config: Mapping[str, Any], path: str = "mlp_network_config") -> MLP:
     """The network a config block describes.
 

@@ -55,6 +55,7 @@ class NeRFVolumeRenderer(Renderer):
     """
 
     optional_samples = True
+    needs = "nerf-volume-renderer", "forward_density", "a density", "volume-grid"
 
     @dataclass
     class Config(Renderer.Config):
@@ -80,8 +81,15 @@ class NeRFVolumeRenderer(Renderer):
                 raise ConfigError("near_plane", f"must lie between 0 and far_plane, not at {self.near_plane}")
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
-        """Takes the scene and makes the occupancy grid."""
+        """Takes the scene and makes the occupancy grid; raises UserError where the geometry has no such field."""
         from nerfacc import OccGridEstimator
+
+        name, lookup, what, fitting = self.needs
+        if not hasattr(geometry, lookup):
+            raise UserError(
+                f"`system.renderer_type` is {name}, which needs {what}; set system.geometry_type={fitting}, or choose "
+                "another renderer"
+            )
 
         super().configure(geometry, material, background)
         self.estimator: Any = OccGridEstimator(roi_aabb=self.bbox.view(-1), resolution=32, levels=1)
@@ -192,7 +200,7 @@ class NeRFVolumeRenderer(Renderer):
         samples = self._sample(origins, directions)
         t, ray_directions = samples.t[:, None], samples.spread(directions)
         points = samples.spread(origins) + t * ray_directions
-        with_normal = self.material.requires_normal or (self.training and self.cfg.return_comp_normal)
+        with_normal = self._needs_normal
         field = self.geometry(points, output_normal=with_normal)
         if "features" not in field:
             path = config_path(self.geometry.cfg, "n_feature_dims")
@@ -200,7 +208,7 @@ class NeRFVolumeRenderer(Renderer):
         color = self.material(
             viewdirs=ray_directions, positions=points, light_positions=samples.spread(lights), **field, **kwargs
         )
-        weights = samples.weights(field["density"][:, 0])[:, None]
+        weights = self._weights(samples, field, ray_directions)[:, None]
         normal = field.get("normal") if self.cfg.return_comp_normal or not self.training else None
         columns = [torch.ones_like(t), t, color] + ([] if normal is None else [normal])
         sums = samples.sum(weights * torch.cat(columns, -1))
@@ -227,10 +235,22 @@ class NeRFVolumeRenderer(Renderer):
         }
         return images, per_sample
 
+    @property
+    def _needs_normal(self) -> bool:
+        return self.material.requires_normal or (self.training and self.cfg.return_comp_normal)
+
+    def _density(self, points: Tensor) -> Tensor:
+        """The density [N, 1] that pruning goes by."""
+        return self.geometry.forward_density(points)
+
+    def _weights(self, samples: DenseSamples | PackedSamples, field: dict[str, Tensor], directions: Tensor) -> Tensor:
+        """The contribution [N] of each sample, from what the geometry returns and the rays' directions [N, 3]."""
+        return samples.weights(field["density"][:, 0])
+
     @torch.no_grad()
     def _sample(self, origins: Tensor, directions: Tensor) -> DenseSamples | PackedSamples:
         cfg = self.cfg
-        density = self.geometry.forward_density if cfg.grid_prune and cfg.prune_alpha_threshold else None
+        density = self._density if cfg.grid_prune and cfg.prune_alpha_threshold else None
         if self.backend == "nerfacc":
             return PackedSamples.march(
                 origins, directions, self.estimator, density, near_plane=cfg.near_plane, far_plane=cfg.far_plane,
@@ -266,7 +286,7 @@ class NeRFVolumeRenderer(Renderer):
             self.estimator.update_every_n_steps(
                 step=global_step,
                 # 1 − exp(−σδ) to first order
-                occ_eval_fn=lambda x: self.geometry.forward_density(x) * self.render_step_size,
+                occ_eval_fn=lambda x: self._density(x) * self.render_step_size,
             )
 
 
