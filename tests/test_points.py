@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_what_does_not_fit_is_said():
 
 def test_worlds_of_scenes_take_another_representation():
     assert expand("shapes", "joint", "point-set") == ["joint-shapes.point-set"] == expand("joint-shapes.point-set")
-    made = world("joint-shapes.point-set")
+    made: Any = world("joint-shapes.point-set")
     assert isinstance(made.diffrep(), PointSet) and made.name == "joint-shapes.point-set"
     assert made.defaults["lr"] != world("joint-shapes").defaults["lr"] and about(made.name).endswith("point-set.")
     assert made.diffrep().render(made.held_out[:2]).shape == (2, 3, 24, 24)
