@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pullback
 import pytest
 import torch
-import torch.distributed as dist
+from forked import together
 from pullback import models
 from pullback.errors import UserError
 from tiny_pipeline import build
@@ -24,26 +22,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> models.LatentModel:
     folder = tmp_path_factory.mktemp("model")
     build(folder)
     return models.load(folder)
-
-
-def together(count: int, folder: Path, act: Callable[[int], Any]) -> list[Any]:
-    """What act(rank) returns in each of several gloo processes."""
-    folder.mkdir()
-    pids = []
-    for rank in range(count):
-        pids.append(os.fork())
-        if pids[-1] == 0:
-            status = 1
-            try:
-                torch.set_num_threads(1)
-                dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=count)
-                torch.save(act(rank), folder / f"{rank}.pt")
-                dist.destroy_process_group()
-                status = 0
-            finally:
-                os._exit(status)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * count
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
 
 
 def begun(model: Any) -> pullback.Sampler:

@@ -30,6 +30,7 @@ if "threestudio" in sys.modules and not TYPE_CHECKING:
         draw_batch,
         keep_checkpoints_whole,
         keep_command,
+        run_seed,
         seed_step,
         warn,
         write_page,
@@ -49,6 +50,10 @@ else:
 
     DRAWN_ANEW = False
     """Whether `batch_of_step`, not the loader, draws the batch of a step, after the dataset's update_step."""
+
+    def run_seed() -> int:
+        """The run's seed, which is that of every process, while the parts of a run are built."""
+        return torch.initial_seed()
 
     def seed_step(seed: int, step: int) -> None:
         """Nothing: the host seeds every step itself."""
@@ -99,6 +104,7 @@ __all__ = [
     "parse_structured",
     "register",
     "registered",
+    "run_seed",
     "seed_step",
     "warn",
     "write_page",

@@ -16,6 +16,13 @@ from pullback.seeding import derive_seed
 from pullback.version import describe
 
 
+def run_seed() -> int:
+    """The run's seed, while the parts of a run are built; launch.py has added the process's rank to it."""
+    from threestudio.utils.misc import get_rank
+
+    return torch.initial_seed() - get_rank()
+
+
 def seed_step(seed: int, step: int) -> None:
     """Seeds every global generator from (seed, step)."""
     value = derive_seed(seed, step, "step")

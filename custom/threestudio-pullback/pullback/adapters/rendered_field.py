@@ -42,9 +42,7 @@ class RenderedField(nn.Module):
         size = max(1, PIXELS_PER_RENDER // (height * width))
         with _evaluating(self.renderer, self.geometry, self.surroundings):
             self.renderer.do_update_step(self.epoch, self.fit_step)
-            parts = [
-                self.renderer(**_some(views, slice(i, i + size), count))["comp_rgb"] for i in range(0, count, size)
-            ]
+            parts = [self.seen(_some(views, slice(i, i + size), count)) for i in range(0, count, size)]
         return torch.cat(parts).movedim(-1, 1) * 2 - 1
 
     def residual(self, views: dict[str, Any], target: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,9 +88,13 @@ class RenderedField(nn.Module):
             # schedules and the renderer's occupancy grid count steps of the optimiser, of which a level has many
             self.fit_step += step
             self.renderer.do_update_step(self.epoch, self.fit_step)
-            out = self.renderer(**{**rays, **only})
+            seen = self.seen({**rays, **only})
             self.renderer.do_update_step_end(self.epoch, self.fit_step)
-        return out["comp_rgb"]
+        return seen
+
+    def seen(self, rays: dict[str, Any]) -> Tensor:
+        """Colours [V,h,w,3] in [0, 1] of rays [V,h,w,3], as the renderer draws them."""
+        return self.renderer(**rays)["comp_rgb"]
 
 
 @contextmanager

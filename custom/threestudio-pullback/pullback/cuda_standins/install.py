@@ -84,17 +84,18 @@ def _trainer() -> list[str]:
 
     threestudio = importlib.import_module("threestudio")
     original = pl.Trainer.__init__
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of torchrun
 
     @functools.wraps(original)
     def on_cpu(self: Any, *args: Any, **settings: Any) -> None:
-        settings |= {"accelerator": "cpu", "devices": 1}
+        settings |= {"accelerator": "cpu", "devices": devices}
         if str(settings.get("precision", 32)) not in ("32", "32-true", "64", "64-true"):
             threestudio.info(f"stand-in for trainer.precision {settings['precision']} (half precision is for CUDA): 32")
             settings["precision"] = 32
         original(self, *args, **settings)
 
     pl.Trainer.__init__ = on_cpu  # type: ignore[method-assign]
-    return ["Trainer(accelerator='gpu') in launch.py: accelerator='cpu', devices=1"]
+    return [f"Trainer(accelerator='gpu') in launch.py: accelerator='cpu', devices={devices}"]
 
 
 def _half_precision() -> list[str]:

@@ -115,7 +115,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         The options, and the other words: overrides key=value.
 
     Raises:
-        UserError: bad usage, or --gpu is not one number.
+        UserError: bad usage, or --gpu is no list of different numbers.
     """
     check_text(argv)
     name = "launch.py" if _is_script() else "pullback launch"
@@ -126,7 +126,11 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog=OVERRIDES.replace("launch.py", name),
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file, or the name of a shipped one")
-    parser.add_argument("--gpu", default="0", help="number of the GPU; ignored where CUDA_VISIBLE_DEVICES is set")
+    parser.add_argument(
+        "--gpu",
+        default="0",
+        help="number of the GPU, or 0,1 for one sample on two; CUDA_VISIBLE_DEVICES goes before",
+    )
     add_import(parser)
     add_view(parser)
     group = parser.add_mutually_exclusive_group(required=True)
@@ -136,8 +140,9 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     args, extras = parser.parse_known_args(argv)
     args.view, taken = split_view(args.view)
     extras = taken + extras
-    if not args.gpu.isdigit():
-        raise UserError(f"--gpu takes the number of one GPU, not '{args.gpu}'")
+    numbers = args.gpu.split(",")
+    if not all(number.isdigit() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise UserError(f"--gpu takes the number of a GPU, or different numbers such as 0,1, not '{args.gpu}'")
     return args, extras
 
 
@@ -152,13 +157,18 @@ def program() -> list[str]:
     return [sys.executable, "-m", "pullback"]
 
 
-def command_line(words: Sequence[str]) -> str:
-    """The shell command that runs a command line of launch.py in the way this process was started.
+def command(words: Sequence[str]) -> list[str]:
+    """The words of the command that runs a command line of launch.py in the way this process was started.
 
     It starts with the interpreter and launch.py where launch.py, or another script, was run, and with `program()` and
     `launch` otherwise.
     """
-    return shlex.join([*([sys.executable, sys.argv[0]] if _is_script() else [*program(), "launch"]), *words])
+    return [*([sys.executable, sys.argv[0]] if _is_script() else [*program(), "launch"]), *words]
+
+
+def command_line(words: Sequence[str]) -> str:
+    """`command` as it is typed in a shell."""
+    return shlex.join(command(words))
 
 
 def _is_script() -> bool:

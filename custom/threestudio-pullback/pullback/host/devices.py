@@ -9,6 +9,7 @@ import torch
 
 from ..errors import UserError, first_line
 from .base import use_device
+from .several import launched
 
 
 def choose_device(accelerator: Any) -> tuple[torch.device, str]:
@@ -35,7 +36,7 @@ def choose_device(accelerator: Any) -> tuple[torch.device, str]:
     if accelerator == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks for it
     elif (reason := _trouble()) is None:
-        device = torch.device("cuda:0")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if launched() > 1 else 0)
     elif accelerator != "auto":
         raise UserError(f"`trainer.accelerator` is {accelerator}, but {reason}; set it to auto or cpu")
     elif torch.cuda.is_available():

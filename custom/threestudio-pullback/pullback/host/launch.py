@@ -27,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in argv
     run = Run(argv)
     try:
-        run()
-        if lines := to_look_at(run.cfg.trial_dir):
+        if status := run():
+            return status
+        if run.io is not None and (lines := to_look_at(run.cfg.trial_dir)):  # where its processes had no say
             print(lines, flush=True)
         return 0
     except SystemExit as e:
@@ -37,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0  # argparse's --help
     except BaseException as e:
         reason = explain(e, run.blocks)
-        if verbose or reason is None:
-            traceback.print_exc()
         sentence, status = reason or (f"{type(e).__name__}: {first_line(e)}", 1)
-        if isinstance(e, Exception) or not run.resume_line():
+        tells = True
+        if run.together is not None:
+            tells, status = run.together.tells(status)
+        if tells and (verbose or reason is None):
+            traceback.print_exc()
+        if tells and (isinstance(e, Exception) or not run.resume_line()):
             print("error: " + re.sub(r"\s+", " ", sentence), file=sys.stderr)
         if status == 2:
             run.leave_nothing()

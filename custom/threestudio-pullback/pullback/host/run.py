@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from ..errors import UserError, first_line
 from ..output import whole
 from ..version import __version__, describe
-from . import folders, page
+from . import folders, page, several
 from .actions import check_action
-from .arguments import ACTIONS, command_line, parse_args
+from .arguments import ACTIONS, command, command_line, parse_args
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config, read_yaml
 from .devices import choose_device
@@ -41,10 +41,15 @@ class Run:
         self.step = 0
         self.device, self.where = torch.device("cpu"), ""
         self.view: Any = None
+        self.count, self.gpu = 1, "0"
+        self.together: several.Together | None = None
         self._made: list[str] = []
 
-    def __call__(self) -> None:
-        """Reads and checks the config, then trains, validates, tests or exports.
+    def __call__(self) -> int:
+        """Reads and checks the config, then trains, validates, tests or exports, or has several processes do it.
+
+        Returns:
+            The exit status of the processes; 0 without any.
 
         Raises:
             UserError: the user can mend it.
@@ -53,8 +58,16 @@ class Run:
         args, extras = parse_args(self.argv)
         if not args.export:  # whose few large grids would stay beside the mesh
             keep_freed_memory()
+        if several.launched() > 1:
+            self.together = several.Together()
         self._read(args, extras)
+        if self.count > 1 and self.together is None:
+            self._check_resume(self.blocks)
+            return several.start(command(self.argv), self.count)
         self.device, self.where = choose_device(self.cfg.trainer.get("accelerator", "auto"))
+        if self.together is not None:
+            self.together.join(self.device)
+            self.where = f"{self.count} devices, the first {self.where}"
         seal = self._check_resume(self.blocks)
         if args.view is not None:
             if not args.train:
@@ -72,10 +85,13 @@ class Run:
                 lock.release()
             if self.view is not None:
                 self.view.close()
+        return 0
 
     def check(self) -> None:
         """Reads and checks the config alone; UserError where the user can mend it."""
         self._read(*parse_args(self.argv))
+        if self.count > 1:
+            raise UserError(f"`trainer.devices` must be 1, not {self.count}: such a run is started alone, by launch.py")
 
     def _read(self, args: argparse.Namespace, extras: list[str]) -> None:
         self.training, self.imports = args.train, args.imports
@@ -87,11 +103,23 @@ class Run:
         cfg = self.cfg = load_config(args.config, cli_args=extras, say=info, n_gpus=1)
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
+        self.gpu = args.gpu
+        if args.train or several.launched() > 1:
+            self.count = several.wanted(cfg.trainer, args.gpu.split(","))
+        if self.count > 1:
+            self._check_several(args)
         self.blocks = check_parts(ExperimentConfig, cfg)
         if not cfg.trial_name:
             raise UserError("`tag` must be given where `use_timestamp` is false")
         self._check_keywords()
         check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
+
+    def _check_several(self, args: argparse.Namespace) -> None:
+        if not args.train:
+            raise UserError(f"only --train takes {self.count} devices; start one process, without torchrun")
+        if args.view is not None:
+            raise UserError(f"--view shows a run on one device, not {self.count}; leave one of the two out")
+        several.check_system(find(self.cfg.system_type), self.cfg.system_type, self.count)
 
     def resume_line(self) -> str | None:
         """The shell command that continues from the newest checkpoint; None where there is no checkpoint."""
@@ -99,6 +127,7 @@ class Run:
             return None
         config = os.path.join(self.cfg.trial_dir, "configs", "parsed.yaml")
         options = [word for name in self.imports for word in ("--import", name)]
+        options += ["--gpu", self.gpu] * ("," in self.gpu)
         return command_line(["--config", config, *options, "--train", f"resume={self.io.newest}"])
 
     def leave_nothing(self) -> None:
@@ -124,6 +153,9 @@ class Run:
     def _take_folder(self, args: argparse.Namespace, words: list[str]) -> FileLock | None:
         """Makes the run's folder, a new one where the time of the start names it, and holds it for training."""
         cfg = self.cfg
+        if self.together is not None and self.together.rank:
+            cfg.trial_dir = self.together.scratch()
+            return None
         written: Any = OmegaConf.to_container(read_yaml(args.config), resolve=False)
         given = any(word.startswith("timestamp=") for word in words) or written.get("timestamp")
         if own := folders.of_own_config(args.config, cfg.resume, words):
@@ -159,11 +191,8 @@ class Run:
         if not folders.lies_in(os.path.join("ckpts", name), "ckpts"):
             raise UserError(f"`checkpoint.filename` must name a file below the run's folder ckpts, not {name!r}")
         trainer = self.cfg.trainer
-        for key in ("devices", "num_nodes"):
-            if trainer.get(key, 1) != 1:
-                raise UserError(
-                    f"`trainer.{key}` must be 1, not {trainer[key]!r}: a run samples on one device; see --gpu"
-                )
+        if trainer.get("num_nodes", 1) != 1:
+            raise UserError(f"`trainer.num_nodes` must be 1, not {trainer.num_nodes!r}; torchrun joins machines")
         for key in ("val_check_interval", "check_val_every_n_epoch"):
             if trainer.get(key, 1) == 0:
                 raise UserError(f"`trainer.{key}` must be above 0; trainer.limit_val_batches=0 turns validation off")
@@ -185,7 +214,7 @@ class Run:
             + ", which is not the checkpoint's folder" * elsewhere
         )
         with quiet_threads(), SafeStop(self.io, os.path.join(cfg.trial_dir, "ckpts", "last.ckpt"), seal) as stop:
-            pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
+            pl.seed_everything(self.seed, workers=True, verbose=False)
             data = find(cfg.data_type)(cfg.data)
             system = find(cfg.system_type)(cfg.system, resumed=cfg.resume is not None)
             system.set_save_dir(os.path.join(cfg.trial_dir, "save"))
@@ -194,7 +223,7 @@ class Run:
             with resuming:
                 if args.train:
                     resuming.catch_up(trainer, system, data)
-                    pl.seed_everything(cfg.seed + get_rank(), workers=True, verbose=False)
+                    pl.seed_everything(self.seed, workers=True, verbose=False)
                     trainer.fit(system, datamodule=data, ckpt_path=cfg.resume)
                     if cfg.resume is not None and trainer.global_step == self.step:
                         info(
@@ -210,6 +239,11 @@ class Run:
                 act = trainer.validate if args.validate else trainer.test if args.test else trainer.predict
                 act(system, datamodule=data, ckpt_path=cfg.resume)
 
+    @property
+    def seed(self) -> int:
+        """Of this process's draws; the same in all processes of one sample."""
+        return self.cfg.seed + (get_rank() if self.count == 1 else 0)
+
     def _trainer(self, args: argparse.Namespace, system: Any, stop: Any, resuming: Any) -> Any:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import ModelCheckpoint
@@ -224,13 +258,14 @@ class Run:
         loggers: list[Any] = []
         settings = {"devices": 1, "enable_model_summary": False, **config_to_primitive(cfg.trainer)}
         settings["accelerator"] = self.device.type
+        settings |= {"devices": 1} if self.together is None else several.settings()
         try:
             if args.train:
                 keep = {"save_last": True, "enable_version_counter": False, **config_to_primitive(cfg.checkpoint)}
                 folder = os.path.join(cfg.trial_dir, "configs")
                 callbacks += [
                     ConfigSnapshot(args.config, cfg, folder),
-                    StepSeed(cfg.seed + get_rank()),
+                    StepSeed(self.seed),
                     LearningRate(logging_interval="step"),
                     stop,
                     ModelCheckpoint(dirpath=os.path.join(cfg.trial_dir, "ckpts"), **keep),

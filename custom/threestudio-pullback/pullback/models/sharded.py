@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .. import processes
 from ..denoiser import Sigma
 from ..errors import UserError
 from .joint import group_of
@@ -17,7 +17,7 @@ from .protocol import LatentModel, Prompts
 
 
 class Sharded:
-    """A model whose `predict_x0` and `decode` compute each process's part of the views, and gather the others' parts.
+    """A model that computes this process's part of the views, and gathers the others' parts.
 
     All processes of torch.distributed's default group make the same calls in the same order: a sampler with the same
     seed in each of them does. Noise and draws do not depend on the number of processes then, nor does the sample, up to
@@ -41,7 +41,6 @@ class Sharded:
                 "program by torchrun"
             )
         self.model, self.views = model, 0
-        self._rank, self._count = dist.get_rank(), dist.get_world_size()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -57,6 +56,16 @@ class Sharded:
 
         return self._gathered(len(noisy), group_of(self.model), noisy.shape[1:], part).to(noisy)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents [V,c,h,w] of all images, differentiable; see `LatentModel`."""
+        if len(images) < processes.count() or not processes.shared():
+            return self._encode_each(images)
+        return processes.of_rows(self._encode_each, images)
+
+    def _encode_each(self, images: Tensor) -> Tensor:
+        """Latents of images, one by one: in a batch their rounding depends on how many there are."""
+        return torch.cat([self.model.encode(image) for image in images.split(1)])
+
     def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
         """Images [V,3,H,W] of all latents; see `LatentModel`."""
         size = latents.shape[-2] * self.model.vae_scale_factor, latents.shape[-1] * self.model.vae_scale_factor
@@ -64,16 +73,9 @@ class Sharded:
         return self._gathered(len(latents), 1, (3, *size), part).to(latents)
 
     def _gathered(self, count: int, group: int, shape: Any, part: Callable[[slice], Tensor]) -> Tensor:
-        """All rows, of which this process computes a share of whole groups."""
-        groups = -(-count // group)
-        ends = [min(count, group * (groups * rank // self._count)) for rank in range(self._count + 1)]
-        most = max(end - start for start, end in itertools.pairwise(ends))
-        mine = torch.zeros(most, *shape, device=self.model.device)
-        start, stop = ends[self._rank], ends[self._rank + 1]
-        if stop > start:
-            mine[: stop - start] = part(slice(start, stop)).to(mine)
-        parts = [torch.empty_like(mine) for _ in range(self._count)]
-        dist.all_gather(parts, mine)
-        return torch.cat(
-            [rows[: end - begin] for rows, (begin, end) in zip(parts, itertools.pairwise(ends), strict=True)]
-        )
+        """All rows, of which this process computes its part of whole groups."""
+        rows = processes.own(count, group)
+        mine = torch.zeros(rows.stop - rows.start, *shape, device=self.model.device)
+        if len(mine):
+            mine.copy_(part(rows))
+        return processes.gathered(mine, count, group)

@@ -49,6 +49,10 @@ class PullbackGuidance(DropIn, BaseObject):
         for sentence in getattr(self.model, "cautions", ()):
             warn(sentence)
 
+    def share(self) -> None:
+        """Shares the model's calls out over the processes of a run on several devices."""
+        self.model = models.Sharded(self.model)
+
     def sigmas(self) -> torch.Tensor:
         """The noise levels, [levels + 1], decreasing to 0."""
         low, high = self.model.sigma_min, self.model.sigma_max

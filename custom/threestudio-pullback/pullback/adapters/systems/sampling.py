@@ -9,7 +9,7 @@ from typing import Any
 
 import pullback
 import torch
-from pullback import models
+from pullback import models, processes
 from pullback.errors import UserError
 from pullback.output.turntable import Pictures
 from pullback.sampling.consistency import Verdict
@@ -26,12 +26,14 @@ from .._framework import (
     keep_command,
     parse_structured,
     register,
+    run_seed,
     seed_step,
     write_page,
 )
 from ..guidance import guidance as _guidance  # noqa: F401  (registers pullback-guidance)
 from ..guidance.foreign import split
 from ..rendered_field import RenderedField
+from ..shared_field import SharedField
 
 
 @register("pullback-system")
@@ -48,6 +50,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         pass
 
     cfg: Config
+    several_devices = True
 
     def configure(self) -> None:
         """Reads the number of fit steps; the sampler is built when the fit starts."""
@@ -55,7 +58,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self.automatic_optimization = False
         self.sampler: pullback.Sampler | None = None
         self.state: Any = None
-        self._seed = torch.initial_seed()
+        self._seed = run_seed()
         self._saved: dict[str, Any] | None = None
         self._begun = 0  # steps of the checkpoint; the host's own count is restored only after on_fit_start
         self._verdict: Verdict | None = None
@@ -82,7 +85,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         if data is not None:
             data.updates = self._fit_steps
         keep_checkpoints_whole(self.trainer)
-        keep_command(self)
+        if self.trainer.is_global_zero:
+            keep_command(self)
         if hasattr(self.geometry, "initialize_shape") and not self.resumed and self.cfg.weights is None:
             # in threestudio this is the system's task; a hash grid whose bands open one by one begins with none
             self.do_update_step(self.true_current_epoch, self.true_global_step)
@@ -90,8 +94,10 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self.guidance = find(self.cfg.guidance_type)(self.cfg.guidance)
         prompt_processor = find(self.cfg.prompt_processor_type)(self.cfg.prompt_processor)
         denoise = self.guidance.denoiser(prompt_processor())
+        if several := processes.count() > 1:
+            self.guidance.share()
         self._field = (  # a tuple hides it from state_dict
-            RenderedField(
+            (SharedField if several else RenderedField)(
                 self.renderer, self.geometry, [self.material, self.background],
                 self.guidance.cfg.fit_rays, self.true_current_epoch,
             ),
@@ -141,10 +147,6 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         return values if decode is None else decode(values)
 
     def _check_trainer(self) -> None:
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"--gpu names {self.trainer.world_size} devices, but a run samples on one; start one run per device"
-            )
         if self.trainer.precision not in ("32-true", "32", 32, "64-true", "bf16-mixed"):
             raise UserError(
                 f"`trainer.precision` must be 32 or bf16-mixed, not {self.trainer.precision}: the fit of a level has "
@@ -233,7 +235,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     def on_test_end(self) -> None:
         """Ends the run with its page."""
         super().on_test_end()
-        write_page(self)
+        if self.trainer.is_global_zero:
+            write_page(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sampler's state."""

@@ -52,10 +52,12 @@ class NeRFVolumeRenderer(Renderer):
 
     Attributes:
         optional_samples: `forward` can do without what it returns per sample.
+        jitter: Draws where the samples of rays lie in their intervals: a tensor [R] → numbers in [0, 1) like it.
     """
 
     optional_samples = True
     needs = "nerf-volume-renderer", "forward_density", "a density", "volume-grid"
+    jitter = staticmethod(torch.rand_like)
 
     @dataclass
     class Config(Renderer.Config):
@@ -190,7 +192,7 @@ class NeRFVolumeRenderer(Renderer):
     def _offset(self, origins: Tensor) -> Tensor:
         """Where the samples of each ray lie in their intervals, [R] in [0, 1)."""
         if self.training and self.cfg.randomized:
-            return torch.rand_like(origins[:, 0])
+            return self.jitter(origins[:, 0])
         return torch.full_like(origins[:, 0], 0.5)
 
     def _render(

@@ -21,6 +21,7 @@ from ...resources import find as find_shipped
 from ...seeding import derive_seed
 from ..config import dump_config
 from ..registry import info
+from ..several import agreed
 from .checkpoint import KEY, AtomicCheckpointIO
 
 
@@ -99,8 +100,8 @@ class SafeStop(Callback):
             logged = "".join(f", {k} {v:.4g}" for k, v in trainer.progress_bar_metrics.items())
             raise NonFiniteError(f"stopped after step {trainer.global_step}{logged}: `{name}` has a NaN or infinity")
         trainer.save_checkpoint(self.io.MEMORY)
-        if self.received is not None:
-            raise Interrupted(self.received)
+        if received := agreed(self.received or 0, pl_module.device):
+            raise Interrupted(received)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """From now on a signal ends the run at once."""
@@ -109,9 +110,8 @@ class SafeStop(Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes the copy to `path`, unless no step is done, the disk refuses, or the user has to mend something."""
         in_training, self._training = self._training, False
-        if not in_training or isinstance(exception, (UserError, OSError)):
-            return
-        assert self.io.copy is not None
+        if not in_training or self.io.copy is None or isinstance(exception, (UserError, OSError)):
+            return  # of several processes the first has the copy
         if self.io.copy["global_step"] > 0:
             self.io.write_copy(self.path)
 
