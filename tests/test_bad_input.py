@@ -96,7 +96,7 @@ def refused(capsys: Any, *args: str) -> str:
         ("system.optimizer.params.geometry.lrr=1", ["`system.optimizer.params.geometry.lrr`", "`lr`"]),
         ("system.scheduler={name: Counter}", ["`system.scheduler.name`", "`ExponentialLR`"]),
         # Lightning's keywords
-        ("trainer.devices=2", ["`trainer.devices` must be 1"]),
+        ("trainer.devices=0", ["`trainer.devices` must be a number of devices, at least 1"]),
         ("trainer.val_check_interval=0", ["`trainer.val_check_interval` must be above 0", "limit_val_batches"]),
         ("trainer.check_val_every_n_epoch=0", ["`trainer.check_val_every_n_epoch` must be above 0"]),
         ("trainer.log_every_n_steps=abc", ["`trainer.log_every_n_steps` should be an integer", "'abc'"]),

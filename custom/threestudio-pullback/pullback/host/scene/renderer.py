@@ -57,7 +57,7 @@ class NeRFVolumeRenderer(Renderer):
 
     optional_samples = True
     needs = "nerf-volume-renderer", "forward_density", "a density", "volume-grid"
-    jitter = staticmethod(torch.rand_like)
+    jitter: Any = staticmethod(torch.rand_like)
 
     @dataclass
     class Config(Renderer.Config):

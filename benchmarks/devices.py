@@ -1,0 +1,110 @@
+"""One sample on two processes of this CPU: how much faster it is where the denoiser dominates, with one thread each.
+
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/devices.py
+
+The denoiser is a UNet of Stable Diffusion 1.x's widths with random weights, at 32² latents, with guidance. What two
+processes could gain on this machine is measured beside it: a visit by one process, and by two that share nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pullback
+import torch
+from pullback import models, processes
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+WIDTHS = (320, 640, 1280, 1280)
+TEXT = 768
+LATENT = 32
+
+
+def built(work: Path, widths: tuple[int, ...]) -> Any:
+    """A small random model whose UNet is one of these widths."""
+    from diffusers import UNet2DConditionModel
+    from tiny_pipeline import build  # pyright: ignore[reportMissingImports]
+
+    model: Any = models.load(build(work / "sd", sample_size=LATENT))
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=LATENT, block_out_channels=widths, cross_attention_dim=TEXT, attention_head_dim=8
+        )
+    model.unet = unet.to_empty(device="cpu").eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(0)
+    for name, value in model.unet.named_parameters():  # faster than the networks' own draws
+        value.copy_(torch.ones(()) if "norm" in name else torch.randn(value.shape, generator=random) * 0.01)
+    return model
+
+
+def visit(model: Any, views: int) -> tuple[float, torch.Tensor, int]:
+    """Seconds of one visit of a sample of latents, its renders, and the calls that this process computed."""
+    shared: Any = models.Sharded(model) if processes.count() > 1 else model
+    text = torch.randn(2, 77, TEXT, generator=torch.Generator().manual_seed(1))
+    calls = models.GuidedDenoiser(shared, lambda _: (text[:1], text[1:]), 7.5)
+    sampler = pullback.Sampler(
+        pullback.diffreps.Pixels(views, 4, LATENT, LATENT), list(range(views)), lambda y, s, v: calls(y, s, v),
+        pullback.karras_sigmas(4, 0.3, 10.0), noise="independent", solver=pullback.FirstOrder(steps=20),
+        generator=torch.Generator().manual_seed(2),
+    )  # fmt: skip
+    state = sampler.initial()
+    began = time.monotonic()
+    sampler.visit(state)
+    return time.monotonic() - began, sampler.space.render(sampler.views), getattr(shared, "views", 2 * views)
+
+
+def main() -> None:
+    from forked import ended, started, together  # pyright: ignore[reportMissingImports]
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--widths", type=int, nargs=4, default=WIDTHS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        model = built(work, tuple(args.widths))
+
+        def alone(name: str, count: int) -> float:
+            """Seconds of a visit by each of so many processes that share nothing, the slowest of them."""
+
+            def act(rank: int) -> int:
+                (work / f"{name}.{rank}").write_text(str(visit(model, args.views)[0]))
+                return 0
+
+            assert not any(ended(started(count, work / "said", act)))
+            return max(float((work / f"{name}.{rank}").read_text()) for rank in range(count))
+
+        def shared() -> tuple[float, torch.Tensor, int]:
+            def act(rank: int) -> list[Any]:
+                return list(visit(model, args.views))
+
+            found = together(2, work / f"two{time.monotonic()}", act)
+            return max(row[0] for row in found), found[0][1], found[0][2]
+
+        visit(model, args.views)  # the first call reserves memory
+        rows = [(alone("one", 1), alone("two", 2), shared()) for _ in range(args.repeats)]
+    one, two, both = (statistics.median(row) for row in zip(*((a, b, c[0]) for a, b, c in rows), strict=True))
+    found = {
+        "parameters": sum(value.numel() for value in model.unet.parameters()), "views": args.views,
+        "a visit by one process, s": [round(a, 2) for a, _, _ in rows],
+        "each of two that share nothing, s": [round(b, 2) for _, b, _ in rows],
+        "a visit shared by two, s": [round(c[0], 2) for _, _, c in rows],
+        "calls of one of the two": rows[0][2][2], "of": 2 * args.views,
+        "the machine gains by a second process": round(2 * one / two, 2), "times faster": round(one / both, 2),
+        "of what the machine gains": round(two / 2 / both, 3),
+    }  # fmt: skip
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
