@@ -18,7 +18,7 @@ from pullback.evaluate.compare.judge import Judging
 from pullback.host.config import ExperimentConfig, parse_structured
 from pullback.host.prompts import StableDiffusionPromptProcessor
 from pullback.output import arrays, file_names
-from pullback.resources import TINY_CONFIG, TINY_MODEL, find
+from pullback.resources import CONFIGS, TINY_CONFIG, TINY_MODEL, find
 
 ALIKE = [
     "красный куб",
@@ -127,6 +127,11 @@ def test_a_text_is_a_text_however_long() -> None:
     with pytest.raises(UserError, match="is not there"):
         plan.load_prompts("x" * 455 + ".txt")
     assert find("x" * 5000) == Path("x" * 5000)
+
+
+def test_a_shipped_config_goes_by_its_stem() -> None:
+    assert find("pullback-nerf-tiny") == find("pullback-nerf-tiny.yaml") == CONFIGS / "pullback-nerf-tiny.yaml"
+    assert find("configs/pullback-nerf-tiny") == Path("configs/pullback-nerf-tiny")
 
 
 @pytest.mark.parametrize(

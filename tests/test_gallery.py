@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ def test_what_is_no_run_is_left_out_or_refused_in_a_sentence(tmp_path: Path, cap
         assert told in capsys.readouterr().err
     make(tmp_path / "a")
     (make(tmp_path / "b") / "configs" / "parsed.yaml").write_text("[")
+    shutil.rmtree(make(tmp_path / "c") / "save")
     assert len(cards(tmp_path)) == 1
-    assert capsys.readouterr().err.startswith("left out: ")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.startswith("left out: ") for line in told] == [True, True]
+    assert told[1] == f"left out: {tmp_path / 'c'} has no picture yet"
 
 
 def shown(tab: Any) -> list[float]:

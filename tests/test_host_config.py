@@ -141,6 +141,10 @@ def test_missing_value_alone_and_reached_through_an_interpolation() -> None:
         check_parts(ExperimentConfig, load())
     with pytest.raises(UserError, match=r"^`system.prompt` must be given"):
         load("tag=${rmspace:${system.prompt},_}")
+    with pytest.raises(
+        UserError, match=r"`system.prompt` must be given.*; `prompt` of the command line is another key"
+    ):
+        load("tag=${rmspace:${system.prompt},_}", "prompt=a red cube")
 
 
 def test_a_part_knows_its_path_and_its_defaults() -> None:

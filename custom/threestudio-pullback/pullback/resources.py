@@ -28,13 +28,15 @@ def find(path: str | Path) -> Path:
     """Finds a file or folder: the path itself if it exists, else the shipped one of that name, else the path.
 
     So `configs/pullback-nerf-tiny.yaml`, and a model below `custom/threestudio-pullback/assets`, mean the same in any
-    folder as in a checkout. A bare name is a config's.
+    folder as in a checkout. A bare name is a config's, and may do without `.yaml`.
     """
     own = Path(os.path.expanduser(path))
     if not os.path.exists(own):  # Path.exists raises for a text that is too long for a path
         for place, folder in _PLACES.items():
             if own.is_relative_to(place) and os.path.exists(folder / own.relative_to(place)):
                 return folder / own.relative_to(place)
+        if own == Path(own.name) and os.path.isfile(CONFIGS / f"{own}.yaml"):
+            return CONFIGS / f"{own}.yaml"
     return own
 
 

@@ -49,7 +49,7 @@ def add_compare(commands: Any) -> None:
     compare.add_argument("--workers", type=at_least(1), default=2, help="runs at a time (default 2)")
     compare.add_argument("--out", type=Path, default=Path("outputs/compare"), help="folder of runs and report")
     add_import(compare)
-    compare.add_argument("overrides", nargs="*", help="config overrides for every run, key=value")
+    compare.add_argument("overrides", nargs="*", default=[], help="config overrides for every run, key=value")
     compare.set_defaults(run=run_compare)
     report = commands.add_parser(
         "report",

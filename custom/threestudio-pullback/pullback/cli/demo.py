@@ -31,7 +31,7 @@ round the object from the front to its left, and those with a mark on a side: "a
     demo.add_argument("--out", type=Path, default=Path("outputs"), help="folder; the run's is OUT/demo/PROMPT-SEED")
     add_import(demo)
     add_view(demo)
-    demo.add_argument("overrides", nargs="*", help="config overrides, key=value, as in docs/running.md")
+    demo.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value, as in docs/running.md")
     demo.set_defaults(run=run_demo)
 
 

@@ -35,7 +35,7 @@ def add_evaluate(commands: Any) -> None:
     _add_seeds(prompts, 2)
     prompts.add_argument("--prompts", type=int, default=12, metavar="N", help="the first N of the 12 prompts")
     _add_workers(prompts, 2)
-    prompts.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    prompts.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value")
 
     worlds = _kind(
         kinds, "worlds", run_worlds, "sample worlds whose right answer is known; a table of methods",
@@ -94,7 +94,7 @@ def add_evaluate(commands: Any) -> None:
     add("--ablated", type=int, default=8, help="samples of each ablation (default 8; 0: none)")
     add("--seed", type=parse_seed, default=0, help="of the samples")
     add("--workers", type=int, default=2, help="processes (default 2)")
-    add("overrides", nargs="*", help="settings, key=value: hidden, omega, steps, levels, rounds, …")
+    add("overrides", nargs="*", default=[], help="settings, key=value: hidden, omega, steps, levels, rounds, …")
 
 
 def _kind(

@@ -31,7 +31,7 @@ def add_export(commands: Any) -> None:
         help="colours at the vertices: made in a second, where a texture takes many",
     )
     add_import(export)
-    export.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    export.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value")
     export.set_defaults(run=run_export)
 
 

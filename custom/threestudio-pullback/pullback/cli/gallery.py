@@ -50,6 +50,9 @@ def run_gallery(args: argparse.Namespace) -> int:
             found.append(record.read(folder))
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
+    for run in found:
+        if run.picture is None:
+            print(f"left out: {run.folder} has no picture yet", file=sys.stderr)
     found = [run for run in found if run.picture is not None]
     if not found:
         raise UserError(f"there is no run with pictures in {', '.join(args.runs)}; give the folder that holds the runs")

@@ -23,7 +23,7 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("--card", default="h100", help="whose time is told: rtx4090, a100-80, … (default h100)")
     plan.add_argument("--tflops", type=float, help="TFLOP/s that networks reach, in place of a share of the card's")
     add_import(plan)
-    plan.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    plan.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value")
     plan.set_defaults(run=run_plan)
 
 

@@ -54,7 +54,7 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--dry-run", action="store_true", help="print how many runs there are, and end")
     add_import(sweep)
     sweep.add_argument(
-        "overrides", nargs="*", metavar="status DIR | key=a,b,c", help="a config's settings, for every run"
+        "overrides", nargs="*", default=[], metavar="status DIR | key=a,b,c", help="a config's settings, for every run"
     )
     sweep.set_defaults(run=run_sweep)
 

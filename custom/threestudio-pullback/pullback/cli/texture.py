@@ -39,7 +39,7 @@ def add_texture(commands: Any) -> None:
     )
     parser.add_argument("--new-charts", action="store_true", help="cut the mesh anew, also where it can keep its own")
     add_import(parser)
-    parser.add_argument("overrides", nargs="*", help="config overrides, key=value")
+    parser.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value")
     parser.set_defaults(run=run_texture)
 
 

@@ -111,7 +111,9 @@ class StableDiffusionPromptProcessor(BaseObject):
             stripped(cfg[f"prompt_{name}"] or "") or _worded(self.prompt, name, cfg.view_dependent_prompt_front)
             for name in DIRECTIONS
         ]
-        info("prompt [%s], worded for the views %s", self.prompt, " ".join(f"[{p}]" for p in self.prompts_vd))
+        info(
+            "prompt [%s]; with `view_dependent_prompting` %s", self.prompt, " ".join(f"[{p}]" for p in self.prompts_vd)
+        )
         self._utils = self._embed()
 
     def __call__(self) -> PromptUtils:

@@ -114,8 +114,9 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         self._limit = self.trainer.fit_loop.epoch_loop.max_steps
         self._plan(self._begun)
         info(
-            f"Sampling {self.guidance.cfg.levels} noise levels in {sampler.remaining(self.state)} visits, "
-            f"from sigma {sampler.sigmas[0]:.3g} to {sampler.sigmas[-2]:.3g}. A line shows the level (0 the noisiest), "
+            f"Sampling {len(sampler.sigmas) - 1 - self.state.level} noise levels in "
+            f"{sampler.remaining(self.state)} visits, from sigma {sampler.sigmas[self.state.level]:.3g} to "
+            f"{sampler.sigmas[-2]:.3g}. A line shows the level (0 the noisiest), "
             "its sigma, and the residual: the rms between its target and the fitted renders"
         )
 

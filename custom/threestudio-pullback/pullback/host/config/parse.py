@@ -65,7 +65,7 @@ def load_config(
     except OmegaConfBaseException as e:
         missing = list(_missing_keys(OmegaConf.to_container(cfg, resolve=False)))
         if missing and "MissingValue" in f"{type(e).__name__} {e}":
-            raise UserError(missing_values(missing)) from e
+            raise UserError(missing_values(missing) + _meant(missing, cli_args)) from e
         raise UserError(f"`{e.full_key}`: {first_line(e)}") from e
     return parse_structured(ExperimentConfig, cfg)
 
@@ -175,6 +175,13 @@ def check_parts(cls: Any, cfg: Any) -> dict[str, Any]:
         elif cfg[name]:
             raise UserError(f"`{config_path(cfg, name)}` is given, but `{where}`, which names its kind, is not")
     return full
+
+
+def _meant(missing: Sequence[str], cli_args: Sequence[str]) -> str:
+    """A hint at overrides that end as a missing key does, such as `prompt=`; "" where there is none."""
+    ends = {path.rpartition(".")[2] for path in missing}
+    other = [key for key in (arg.partition("=")[0] for arg in cli_args) if key.rpartition(".")[2] in ends]
+    return "".join(f"; `{key}` of the command line is another key" for key in other if key not in missing)
 
 
 def _missing_keys(block: Any, base: str = "") -> Iterator[str]:
