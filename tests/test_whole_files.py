@@ -121,6 +121,7 @@ OTHERWISE = {
 }  # fmt: skip
 WRITES = re.compile(
     r"write_(text|bytes)\(|copyfile\(|shutil\.copy|(?<!def )save_file\(|savefig\(|mimsave\((?!content)|json\.dump\("
+    r"|\.export\(path"
     r"|np\.savez?\((?!content)|torch\.save\(\w+, (?!content|f\))|[)t]\.save\((file|path)|open\([^()]*[\"'][wax]b?[\"']"
 )
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from pullback.diffreps import PointSet
 from pullback.errors import ConfigError, UserError, check_at_least
+from pullback.output import whole
+from pullback.output.arrays import to_bytes
 from torch import Tensor
 
 from ._framework import BaseGeometry, Renderer, info, register
@@ -43,11 +45,12 @@ class PointSetGeometry(BaseGeometry):
 
         discs = self.discs
         colours = torch.cat([(discs.colours.tanh() + 1) / 2, discs.opacities[:, None]], 1)
-        rgba: Any = (255 * colours).round().byte().cpu().numpy()
+        rgba: Any = to_bytes(colours.cpu().numpy(), (0, 1))
         cloud = trimesh.PointCloud(discs.positions.cpu().numpy(), rgba)
         path = Path(folder) / "points.ply"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cloud.export(path)
+        content: Any = cloud.export(file_type="ply")
+        whole.write(path, content)
         info(f"The {len(rgba)} points are in {path}")
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ...diffreps import PointSet
 from ...errors import UserError
+from ...host.scene.networks import one_hidden_layer
 from .hosted import Hosted
 
 
@@ -31,13 +32,7 @@ HASH = {
     "otype": "HashGrid", "n_levels": 4, "n_features_per_level": 2, "log2_hashmap_size": 15, "base_resolution": 6,
     "per_level_scale": 1.6,
 }  # fmt: skip
-NETWORK = {
-    "otype": "VanillaMLP",
-    "activation": "ReLU",
-    "output_activation": "none",
-    "n_neurons": 32,
-    "n_hidden_layers": 1,
-}
+NETWORK = {**one_hidden_layer(), "n_neurons": 32}
 
 
 def implicit_sdf() -> Hosted:

@@ -180,8 +180,9 @@ def check_parts(cls: Any, cfg: Any) -> dict[str, Any]:
 def _meant(missing: Sequence[str], cli_args: Sequence[str]) -> str:
     """A hint at overrides that end as a missing key does, such as `prompt=`; "" where there is none."""
     ends = {path.rpartition(".")[2] for path in missing}
-    other = [key for key in (arg.partition("=")[0] for arg in cli_args) if key.rpartition(".")[2] in ends]
-    return "".join(f"; `{key}` of the command line is another key" for key in other if key not in missing)
+    typed = [arg.partition("=")[0] for arg in cli_args]
+    other = [key for key in typed if key not in missing and key.rpartition(".")[2] in ends]
+    return "".join(f"; `{key}` of the command line is another key" for key in other)
 
 
 def _missing_keys(block: Any, base: str = "") -> Iterator[str]:
