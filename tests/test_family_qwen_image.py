@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "text_encoder": tiny.seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config), 1),
         "transformer": transformer, "vae": vae, "scheduler": tiny.flow(),
     }  # fmt: skip
-    return tiny.write(tmp_path_factory.mktemp("qwen"), "QwenImagePipeline", parts)
+    return tiny.write(tmp_path_factory.mktemp("qwen"), "QwenImagePipeline", parts, default_sample_size=16)
 
 
 def run(scale: float):
