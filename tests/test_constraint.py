@@ -162,7 +162,8 @@ def covariance_errors() -> dict[int, float]:
     for cycles in (1, 2, 4, 8):
         rep = ManyLinear(matrix, 4000)
         pullback.sample(
-            rep, [0], denoise, pullback.karras_sigmas(50, 0.02, 30.0), noise="independent", constraint=pullback.Repaint(cycles),
+            rep, [0], denoise, pullback.karras_sigmas(50, 0.02, 30.0), noise="independent",
+            constraint=pullback.Repaint(cycles),
             solver=pullback.GaussNewton(iterations=1, cg_iterations=1), generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
         found = rep.theta.detach().T @ rep.theta.detach() / 4000
