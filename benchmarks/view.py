@@ -2,15 +2,15 @@
 
     python benchmarks/view.py [--rounds N] [--kinds KIND,…] [--keep FILE] [key=value …]
 
-CPU time is that of the run's own process: the browser draws by software here, which a machine with a GPU does not.
-Two figures:
+The runs of a round go side by side, so that what else the machine does is the same for all; they make the same visits,
+bit for bit. CPU time is that of the run's own process: the browser draws by software here, which a machine with a GPU
+does not. Two figures:
 
 - its own: CPU time of the view's hooks in the run's thread and of all other threads, against all the rest; in brackets
   the visit with the most. With one thread for PyTorch these others are the view's, but for those that a run without it
-  shows too. It needs no second run, and hardly depends on what else the machine does.
-- more: against the same visit of the same round's run without a view, as the median over visits and rounds, with an
-  interval that holds it with 95 % probability by the order of the values alone; all runs make the same visits, bit for
-  bit. It has the indirect costs too, and needs a quiet machine.
+  shows too.
+- more: against the same visit of the round's run without a view, as the median over visits and rounds, with an interval
+  that holds it with 95 % probability by the order of the values alone. It has the indirect costs too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 SKIPPED = 4  # first visits, in which kernels are loaded and the browser arrives
-SMALL = ("system.guidance.levels=20", "system.guidance.cycles=1", "data.n_test_views=1", "trainer.limit_val_batches=0",
+SMALL = ("system.guidance.levels=34", "system.guidance.cycles=1", "data.n_test_views=1", "trainer.limit_val_batches=0",
          "system.exporter_type=dummy-exporter")  # fmt: skip
 KINDS = ("without", "nobody looks", "a browser looks")
 
@@ -67,22 +67,30 @@ def child(out: Path, words: list[str]) -> int:
     return status
 
 
-def measure(kind: str, words: list[str], folder: Path) -> list[list[float]]:
-    """Seconds of each visit after the first ones: of CPU, on the clock, and of the view's own CPU."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    out = folder / f"{kind}.json"
-    command = [sys.executable, __file__, "--child", str(out), "--config", "pullback-nerf-tiny.yaml", "--train"]
-    command += ["system.prompt_processor.prompt=a red cube", f"exp_root_dir={folder}", f"name={kind}", *words]
-    command += [] if kind == KINDS[0] else [f"--view={port}"]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with look_on(f"http://127.0.0.1:{port}", run) if kind == KINDS[2] else contextlib.nullcontext():
-        told = run.communicate()[0]
-    if run.returncode:
-        raise SystemExit(told)
-    times = json.loads(out.read_text())[SKIPPED:]
-    return [[b - a for a, b in itertools.pairwise(x)] for x in zip(*times, strict=True)]
+def measure(kinds: list[str], words: list[str], folder: Path) -> dict[str, list[list[float]]]:
+    """Seconds of each visit after the first ones, by kind: of CPU, on the clock, and of the view's own CPU."""
+    with contextlib.ExitStack() as stack:
+        runs: dict[str, Any] = {}
+        for kind in kinds:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            command = [sys.executable, __file__, "--child", str(folder / f"{kind}.json"), "--config"]
+            command += ["pullback-nerf-tiny.yaml", "--train", f"exp_root_dir={folder}", f"name={kind}", *words]
+            command += ["system.prompt_processor.prompt=a red cube", *([] if kind == KINDS[0] else [f"--view={port}"])]
+            log = stack.enter_context((folder / f"{kind}.log").open("w"))
+            runs[kind] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            stack.callback(runs[kind].kill)
+            if kind == KINDS[2]:
+                stack.enter_context(look_on(f"http://127.0.0.1:{port}", runs[kind]))
+        for kind, run in runs.items():
+            if run.wait():
+                raise SystemExit((folder / f"{kind}.log").read_text())
+    found = {}
+    for kind in kinds:
+        times = json.loads((folder / f"{kind}.json").read_text())[SKIPPED:]
+        found[kind] = [[b - a for a, b in itertools.pairwise(x)] for x in zip(*times, strict=True)]
+    return found
 
 
 @contextlib.contextmanager
@@ -113,7 +121,7 @@ def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         return child(Path(sys.argv[2]), sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each kind (default 3)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each kind (default 1)")
     parser.add_argument("--keep", type=Path, help="a file of seconds, which is added to: rounds at several times")
     parser.add_argument(
         "--kinds", default=",".join(KINDS), help=f"which runs, commas between (default {','.join(KINDS)})"
@@ -123,10 +131,8 @@ def main() -> int:
     keep: Path | None = args.keep
     rounds: list[dict[str, Any]] = json.loads(keep.read_text()) if keep is not None and keep.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(args.rounds):
-            # the order changes, so that none is always the first on a machine that gets warmer or busier
-            order = kinds[number % len(kinds) :] + kinds[: number % len(kinds)]
-            rounds.append({kind: measure(kind, [*SMALL, *words], Path(folder)) for kind in order})
+        for _ in range(args.rounds):
+            rounds.append(measure(kinds, [*SMALL, *words], Path(folder)))
             if keep is not None:
                 keep.write_text(json.dumps(rounds))
     cores = len(os.sched_getaffinity(0))
