@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shlex
@@ -129,6 +130,32 @@ def test_help_has_a_text_and_the_default_of_every_option(name: str, parser: argp
         told = action.default not in (None, argparse.SUPPRESS, []) and action.nargs != 0
         shown = parser._get_formatter()._expand_help(action)
         assert "default" in shown or not told, (name, action.dest)
+
+
+def test_the_helps_name_all_choices(capsys: pytest.CaptureFixture[str]):
+    from pullback.evaluate.diversity.campaign import GROUPS
+    from pullback.evaluate.exact_worlds import methods, representations, worlds
+    from pullback.evaluate.images.samples import Settings
+    from pullback.evaluate.plan.cards import CARDS
+    from pullback.resources import CONFIGS
+
+    shipped = [path.stem for path in (CONFIGS / "compare" / "methods").glob("*.yaml")]
+    plain = [name for name in worlds.WORLDS if not name.startswith("joint-")]
+    for command, choices in {
+        "plan": CARDS,
+        "compare": shipped,
+        "evaluate worlds": [*methods.METHODS, *plain, *worlds.GROUPS, *representations.REPRESENTATIONS],
+        "evaluate diversity": ["pullback", "sds", *GROUPS],
+        "evaluate images": Settings.__dataclass_fields__,
+        "launch": ["--threestudio"],
+    }.items():
+        with contextlib.suppress(SystemExit):
+            cli.main([*command.split(), "--help"])
+        words = re.findall(r"[\w-]+", capsys.readouterr().out)
+        assert [name for name in choices if name not in words] == [], command
+    assert {name for name in worlds.WORLDS if name not in plain} == {
+        "joint-pairs", *(f"joint-{name}" for name in worlds.SCENES),
+    }  # fmt: skip
 
 
 EXAMPLES = [

@@ -226,7 +226,7 @@ def test_two_methods_compared_from_the_command_line(
     capsys.readouterr()
     monkeypatch.setattr(trial.Trial, "run", None)
     assert cli.main([*words, *SMALL]) == 0
-    assert "2 runs are there already" in capsys.readouterr().out
+    assert "there already: 2" in capsys.readouterr().out
     (tmp_path / "report.html").unlink()
     assert cli.main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()

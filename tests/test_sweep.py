@@ -380,6 +380,8 @@ def test_a_plan_can_be_listed_and_asked_for(tmp_path: Path, capsys: pytest.Captu
     assert labels == {"pullback-nerf-tiny levels=4", "pullback-nerf-tiny levels=8"}
     assert command("--out", str(tmp_path), "--dry-run", "--shard", "1/3") == 0
     assert capsys.readouterr().out.startswith("5 runs")
+    assert command("--out", str(tmp_path), "--dry-run", "--shard", "3/16") == 0
+    assert capsys.readouterr().out.startswith("1 run of 2 variants")
     assert command(*words, "--methods", "pullback,sds") == 0
     assert capsys.readouterr().out.startswith("32 runs of 4 variants")
 

@@ -84,10 +84,15 @@ def keep_checkpoints_whole(trainer: Any) -> None:
 
 
 def keep_command(system: Any) -> None:
-    """Writes how the run was started, to be pasted, to RUN/command.txt; threestudio's cmd.txt has no quotes."""
+    """Writes how the run was started, to be pasted, to RUN/command.txt, since threestudio's cmd.txt has no quotes.
+
+    It also says which version runs, as the bundled host does of every run.
+    """
+    import threestudio
     from pullback.host import record
     from pullback.output import whole
 
+    threestudio.info(describe())
     if system._save_dir is not None:
         command = shlex.join([sys.executable, *sys.orig_argv[1:]])
         whole.write(os.path.join(os.path.dirname(system.get_save_dir()), record.COMMAND), f"{command}\n{describe()}\n")

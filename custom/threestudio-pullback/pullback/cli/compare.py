@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..host.arguments import add_import, program
-from ..resources import TINY_CONFIG
+from ..resources import CONFIGS, TINY_CONFIG
 from .arguments import KNOWS, at_least, parse_seeds
 
 EXAMPLES = """examples:
@@ -34,12 +34,13 @@ def add_compare(commands: Any) -> None:
         default=TINY_CONFIG,
         help="base config; a method changes its guidance (default the shipped pullback-nerf-tiny.yaml)",
     )
-    compare.add_argument("--methods", help="names or YAML files, commas between (default: all that are shipped)")
+    shipped = ", ".join(sorted(path.stem for path in (CONFIGS / "compare" / "methods").glob("*.yaml")))
+    compare.add_argument("--methods", help=f"names or YAML files, commas between (default all shipped: {shipped})")
     compare.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
-    compare.add_argument("--world", help="an exact world in place of a model, such as shapes; see evaluate worlds")
+    compare.add_argument("--world", help="an exact world in place of a model; evaluate worlds --help names them")
     compare.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3], help="0-3 or 0,2,5 (default 0-3)")
     compare.add_argument("--budget", default="nfe=960", help="a run: nfe=…, seconds=… or steps=… (default nfe=960)")
-    compare.add_argument("--settings", type=Path, help="YAML {method: {key: value}}; default configs/compare/<config>")
+    compare.add_argument("--settings", type=Path, help="YAML {method: {key: value}} (default configs/compare/<config>)")
     compare.add_argument("--clip", type=Path, help="a folder with CLIP, for scores and features")
     compare.add_argument("--threestudio", type=Path, help="a checkout of threestudio; without, the bundled host")
     compare.add_argument(

@@ -13,7 +13,13 @@ from ..resources import TINY_CONFIG, TINY_MODEL, config_remedy, find
 from .arguments import KNOWS, at_least, parse_scales, parse_seed, parse_seeds
 
 CORES = os.cpu_count() or 1
-METHOD_HELP = "'NAME key=value …', may be repeated (default pullback)"
+METHOD_HELP = "'NAME key=value …', may be repeated (default pullback); NAME is"
+# said here since their tables need PyTorch, which --help does without; a test holds them against it
+METHODS = "pullback, sds, sjc, vsd, sdi, multidiffusion or perfect"
+WORLDS = """Worlds: gauss-square, gauss-tall, gauss-stiff, gauss-large, gauss-texture (together gauss); mixture, rings
+(plane); shapes, weighted-shapes, two-tone, weighted-two-tone, crowd, badge (scenes); each of the scenes with joint-
+before it, and joint-pairs (joint); panorama, panorama-grid (panoramas)."""
+SETTINGS = "hidden, layers, omega, rays, steps, lr, lr_end, levels, sigma_min, rho, rounds, distil_steps, distil_lr"
 
 
 def add_evaluate(commands: Any) -> None:
@@ -44,8 +50,7 @@ def add_evaluate(commands: Any) -> None:
     worlds.add_argument(
         "--world",
         default="shapes,two-tone",
-        help="worlds or groups of them, commas between: all, gauss, plane, scenes, panoramas, joint "
-        "(default shapes,two-tone)",
+        help="worlds or groups of them, see below, or all; commas between (default shapes,two-tone)",
     )
     worlds.add_argument(
         "--denoiser",
@@ -53,9 +58,10 @@ def add_evaluate(commands: Any) -> None:
         default="single",
         help="joint: it sees groups of views (default single)",
     )
-    text = "sample this in the worlds of scenes in place of a voxel field, such as point-set"
+    text = "what the worlds of scenes sample: implicit-sdf or point-set (default: a voxel field)"
     worlds.add_argument("--diffrep", default="", metavar="NAME", help=text)
-    worlds.add_argument("--method", action="append", help=METHOD_HELP)
+    worlds.add_argument("--method", action="append", help=f"{METHOD_HELP} {METHODS}")
+    worlds.epilog = f"{WORLDS}\n\n{worlds.epilog}"
     _add_seeds(worlds, 16)
     _add_workers(worlds, CORES)
 
@@ -63,10 +69,9 @@ def add_evaluate(commands: Any) -> None:
         kinds, "diversity", run_diversity, "NeRFs of the shipped model against its own pictures; two colours",
         "--prompts partial --method sds --seeds 0-7", True,
     )  # fmt: skip
-    diversity.add_argument(
-        "--prompts", default="partial", help="partial, two-coloured, or both with a comma (default partial)"
-    )
-    diversity.add_argument("--method", action="append", help=METHOD_HELP)
+    text = "partial, two-coloured or prompts of these, commas between (default partial)"
+    diversity.add_argument("--prompts", default="partial", help=text)
+    diversity.add_argument("--method", action="append", help=f"{METHOD_HELP} pullback or sds")
     _add_seeds(diversity, 64)
     diversity.add_argument(
         "--pictures", type=at_least(1), default=256, help="of the model, per partial prompt (default 256)"
@@ -94,7 +99,7 @@ def add_evaluate(commands: Any) -> None:
     add("--ablated", type=int, default=8, help="samples of each ablation (default 8; 0: none)")
     add("--seed", type=parse_seed, default=0, help="of the samples")
     add("--workers", type=int, default=2, help="processes (default 2)")
-    add("overrides", nargs="*", default=[], help="settings, key=value: hidden, omega, steps, levels, rounds, …")
+    add("overrides", nargs="*", default=[], help=f"settings, key=value: {SETTINGS}")
 
 
 def _kind(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..evaluate.plan.cards import CARDS
 from ..host.arguments import add_import
 
 
@@ -20,7 +21,9 @@ def add_plan(commands: Any) -> None:
     )
     plan.add_argument("--config", type=Path, required=True, help="YAML file, or the name of a shipped one")
     plan.add_argument("--model-config", metavar="FOLDER", help="the model's configs: a folder, or sd-1.5, sd-2.1, sdxl")
-    plan.add_argument("--card", default="h100", help="whose time is told: rtx4090, a100-80, … (default h100)")
+    plan.add_argument(
+        "--card", default="h100", metavar="CARD", choices=CARDS, help=f"whose time is told: {', '.join(CARDS)}"
+    )
     plan.add_argument("--tflops", type=float, help="TFLOP/s that networks reach, in place of a share of the card's")
     add_import(plan)
     plan.add_argument("overrides", nargs="*", default=[], help="config overrides, key=value")
@@ -29,11 +32,8 @@ def add_plan(commands: Any) -> None:
 
 def run_plan(args: argparse.Namespace) -> int:
     """Prints the plan."""
-    from ..evaluate.plan.cards import CARDS
     from ..evaluate.plan.report import plan
 
-    if args.card not in CARDS:
-        raise UserError(f"--card {args.card} is not known; use one of {', '.join(CARDS)}, or --tflops")
     if args.tflops is not None and not 0 < args.tflops < float("inf"):
         raise UserError(f"--tflops must be a number above 0, not {args.tflops:g}")
     print(plan(args))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..host.arguments import add_import
 from ..resources import TINY_CONFIG
-from .arguments import at_least, parse_seeds
+from .arguments import at_least, counted, parse_seeds
 
 if TYPE_CHECKING:  # they need packages that `pullback --help` does without
     from ..sweep.folder import Folder
@@ -30,7 +30,13 @@ stopped, and one with more prompts or seeds adds theirs. docs/scale.md has more.
 
 def add_sweep(commands: Any) -> None:
     """Adds the command to an argparse's sub-commands."""
-    sweep = commands.add_parser("sweep", help="make many runs on many workers, or machines", epilog=EXAMPLES)
+    sweep = commands.add_parser(
+        "sweep",
+        help="make many runs on many workers, or machines",
+        usage="pullback sweep [option ...] [key=a,b,c ...]\n       pullback sweep status DIR",
+        description="Makes many runs. `sweep status DIR` says how far those of a folder are.",
+        epilog=EXAMPLES,
+    )
     sweep.add_argument(
         "--config", type=Path, default=TINY_CONFIG, help="config (default the shipped pullback-nerf-tiny.yaml)"
     )
@@ -54,7 +60,11 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--dry-run", action="store_true", help="print how many runs there are, and end")
     add_import(sweep)
     sweep.add_argument(
-        "overrides", nargs="*", default=[], metavar="status DIR | key=a,b,c", help="a config's settings, for every run"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=a,b,c",
+        help="config overrides, for every run; with commas, a run of each value",
     )
     sweep.set_defaults(run=run_sweep)
 
@@ -88,7 +98,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     if plan is not None:
         folder.add(plan)
     if args.retry_failed:
-        print(f"{folder.retry_failed()} runs that failed are made again", flush=True)
+        print(f"{counted(folder.retry_failed(), 'failed run')} to be made again", flush=True)
     return _run(args, folder, ahead)
 
 
@@ -136,7 +146,8 @@ def _run(args: argparse.Namespace, folder: Folder, ahead: float) -> int:
             "claims do not go by it, but times in logs and results do: set it", file=sys.stderr,
         )  # fmt: skip
     if args.dry_run:
-        print(f"{len(units)} runs of {len(folder.variants)} variants, {len(folder.ended())} of them there already")
+        counts = f"{counted(len(units), 'run')} of {counted(len(folder.variants), 'variant')}"
+        print(f"{counts}, {len(folder.ended())} of them there already")
         return 0
     present = folder.ended()
     if missing := [unit for unit in units if unit.name not in present]:

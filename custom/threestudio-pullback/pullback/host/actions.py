@@ -21,21 +21,35 @@ _SHOWN = (
 _MESHES = (".glb", ".obj", ".ply")
 
 
-def check_action(action: str, config: str, cfg: Any, blocks: dict[str, Any]) -> None:
-    """Checks that there is something to test, and a surface to export.
+def check_source(action: str, config: str, written: dict[str, Any]) -> None:
+    """Checks that there is a checkpoint, or weights, to render or export, before anything else of the config is asked.
 
     Args:
         action: train, validate, test or export.
         config: The config's file; where it is a run's own, the sentence names the run's checkpoint.
-        cfg: The parsed config.
-        blocks: Its blocks as plain dicts with all defaults.
+        written: The config as files and the command line have it, without defaults.
 
     Raises:
-        UserError: No checkpoint is named, or the geometry has no surface.
+        UserError: None is named.
     """
-    if action not in ("test", "export"):
+    system = written.get("system")
+    blocks = [written, system, system.get("geometry")] if isinstance(system, dict) else [written]
+    named = any(isinstance(block, dict) and (block.get("resume") or block.get("weights")) for block in blocks)
+    if action == "train" or named:
         return
-    system = blocks.get("system") or {}
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(config)))
+    own = os.path.relpath(os.path.join(folder, "ckpts", "last.ckpt"))
+    where = own if os.path.isfile(own) else "outputs/…/ckpts/last.ckpt, of a run that --train has made"
+    raise UserError(f"--{action} takes a checkpoint, and none is named; add resume={where}")
+
+
+def check_surface(action: str, system: dict[str, Any]) -> None:
+    """Checks that what --export makes a mesh of has a surface; UserError where it has none.
+
+    Args:
+        action: train, validate, test or export.
+        system: That block of the config, with all defaults.
+    """
     kind = str(system.get("geometry_type", ""))
     mesh = action == "export" and system.get("exporter_type") == "mesh-exporter"
     if mesh and is_registered(kind) and not hasattr(find(kind), "isosurface"):
@@ -43,15 +57,6 @@ def check_action(action: str, config: str, cfg: Any, blocks: dict[str, Any]) -> 
             f"--export makes a mesh, but `system.geometry_type` is {kind}, which has no surface; --test saves its "
             "pictures, and the page of a panorama"
         )
-    if cfg.resume is None and not any(_weights(block) for block in (system, system.get("geometry"))):
-        folder = os.path.dirname(os.path.dirname(os.path.abspath(config)))
-        own = os.path.relpath(os.path.join(folder, "ckpts", "last.ckpt"))
-        where = own if os.path.isfile(own) else "outputs/…/ckpts/last.ckpt, of a run that --train has made"
-        raise UserError(f"--{action} takes a checkpoint, and none is named; add resume={where}")
-
-
-def _weights(block: Any) -> Any:
-    return isinstance(block, dict) and block.get("weights")
 
 
 def to_look_at(folder: str | Path) -> str:

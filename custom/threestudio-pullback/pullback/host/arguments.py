@@ -17,7 +17,7 @@ blue, yellow, purple, cyan): "a purple torus", "a cone with a green front and a 
 left open, "a cube", "a blue object". Of other words it makes nothing sensible."""
 ACTIONS = {
     "train": "sample or optimise, then render the test views; with resume= it goes on",
-    "validate": "render the validation views, with resume= of a checkpoint",
+    "validate": "render the validation views of a checkpoint; needs resume=",
     "test": "render the test views and the turntable of a checkpoint; needs resume=",
     "export": "write the mesh of a checkpoint; needs resume=",
 }
@@ -34,8 +34,6 @@ examples:
   launch.py --config pullback-nerf-tiny.yaml --train system.prompt_processor.prompt="a red cube"
   launch.py --config RUN/configs/parsed.yaml --train resume=RUN/ckpts/last.ckpt
   launch.py --config RUN/configs/parsed.yaml --export resume=RUN/ckpts/last.ckpt system.exporter.fmt=glb
-
-With --threestudio DIR, the threestudio of that folder runs instead of the bundled host, on a CPU.
 
 {KNOWS}"""
 
@@ -133,11 +131,16 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add_import(parser)
     add_view(parser)
+    parser.add_argument(  # who starts the program looks for it first
+        "--threestudio", metavar="DIR", help="run the threestudio of that folder, on a CPU, not the bundled host"
+    )
     group = parser.add_mutually_exclusive_group(required=True)
     for action, meaning in ACTIONS.items():
         group.add_argument(f"--{action}", action="store_true", help=meaning)
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
     args, extras = parser.parse_known_args(argv)
+    if args.threestudio is not None:
+        raise UserError("--threestudio must be written out, and goes to launch.py or `pullback launch`")
     args.view, taken = split_view(args.view)
     extras = taken + extras
     numbers = args.gpu.split(",")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..errors import first_line
 from .actions import to_look_at
 from .explain import explain
+from .quiet import hold, release
 from .run import Run
 
 
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
     run = Run(argv)
+    if not verbose:
+        hold()
     try:
         if status := run():
             return status
@@ -42,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tells = True
         if run.together is not None:
             tells, status = run.together.tells(status)
+        release(said=status != 2)
         if tells and (verbose or reason is None):
             traceback.print_exc()
         if tells and (isinstance(e, Exception) or not run.resume_line()):
@@ -51,3 +55,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif run.resume_line():
             print(f"The last whole step is saved; to go on from there:\n  {run.resume_line()}")
         return status
+    finally:
+        release()

@@ -13,8 +13,18 @@ from .registry import logger
 
 
 class _Stdout(logging.Handler):
+    """Prints messages, at once or, from `hold` on, when `release` is called."""
+
+    held: list[str] | None = None
+
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        if self.held is None:
+            print(self.format(record), flush=True)
+        else:
+            self.held.append(self.format(record))
+
+
+_stdout = _Stdout()
 
 
 def quieten(verbose: bool) -> None:
@@ -24,7 +34,7 @@ def quieten(verbose: bool) -> None:
     """
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not logger.handlers:
-        logger.addHandler(_Stdout())
+        logger.addHandler(_stdout)
     if verbose:
         return
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
@@ -32,6 +42,18 @@ def quieten(verbose: bool) -> None:
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     warnings.filterwarnings("ignore", module="(pytorch_)?lightning")
+
+
+def hold() -> None:
+    """Keeps our own messages back until `release`: a run that is refused says nothing but why."""
+    _stdout.held = []
+
+
+def release(said: bool = True) -> None:
+    """Prints what has been kept back, or drops it, and what comes later at once."""
+    lines, _stdout.held = _stdout.held or [], None
+    for line in lines if said else ():
+        print(line, flush=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import time
+from functools import partial
 from typing import Any, get_type_hints
 
 import torch
@@ -16,7 +17,7 @@ from ..errors import UserError, first_line
 from ..output import whole
 from ..version import __version__, describe
 from . import folders, page, several
-from .actions import check_action
+from .actions import check_source, check_surface
 from .arguments import ACTIONS, command, command_line, parse_args
 from .base import get_rank, read_checkpoint
 from .config import ExperimentConfig, check_parts, check_type, config_to_primitive, load_config, read_yaml
@@ -100,7 +101,10 @@ class Run:
             os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
         load_parts(self.imports)
         quieten(args.verbose)
-        cfg = self.cfg = load_config(args.config, cli_args=extras, say=info, n_gpus=1)
+        action = next(name for name in ACTIONS if getattr(args, name))
+        cfg = self.cfg = load_config(
+            args.config, cli_args=extras, say=info, check=partial(check_source, action, args.config), n_gpus=1
+        )
         for part in ("data", "system"):
             find(cfg[f"{part}_type"], f"{part}_type")
         self.gpu = args.gpu
@@ -112,7 +116,7 @@ class Run:
         if not cfg.trial_name:
             raise UserError("`tag` must be given where `use_timestamp` is false")
         self._check_keywords()
-        check_action(next(name for name in ACTIONS if getattr(args, name)), args.config, cfg, self.blocks)
+        check_surface(action, self.blocks.get("system") or {})
 
     def _check_several(self, args: argparse.Namespace) -> None:
         if not args.train:
@@ -248,13 +252,13 @@ class Run:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import ModelCheckpoint
 
-        from .training.callbacks import ConfigSnapshot, ProgressLine, StepSeed
+        from .training.callbacks import Begun, ConfigSnapshot, ProgressLine, StepSeed
         from .training.logs import Csv, LearningRate, TensorBoard
 
         cfg = self.cfg
         if args.train or args.test:
             need("imageio_ffmpeg")  # its turntable is written last
-        callbacks: list[Any] = [resuming]
+        callbacks: list[Any] = [Begun(), resuming]
         loggers: list[Any] = []
         settings = {"devices": 1, "enable_model_summary": False, **config_to_primitive(cfg.trainer)}
         settings["accelerator"] = self.device.type

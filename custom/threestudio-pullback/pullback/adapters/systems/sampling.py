@@ -13,7 +13,6 @@ from pullback import models, processes
 from pullback.errors import UserError
 from pullback.output.turntable import Pictures
 from pullback.sampling.consistency import Verdict
-from pullback.version import describe
 from torch import Tensor
 
 from .._framework import (
@@ -78,7 +77,6 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
     def on_fit_start(self) -> None:
         """Builds the sampler, and goes on from the checkpoint's state if there is one."""
         super().on_fit_start()
-        info(describe())
         self._check_trainer()
         data: Any = getattr(self.trainer, "datamodule", None)
         models.check_square(getattr(data, "cfg", None))

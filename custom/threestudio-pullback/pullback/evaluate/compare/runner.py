@@ -135,7 +135,7 @@ def run(comparison: Comparison) -> Results:
     """Makes the runs that the folder lacks. A run that fails has a row too, with the reason."""
     results = settle(comparison)
     if results.rows:
-        print(f"{len(results.rows)} runs are there already", flush=True)
+        print(f"Runs that are there already: {len(results.rows)}", flush=True)
     tasks = {
         (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
         for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods

@@ -29,6 +29,7 @@ def load_config(
     cli_args: Sequence[str] = (),
     from_string: bool = False,
     say: Callable[[str], None] | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
     **kwargs: Any,
 ) -> Any:
     """The experiment's config: files merged in order, then the command line, then keywords.
@@ -39,6 +40,7 @@ def load_config(
             is taken as it stands, unless it is a quoted YAML string.
         from_string: whether `files` are YAML text.
         say: gets a line about each part that the command line replaces, see `replace_part`.
+        check: gets what files and command line say, before a value that must be given is asked for.
         kwargs: top-level keys set by the program.
 
     Raises:
@@ -59,6 +61,9 @@ def load_config(
             ) from e
         except (TypeError, ValueError, OmegaConfBaseException) as e:
             raise UserError(f"`{key}` cannot take the value {raw!r} of the command line: {first_line(e)}") from e
+    if check is not None:
+        written: Any = OmegaConf.to_container(cfg, resolve=False)
+        check(written)
     cfg = OmegaConf.merge(cfg, kwargs)
     try:
         OmegaConf.resolve(cfg)

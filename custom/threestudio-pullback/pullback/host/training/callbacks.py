@@ -20,6 +20,7 @@ from ...output import whole
 from ...resources import find as find_shipped
 from ...seeding import derive_seed
 from ..config import dump_config
+from ..quiet import release
 from ..registry import info
 from ..several import agreed
 from .checkpoint import KEY, AtomicCheckpointIO
@@ -31,6 +32,18 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+
+
+class Begun(Callback):
+    """Shows what has been kept back of a run's messages once its first batch is at hand, with all parts built."""
+
+    def _begun(self, *_: Any) -> None:
+        release()
+
+    on_train_batch_start: Any = _begun
+    on_validation_batch_start: Any = _begun
+    on_test_batch_start: Any = _begun
+    on_predict_batch_start: Any = _begun
 
 
 class StepSeed(Callback):
