@@ -31,6 +31,21 @@ def test_a_speck_is_what_is_far_smaller_than_the_object_and_apart_from_it() -> N
     assert int(found.sum()) <= 7 * 3  # they and their neighbours
 
 
+def test_a_loose_cloud_that_hangs_on_the_object_is_emptied_and_what_is_thin_but_dense_is_not() -> None:
+    ball = field()
+    below = torch.zeros_like(ball)
+    below[8:16, 8:16, :5] = True
+    cloud = below & (torch.rand(N, N, N, generator=torch.Generator().manual_seed(0)) < 0.3)
+    cloud[12, 12, :6] = True  # a thread up to the ball
+    sheet = torch.zeros_like(ball)
+    sheet[12, 4:20, 4:22] = True  # one voxel thick, through the ball
+    found = find_specks(torch.where(ball | sheet, 20.0, torch.where(cloud, 1.5, 0.0)), SPACING)
+    rest = cloud & ~(ball | sheet)
+    assert not (found & ball).any() and (found & sheet).sum() <= 4 * 3  # at its corners
+    assert (found & rest).sum() > 0.8 * rest.sum()
+    assert (rest & ~found)[:, :, :3].sum() == 0  # only what lies beside the ball is left
+
+
 @pytest.mark.parametrize("density", [0.0, 0.9 * 0.01 / SPACING, 50.0])
 def test_fog_nothing_and_a_full_box_have_no_specks(density: float) -> None:
     assert not find_specks(torch.full((N, N, N), density), SPACING).any()
