@@ -43,7 +43,8 @@ def find_specks(density: Tensor, spacing: float) -> Tensor:
     part = labelled[0]
     sizes = np.bincount(part.ravel())
     sizes[0] = 0
-    object_ = ndimage.binary_dilation((sizes >= max(1, SHARE * sizes.max()))[part]) & matter
-    specks = matter & ~object_
-    near = ndimage.binary_dilation(specks) & ~ndimage.binary_dilation(object_)
+    large = (sizes >= max(1, SHARE * sizes.max()))[part]
+    kept = np.logical_and(ndimage.binary_dilation(large), matter)
+    specks = np.logical_and(matter, np.logical_not(kept))
+    near = np.logical_and(ndimage.binary_dilation(specks), np.logical_not(ndimage.binary_dilation(kept)))
     return torch.from_numpy(near | specks).to(density.device)
