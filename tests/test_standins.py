@@ -264,6 +264,12 @@ def test_a_shipped_config_is_found_by_its_name(name: str, tmp_path: Path, monkey
     assert launch.absolute(["--config", name, f"--config={name}"]) == ["--config", shipped, f"--config={shipped}"]
 
 
+@pytest.mark.parametrize("action", ["--validate", "--test", "--export"])
+def test_there_too_an_action_without_a_checkpoint_is_refused(action: str, tmp_path: Path, capsys: Any) -> None:
+    words = ["--threestudio", str(checkout(tmp_path)), "--config", "pullback-nerf.yaml", action]
+    assert "none is named; add resume=" in refused(capsys, *words)
+
+
 def test_an_unknown_config_is_refused_with_those_that_are_shipped(tmp_path: Path, capsys: Any) -> None:
     root = checkout(tmp_path)
     err = refused(capsys, "--threestudio", str(root), "--config", "pullback-nrf.yaml", "--train")

@@ -12,9 +12,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import UserError
-from ..host.arguments import add_import
+from ..host.arguments import ACTIONS, add_import
 from ..host.parts import load_own
 from ..resources import config_remedy, find
 
@@ -102,6 +103,17 @@ def _check_config(argv: Sequence[str], root: str) -> None:
     path = parser.parse_known_args(argv)[0].config
     if path is not None and not os.path.exists(os.path.join(root, path)):
         raise UserError(f"--config {path} is neither here nor in {root}; {config_remedy()}")
+    action = next((name for name in ACTIONS if f"--{name}" in argv), "train")
+    if path is not None and action != "train":
+        from omegaconf import OmegaConf
+
+        from ..host.actions import check_source
+        from ..host.config import read_yaml
+
+        keys = ("resume=", "system.weights=", "system.geometry.weights=")
+        given = OmegaConf.from_dotlist([word for word in argv if word.startswith(keys)])
+        written: Any = OmegaConf.to_container(OmegaConf.merge(read_yaml(os.path.join(root, path)), given))
+        check_source(action, path, written)
 
 
 def _quieten() -> None:
