@@ -166,7 +166,7 @@ def memory(work: Path, args: Any) -> dict[str, Any]:
         return outcome
 
     torch.set_num_threads(1)
-    assert worker.work(worker.Job(str(folder.out), cwd=os.getcwd()), make) is None
+    assert worker.work(worker.Job(str(folder.out), cwd=os.getcwd(), making=make)) is None
     shown = [size for n, size in enumerate(sizes, 1) if n in (1, 2, 5, 10, 20, 50, args.runs)]
     return {"runs": len(sizes), "MB after 1, 2, 5, 10, 20, 50 and all runs": [round(size) for size in shown]}
 

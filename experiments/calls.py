@@ -6,8 +6,8 @@
 
 A setting is a change of `configs/compare/pullback-nerf-tiny.yaml`'s `pullback`, by dotted keys. Runs are those of
 `pullback compare`, judged in the same way: the nearest of the 216 exact objects over 16 held-out views, PSNR to it, and
-KID to 64 pictures of the model a prompt. Calls are counted as they are made. OUT/state.json keeps the rows, and a run
-goes on from there; the table has all rows of the settings, prompts and seeds that are named.
+KID to 64 pictures of the model a prompt. Calls are counted as they are made. OUT is a sweep's folder, and the same
+command goes on; the table has all rows of the settings, prompts and seeds that are named.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 from pullback.cli.arguments import parse_seeds
-from pullback.evaluate.campaign import Results
-from pullback.evaluate.compare import judge, plan, runner, summary
+from pullback.evaluate.compare import fleet, judge, plan, runner, summary
 from pullback.evaluate.compare.report.table import compact
 from pullback.output.markdown import print_table
 
@@ -57,8 +56,8 @@ def comparison_of(out: Path, texts: dict[str, str], prompts: list[str], seeds: l
     methods = [
         dataclasses.replace(plan.overridden(base, split(text)), name=name, title=name) for name, text in texts.items()
     ]
-    judging = judge.Judging(True, None, tuple(prompts))
-    return runner.Comparison(out, CONFIG, methods, prompts, seeds, plan.Budget("steps", 1.0), judging, workers)
+    judging, budget = judge.Judging(True, None, tuple(prompts)), plan.Budget("steps", 1.0)
+    return runner.Comparison(out, CONFIG, methods, prompts, seeds, budget, judging, fleet.Fleet(workers=workers))
 
 
 def split(text: str) -> list[str]:
@@ -72,28 +71,20 @@ def split(text: str) -> list[str]:
     return words
 
 
-def run(comparison: runner.Comparison) -> Results:
-    """Makes the runs that the folder lacks; raises UserError where a name has other settings there."""
-    results = runner.results_of(comparison.out)
-    for method in comparison.methods:
-        settings = {key: str(value) for key, value in method.settings.items()}
-        results.match("settings", method.name, value=settings, content=f"of {method.name} with other settings")
-        runner.write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": 10**6})
-    tasks = {
-        (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
-        for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods
-    }  # fmt: skip
-    return results.run(runner.run_one, tasks, comparison.workers, judge.sentence)
+def run(comparison: runner.Comparison) -> list[dict[str, Any]]:
+    """Makes the runs that the folder lacks, and returns the rows of all."""
+    rare = {"checkpoint.every_n_train_steps": 10**6}
+    return runner.make(comparison, {runner.variant(comparison, m, rare): m for m in comparison.methods}).rows
 
 
-def table(comparison: runner.Comparison, results: Results) -> list[list[str]]:
+def table(comparison: runner.Comparison, found: list[dict[str, Any]]) -> list[list[str]]:
     """A line a setting: mean and 95 % interval of each measure."""
     model = str(comparison.methods[0].config.system.prompt_processor.pretrained_model_name_or_path)
     scale = float(comparison.methods[0].config.system.guidance.guidance_scale)
     reference = summary.Reference(comparison.out, model, scale, judge.features_of(comparison.judging))
     lines = []
     for method in comparison.methods:
-        rows = [r for p in comparison.prompts for s in comparison.seeds for r in results.of(method.name, p, s)]
+        rows = [row for row in found if row["method"] == method.name]
         entries = summary.averages(method.name, rows) + summary.of_sets(method.name, rows, comparison.out, reference)
         cells = {entry["measure"]: entry for entry in entries}
         units = {measure.name: measure.unit for measure in summary.MEASURES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -110,17 +111,6 @@ def test_prompts_come_from_a_file_or_the_text(tmp_path: Path) -> None:
             plan.load_prompts(nothing)
 
 
-def _comparison(out: Path, names: list[str], **changes: object) -> runner.Comparison:
-    methods = plan.load_methods(TINY_CONFIG, names, None)
-    prompts = ["a red cube", "A red cube!", "a red cube?"]
-    budget, judging = plan.Budget("nfe", 16), Judging(True, None, tuple(prompts))
-    return runner.Comparison(out, TINY_CONFIG, methods, prompts, [0], budget, judging, **changes)  # type: ignore[arg-type]
-
-
-def test_prompts_that_make_one_file_name_stay_apart(tmp_path: Path) -> None:
-    assert len(set(_comparison(tmp_path, ["sds"]).tags().values())) == 3
-
-
 def test_a_length_is_the_longest_within_the_budget() -> None:
     cost = runner.Cost(steps=(0.0, 2.0), nfe=(-16.0, 32.0), seconds=(1.0, 0.5))
     for kind, amount in (("nfe", 960.0), ("seconds", 20.0), ("steps", 7.0)):
@@ -129,17 +119,22 @@ def test_a_length_is_the_longest_within_the_budget() -> None:
     assert cost.length(plan.Budget("nfe", 1.0)) == 1
 
 
-def test_a_folder_of_other_terms_is_refused(tmp_path: Path) -> None:
-    comparison = _comparison(tmp_path, ["sds"])
-    state = runner.results_of(tmp_path)
-    state.data = {"budget": "steps=3", "methods": {}}
-    state.save()
-    with pytest.raises(UserError, match="--budget steps=3"):
-        runner.settle(comparison)
-    state.data = {"budget": "nfe=16", "methods": {"sds": {"config": "another", "cost": {}}}}
-    state.save()
-    with pytest.raises(UserError, match="sds with another config"):
-        runner.settle(comparison)
+def test_runs_on_other_terms_are_other_units(tmp_path: Path) -> None:
+    sds = plan.load_methods(TINY_CONFIG, ["sds"], None)[0]
+    judging = Judging(True, None, ("a red cube",))
+    comparison = runner.Comparison(tmp_path, TINY_CONFIG, [sds], ["a red cube"], [0], plan.Budget("nfe", 16), judging)
+    there = dataclasses.replace(comparison, threestudio=tmp_path)
+    names = {
+        runner.variant(one, sds, {"trainer.max_steps": steps}).name for one in (comparison, there) for steps in (3, 4)
+    }
+    assert len(names) == 4
+
+
+def test_a_folder_of_an_earlier_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    assert cli.main(["compare", "--methods", "sds", "--prompts", "a red cube", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"--out {tmp_path} holds a comparison of an earlier version" in said and said.count("\n") == 1
 
 
 def test_a_grid_treats_all_methods_alike() -> None:
@@ -224,16 +219,19 @@ def test_two_methods_compared_from_the_command_line(
 
     # again: nothing is run twice, and the page can be made from the data alone
     capsys.readouterr()
-    monkeypatch.setattr(trial.Trial, "run", None)
+    monkeypatch.setattr("pullback.sweep.engines.local.Engine", None)
     assert cli.main([*words, *SMALL]) == 0
-    assert "there already: 2" in capsys.readouterr().out
+    assert "2 of 2 runs are there already" in capsys.readouterr().out
+    assert cli.main(["sweep", "status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("6 runs: 6 done, 0 running, 0 failed, 0 to do")
     (tmp_path / "report.html").unlink()
     assert cli.main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
 
     # a scene with a NaN is a run without output, and the reason says since when
     method = plan.load_methods(TINY_CONFIG, ["sds"], None)[0]
-    one = trial.Trial(tmp_path, "sds", "a red cube", 0, next((tmp_path / "runs" / "sds").glob("*.log")).stem)
+    (log,) = (tmp_path / "runs").glob("sds-[!s]*/*.log")
+    one = trial.Trial(tmp_path, log.parent.name, "a red cube", 0, log.stem)
     saved = torch.load(one.checkpoint, weights_only=True)
     saved["state_dict"]["geometry.grid"].fill_(torch.nan)
     saved["global_step"] += 1

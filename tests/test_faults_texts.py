@@ -12,9 +12,7 @@ from omegaconf import OmegaConf
 from pullback import cli
 from pullback.adapters.guidance.options import Options
 from pullback.errors import ConfigError, UserError, check_schedule
-from pullback.evaluate import trial
-from pullback.evaluate.compare import plan, runner, summary, tune
-from pullback.evaluate.compare.judge import Judging
+from pullback.evaluate.compare import plan, summary, tune
 from pullback.host.config import ExperimentConfig, parse_structured
 from pullback.host.prompts import StableDiffusionPromptProcessor
 from pullback.output import arrays, file_names
@@ -50,33 +48,6 @@ def test_a_tag_stays_as_it_is_where_a_folder_can_have_it() -> None:
     names = [folder(tag) for tag in others]
     assert len(set(names)) == len(others)
     assert all(len(name.encode()) <= 200 and "/" not in name and "\n" not in name for name in names)
-
-
-def comparison(out: Path, prompts: list[str]) -> runner.Comparison:
-    methods = plan.load_methods(TINY_CONFIG, ["sds"], None)
-    judging = Judging(True, None, tuple(prompts))
-    return runner.Comparison(out, TINY_CONFIG, methods, prompts, [0], plan.Budget("nfe", 16), judging)
-
-
-def test_runs_of_other_prompts_in_one_folder_have_other_names(tmp_path: Path) -> None:
-    first, second = (comparison(tmp_path, prompts).tags() for prompts in (ALIKE[:5], ALIKE[5:]))
-    assert len({*first.values(), *second.values()}) == len(ALIKE)
-
-
-def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = tmp_path / "runs" / "sds" / "a-red-cube_2-0"
-    (begun / "ckpts").mkdir(parents=True)
-    (begun / "configs").mkdir()
-    (begun / "ckpts" / "last.ckpt").touch()
-    OmegaConf.save({"system": {"prompt_processor": {"prompt": "a red cube?"}}}, begun / "configs" / "parsed.yaml")
-    made: list[str] = []
-    monkeypatch.setattr(trial.Trial, "run", lambda self, threads: made.append(self.tag) or (None, 0))
-    monkeypatch.setattr(runner.judge, "judge", lambda *_: {})
-    prompts = ["a red cube", "a red cube?", "a red cube!"]
-    compared = comparison(tmp_path, prompts)
-    rows = [runner.run_one(compared, compared.methods[0], p, t, 0) for p, t in compared.tags().items()]
-    assert made == [row["tag"] for row in rows]
-    assert made == [f"{file_names.slug(prompts[0])}-0", "a-red-cube_2-0", f"{file_names.slug(prompts[2])}-0"]
 
 
 def test_each_prompt_has_pictures_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

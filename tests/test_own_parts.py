@@ -13,13 +13,14 @@ import host_toy
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 from pullback import cli
 from pullback.errors import UserError
 from pullback.evaluate.compare import run as compare
 from pullback.evaluate.compare import runner
 from pullback.host import launch, parts
 from pullback.host.registry import is_registered
+from pullback.sweep.folder import Folder
+from pullback.sweep.plan import Plan
 from tiny_pipeline import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,9 +145,9 @@ def test_compare_hands_the_parts_on_to_its_runs_and_their_measures(folder: Path,
     words = ["compare", *options, "--out", str(tmp_path), "--import", "own_compared", *overrides]
     comparison = compare.prepare(cli.build_parser().parse_args(words))
     (method,) = comparison.methods
-    (tmp_path / "configs").mkdir()
-    OmegaConf.save(method.config, tmp_path / "configs" / "sds.yaml")
-    row = runner.run_one(comparison, method, "a red cube", "t", 0)
+    variant, swept = runner.variant(comparison, method, {}), Folder(tmp_path)
+    swept.add(Plan((variant,), ("a red cube",), (0,)))
+    row = runner.Making({variant.name: method}, comparison.judging)(swept, swept.units()[0]).values
     assert (tmp_path / row["turntable"]).is_file() and "--import own_compared" in row["command"], row["reason"]
 
 

@@ -17,11 +17,14 @@ from pullback.errors import UserError
 from pullback.evaluate import campaign, trial
 from pullback.evaluate.campaign import Results
 from pullback.evaluate.compare import plan, runner
+from pullback.evaluate.compare import run as compare
 from pullback.evaluate.compare.judge import Judging
 from pullback.evaluate.damaged import telling
 from pullback.host import launch
 from pullback.output import video
 from pullback.resources import TINY_CONFIG
+from pullback.sweep.folder import Folder
+from pullback.sweep.plan import Plan, Variant
 
 CONFIG = "configs/pullback-nerf-tiny.yaml"
 
@@ -142,15 +145,11 @@ def test_a_run_that_is_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(trial.Trial, "_in_host", lambda self, threads: (-9, 0))
     assert one.run(1) == ("killed by SIGKILL, perhaps for its memory", 0)
     method = plan.load_methods(TINY_CONFIG, ["sds"], None)[0]
-    what = runner.Comparison(
-        tmp_path, TINY_CONFIG, [method], ["x"], [0], plan.Budget("nfe", 8), Judging(True, None, ("x",))
-    )
-    row = runner.run_one(what, method, "x", "x", 0)
-    assert row["failed"] == row["reason"].removeprefix("no output: ") and row["status"] == "diverged"
-    results = runner.results_of(tmp_path)
-    results.rows = [row]
-    results.save()
-    assert not runner.results_of(tmp_path).rows
+    variant, folder = Variant("sds", "name: x"), Folder(tmp_path)
+    folder.add(Plan((variant,), ("x",), (0,)))
+    (unit,) = folder.units()
+    outcome = runner.Making({variant.name: method}, Judging(True, None, ("x",)))(folder, unit)
+    assert outcome.reason == "killed by SIGKILL, perhaps for its memory" and not outcome.values
 
 
 def test_a_run_whose_log_the_disk_refused_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,14 +199,16 @@ def test_a_fault_in_a_report_of_new_rows_stays_one(tmp_path: Path) -> None:
         raise KeyError("a fault of the program")
 
 
-@pytest.mark.parametrize("cost", [3, {}, {"steps": [1]}, {kind: ["a", None] for kind in plan.BUDGETS}])
+@pytest.mark.parametrize("cost", [3, {"steps": [1]}, {"steps": 1, "nfe": None, "seconds": 1}, {}])
 def test_costs_of_a_comparison(cost: Any, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "state.json").write_text(json.dumps({"methods": {"pullback": {"cost": cost}}}))
     words = ["compare", "--methods", "pullback", "--prompts", "a red cube", "--dry-run", "--out", str(tmp_path)]
-    if cost == {}:  # none are known
-        assert cli.main(words) == 0
-    else:
-        assert "state.json has results that no report can be made of" in refused(capsys, *words, main=cli.main)
+    comparison = compare.prepare(cli.build_parser().parse_args(words))
+    asked = Plan(tuple(runner.short_runs(comparison)), (runner.PROMPT,), (0,))
+    folder = Folder(tmp_path)
+    for number, unit in enumerate(asked.units(), 1):
+        assert cli.main(words) == 0  # one of the two is not known yet
+        folder.write(unit, {"status": "done", "cost": cost if number == 2 else dict.fromkeys(plan.BUDGETS, 4.0)})
+    assert "results has results that no report can be made of" in refused(capsys, *words, main=cli.main)
 
 
 def test_a_folder_that_is_no_threestudio(tmp_path: Path, capsys: Any) -> None:

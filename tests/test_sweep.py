@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def begun(out: Path, prompts: int = 3, seeds: int = 2, **more: Any) -> tuple[Fol
     folder = Folder(out, 60)
     folder.check()
     folder.add(Plan((CONFIG,), tuple(f"prompt {i}" for i in range(prompts)), tuple(range(seeds))))
-    return folder, Job(str(folder.out), expire=60, cwd=os.getcwd(), **more)
+    return folder, Job(str(folder.out), **{"expire": 60, "cwd": os.getcwd(), "making": easy, **more})
 
 
 def easy(folder: Folder, unit: Unit) -> Outcome:
@@ -64,9 +65,9 @@ def test_a_unit_is_named_by_what_it_is_and_not_by_its_place() -> None:
 
 def test_more_prompts_and_seeds_in_any_order_keep_what_is_there(tmp_path: Path) -> None:
     folder, job = begun(tmp_path)
-    assert work(job, easy) is None
+    assert work(job) is None
     folder.add(Plan((CONFIG,), ("new", "prompt 2", "prompt 0"), (7, 1, 0)))
-    assert work(job, easy) is None
+    assert work(job) is None
     assert set(made(folder).values()) == {1} and len(made(folder)) == 3 * 3 + 2
     assert len(folder.units()) == 11
 
@@ -177,24 +178,9 @@ def test_deaths_count_where_no_checkpoint_was_saved_between_them() -> None:
 # ---- workers
 
 
-def test_two_drivers_on_one_folder_do_no_unit_twice(tmp_path: Path) -> None:
-    folder, job = begun(tmp_path, 20, 3)
-
-    def slow(folder: Folder, unit: Unit) -> Outcome:
-        time.sleep(random.random() / 100)
-        return easy(folder, unit)
-
-    threads = [threading.Thread(target=work, args=(job, slow)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made(folder)) == 60 and set(made(folder).values()) == {1}
-
-
 def test_kills_change_no_byte_of_the_table(tmp_path: Path) -> None:
     left_alone, job = begun(tmp_path / "whole", 6, 4)
-    assert work(job, easy) is None
+    assert work(job) is None
     table(left_alone)
     folder, job = begun(tmp_path / "killed", 6, 4, retries=50)
     draw, killed, workers = random.Random(0), set(), set()
@@ -210,7 +196,7 @@ def test_kills_change_no_byte_of_the_table(tmp_path: Path) -> None:
     while len(folder.ended()) < 24:
         while len(workers) < 2:
             if (pid := os.fork()) == 0:
-                os._exit(work(job, fatal) is not None)
+                os._exit(work(replace(job, making=fatal)) is not None)
             workers.add(pid)
         for mark in tmp_path.glob("killed/*.pid"):
             if mark not in killed and (victim := int(mark.read_text() or 0)):
@@ -235,18 +221,31 @@ def test_a_unit_that_always_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
         good = easy(folder, unit)
         return Outcome({}, "`system.x` must be above 0, not -1") if unit.prompt == "prompt 1" else good
 
-    assert work(job, picky) is None
+    assert work(replace(job, making=picky)) is None
     rows = {(unit.prompt, unit.seed): row for unit, row in folder.rows(folder.units())}
     assert Counter(row["status"] for row in rows.values()) == {"done": 4, "failed": 2}
     assert rows["prompt 1", 0]["reason"] == "`system.x` must be above 0, not -1"
     assert all(count == (3 if "prompt-1" in name else 1) for name, count in made(folder).items())
     assert "4 done, 0 running, 2 failed, 0 to do" in status(folder)
     assert "prompt 1 · seed 0: `system.x` must be above 0, not -1" in status(folder)
-    assert folder.retry_failed() == 2 and work(job, easy) is None
+    assert folder.retry_failed(folder.units()) == 2 and work(job) is None
     assert {row["status"] for _, row in folder.rows(folder.units())} == {"done"}
     table(folder)
     lines = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert [(line["prompt"], int(line["seed"])) for line in lines] == sorted(rows)
+
+
+def test_a_fault_in_a_unit_is_its_reason_and_the_rest_goes_on(tmp_path: Path, capsys: Any) -> None:
+    def broken(folder: Folder, unit: Unit) -> Outcome:
+        if unit.prompt == "prompt 1":
+            raise KeyError("geometry")
+        return easy(folder, unit)
+
+    folder, job = begun(tmp_path, making=broken, retries=0)
+    assert work(job) is None
+    rows = {unit.prompt: row for unit, row in folder.rows(folder.units())}
+    assert rows["prompt 1"]["reason"] == "KeyError: 'geometry'" and rows["prompt 2"]["status"] == "done"
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_worker_that_is_stopped_gives_its_unit_back(tmp_path: Path) -> None:
@@ -259,7 +258,7 @@ def test_a_worker_that_is_stopped_gives_its_unit_back(tmp_path: Path) -> None:
             time.sleep(60)
             return easy(folder, unit)
 
-        os._exit(work(job, wait) is not None)
+        os._exit(work(replace(job, making=wait)) is not None)
     while not (tmp_path / "waiting").exists():
         time.sleep(0.01)
     assert "1 running" in status(folder)
@@ -267,19 +266,19 @@ def test_a_worker_that_is_stopped_gives_its_unit_back(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     ((unit, number),) = folder.claims.numbers().items()
     assert folder.claims.read(unit, number)["state"] == RELEASED
-    assert work(job, easy) is None and len(folder.ended()) == 6
+    assert work(job) is None and len(folder.ended()) == 6
 
 
 def test_mixed_versions_are_refused_by_name(tmp_path: Path) -> None:
     folder, job = begun(tmp_path, version="threestudio-pullback 9.9, commit abc, PyTorch 2.0")
-    said = work(job, easy) or ""
+    said = work(job) or ""
     assert "the sweep has threestudio-pullback 9.9, commit abc, PyTorch 2.0" in said and socket.gethostname() in said
     job = begun(tmp_path)[1]
     others = Claims(folder.out / "claims", 60, {**this_process(), "host": "old-one", "version": "older"})
     claim = others.take(folder.units()[0].name, 1, None)
-    assert claim is not None and "a worker on old-one has older" in (work(job, easy) or "")
+    assert claim is not None and "a worker on old-one has older" in (work(job) or "")
     claim.say(AGAIN)
-    assert work(job, easy) is None
+    assert work(job) is None
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
@@ -296,13 +295,13 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> N
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
             return Outcome({}, "cannot write the checkpoint")
 
-        os.write(writer, (work(job, fills) or "").encode())
+        os.write(writer, (work(replace(job, making=fills)) or "").encode())
         os._exit(0)
     os.waitpid(pid, 0)
     said = os.read(reader, 1000).decode()
     assert "cannot write to the sweep's folder" in said and "File too large" in said
     assert not folder.ended()  # the unit is not at fault
-    assert work(job, easy) is None and len(folder.ended()) == 6
+    assert work(job) is None and len(folder.ended()) == 6
 
 
 # ---- the driver
@@ -311,13 +310,13 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> N
 class Here:
     """An engine whose workers are threads of this process."""
 
-    def __init__(self, job: Job, workers: int, making: Any = easy) -> None:
-        self.job, self.workers, self.making = job, workers, making
+    def __init__(self, job: Job, workers: int) -> None:
+        self.job, self.workers = job, workers
         self.threads: list[threading.Thread] = []
         self.said: list[str | None] = []
 
     def start(self, count: int) -> None:
-        new = [threading.Thread(target=lambda: self.said.append(work(self.job, self.making))) for _ in range(count)]
+        new = [threading.Thread(target=lambda: self.said.append(work(self.job))) for _ in range(count)]
         self.threads += new
         for thread in new:
             thread.start()
@@ -337,14 +336,43 @@ class Here:
             thread.join()
 
 
-def test_a_driver_tells_of_each_unit_and_writes_the_table(tmp_path: Path) -> None:
+def test_a_driver_tells_of_each_unit_that_its_plan_has(tmp_path: Path) -> None:
     folder, job = begun(tmp_path)
     lines: list[str] = []
+    few = Plan((CONFIG,), ("prompt 0", "new"), (0,))
+    folder.add(few)
+    part = replace(job, plan=few.name)
+    drive.drive(folder, part, lambda: Here(part, 2), lines.append)
+    assert sorted(made(folder)) == sorted(unit.name for unit in few.units())
+    assert len(lines) == 2 and lines[1].startswith("[2/2] tiny · ")
     drive.drive(folder, job, lambda: Here(job, 2), lines.append)
-    assert len(lines) == 6 and any(line.startswith("[6/6] tiny · prompt") for line in lines)
-    before = (tmp_path / "table.csv").read_bytes()
+    assert lines[2] == "2 of 7 runs are there already" and lines[-1].startswith("[7/7] tiny · prompt")
     drive.drive(folder, job, lambda: pytest.fail("nothing is left to do"), lines.append)
-    assert lines[-1] == "6 of 6 runs are there already" and (tmp_path / "table.csv").read_bytes() == before
+    assert lines[-1] == "7 of 7 runs are there already" and set(made(folder).values()) == {1}
+
+
+def test_two_drivers_on_one_folder_do_no_unit_twice(tmp_path: Path) -> None:
+    def slow(folder: Folder, unit: Unit) -> Outcome:
+        time.sleep(random.random() / 100)
+        return easy(folder, unit)
+
+    folder, job = begun(tmp_path, 20, 3, making=slow)
+    pids = []
+    for number in range(2):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            status = 1
+            try:
+                drive.drive(folder, job, lambda: Here(job, 3), (tmp_path / f"{number}.said").open("a").write)
+                table(folder)
+                status = 0
+            finally:
+                os._exit(status)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    assert len(made(folder)) == 60 and set(made(folder).values()) == {1}
+    owners = {json.loads(file.read_text())["pid"] for file in tmp_path.glob("claims/*/*")}
+    assert owners == set(pids)  # both had a share
+    assert (tmp_path / "table.csv").read_text().count(",done,") == 60
 
 
 def test_a_driver_whose_workers_all_refuse_says_why(tmp_path: Path) -> None:
@@ -451,7 +479,7 @@ def test_an_address_where_no_cluster_answers_is_one_sentence(
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     folder, job = begun(tmp_path)
-    assert work(job, easy) is None
+    assert work(job) is None
     unit = folder.units()[0]
     folder.result(unit).write_text("{")
     with pytest.raises(UserError, match="is damaged; remove it, and its unit is made again"):

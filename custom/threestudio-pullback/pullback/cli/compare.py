@@ -11,14 +11,17 @@ from typing import Any
 from ..errors import UserError
 from ..host.arguments import add_import, program
 from ..resources import CONFIGS, TINY_CONFIG
-from .arguments import KNOWS, at_least, parse_seeds
+from .arguments import KNOWS, parse_seeds
+from .engine import add_engine
 
 EXAMPLES = """examples:
   pullback compare --prompts "a red cube; a blue cone" --seeds 0,1 --dry-run
   pullback compare --prompts configs/compare/tiny-12.txt --methods pullback,sds --budget nfe=480
   pullback compare --world shapes --methods pullback,sds
+  pullback compare --prompts prompts.txt --on ray --with address=auto --workers 8
 
-The same command again goes on where it was stopped. Five runs of a method at least make an interval."""
+The same command again goes on where it was stopped, and helps while it runs elsewhere. Five runs of a method at least
+make an interval."""
 
 
 def add_compare(commands: Any) -> None:
@@ -47,7 +50,7 @@ def add_compare(commands: Any) -> None:
         "--tune", dest="tuned", action="append", default=[], help="key=v,v: the best of a grid for every method (lr=…)"
     )
     compare.add_argument("--dry-run", action="store_true", help="print what the comparison would cost, and end")
-    compare.add_argument("--workers", type=at_least(1), default=2, help="runs at a time (default 2)")
+    add_engine(compare, 2, "2")
     compare.add_argument("--out", type=Path, default=Path("outputs/compare"), help="folder of runs and report")
     add_import(compare)
     compare.add_argument("overrides", nargs="*", default=[], help="config overrides for every run, key=value")
@@ -64,16 +67,18 @@ def add_compare(commands: Any) -> None:
 def run_compare(args: argparse.Namespace) -> int:
     """Runs `compare` and says where the report is."""
     from ..evaluate.compare import exact, run
+    from ..sweep.drive import Stopped
 
     command = shlex.join([*program(), *sys.argv[1:]])
-    if args.world is not None:
-        if args.imports:
-            raise UserError("--import has no use with --world, which has its own parts; leave one of them out")
-        page = exact.compare(args, command)
-    else:
-        if args.prompts is None:
-            raise UserError("--prompts is missing: give a file with a prompt a line, or an exact world by --world")
-        page = run.compare(args, command)
+    if args.world is not None and args.imports:
+        raise UserError("--import has no use with --world, which has its own parts; leave one of them out")
+    if args.world is None and args.prompts is None:
+        raise UserError("--prompts is missing: give a file with a prompt a line, or an exact world by --world")
+    try:
+        page = (run if args.world is None else exact).compare(args, command)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        return 130
     if page is not None:
         print(f"The report is {page}")
     return 0

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..host.arguments import add_import
 from ..resources import TINY_CONFIG
 from .arguments import at_least, counted, parse_seeds
+from .engine import add_engine
 
 if TYPE_CHECKING:  # they need packages that `pullback --help` does without
     from ..sweep.folder import Folder
@@ -44,18 +45,10 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--prompts", help="a file with a prompt a line, or prompts with ; between")
     sweep.add_argument("--seeds", type=parse_seeds, default=[0], help="0-7 or 0,2,5 (default 0)")
     sweep.add_argument("--out", type=Path, help="folder of the sweep, shared by all machines (default outputs/sweep)")
-    sweep.add_argument("--on", default="local", metavar="ENGINE", help="local, ray or slurm (default local)")
-    sweep.add_argument(
-        "--with", dest="options", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the engine, such as address=auto of ray; may be repeated",
-    )  # fmt: skip
-    sweep.add_argument("--workers", type=at_least(1), help="runs at a time (default one a GPU, or else one a core)")
+    add_engine(sweep, None, "one a GPU, or else one a core")
     sweep.add_argument("--threads", type=at_least(1), default=1, help="threads of a run on a CPU (default 1)")
     sweep.add_argument("--retries", type=at_least(0), default=2, help="of a run that fails (default 2)")
     sweep.add_argument("--retry-failed", action="store_true", help="make the runs again that have failed")
-    sweep.add_argument(
-        "--expire", type=_seconds, default=120.0, help="seconds until a silent worker's run is another's"
-    )
     sweep.add_argument("--shard", metavar="I/N", help="only every N-th run, from the I-th on; I from 0 to N - 1")
     sweep.add_argument("--dry-run", action="store_true", help="print how many runs there are, and end")
     add_import(sweep)
@@ -67,16 +60,6 @@ def add_sweep(commands: Any) -> None:
         help="config overrides, for every run; with commas, a run of each value",
     )
     sweep.set_defaults(run=run_sweep)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"must be seconds from 1 to 86400, not {text!r}")
-    return value
 
 
 def run_sweep(args: argparse.Namespace) -> int:
@@ -98,7 +81,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     if plan is not None:
         folder.add(plan)
     if args.retry_failed:
-        print(f"{counted(folder.retry_failed(), 'failed run')} to be made again", flush=True)
+        print(f"{counted(folder.retry_failed(folder.units()), 'failed run')} to be made again", flush=True)
     return _run(args, folder, ahead)
 
 
@@ -135,11 +118,11 @@ def _run(args: argparse.Namespace, folder: Folder, ahead: float) -> int:
     from ..sweep import check, drive, engines
     from ..sweep.claims import version
     from ..sweep.folder import APART
+    from ..sweep.status import table
     from ..sweep.worker import Job
 
     units = folder.units(args.shard)
-    kind = engines.find(args.on)
-    chosen = kind.Options(**options.read(args.options, options.of(kind.Options), f"--with of --on {args.on}"))
+    kind, chosen = engines.find(args.on), options.of_engine(args.on, args.options)
     if abs(ahead) > APART:
         print(
             f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of {folder.out}; "
@@ -160,6 +143,8 @@ def _run(args: argparse.Namespace, folder: Folder, ahead: float) -> int:
     except drive.Stopped as stopped:
         print(stopped, flush=True)
         return 130
+    finally:
+        table(folder)
     failed = sum(row["status"] == "failed" for _, row in folder.rows(units))
     print(f"The table is {folder.out / 'table.csv'}" + f"; {failed} of {len(units)} runs failed" * bool(failed))
     return 1 if failed else 0

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
 
 from ..errors import UserError, first_line
-from .campaign import AGAIN, Results
+from .campaign import AGAIN
+
+
+class Kept(Protocol):
+    """Results, and whether any of them are from a file or a folder."""
+
+    file: Path
+    read: bool
 
 
 @contextlib.contextmanager
-def telling(results: Results) -> Iterator[None]:
+def telling(results: Kept) -> Iterator[None]:
     """A context for what reads rows.
 
     Args:

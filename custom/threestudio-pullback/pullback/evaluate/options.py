@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import UserError
+from ..sweep import engines
 
 
 def of(owner: Callable[..., Any]) -> dict[str, Any]:
@@ -43,6 +44,16 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
             right = "true or false" if kind is bool else f"a number (type {kind.__name__})"
             raise UserError(f"{where}: {key} must be {right}, not {value!r}") from None
     return {key: values[key] for key in defaults if key in values}
+
+
+def of_engine(name: str, words: Iterable[str]) -> Any:
+    """The options of a sweep's engine, from the words of --with.
+
+    Raises:
+        UserError: There is no such engine, or a word is none of its options.
+    """
+    kind = engines.find(name)
+    return kind.Options(**read(words, of(kind.Options), f"--with of --on {name}"))
 
 
 def label(name: str, options: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
-"""One run of launch.py in a process of its own, for an evaluation, and what its logs say."""
+"""One run of launch.py for an evaluation, and what its logs say."""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import ctypes
+import gc
 import os
 import re
 import resource
@@ -12,10 +14,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from ..host.explain import LOG_ENDS
-from ..sweep.process import PRELOADED, end_with_parent, last_error
+from ..sweep.making import STOPPED, launched
+from ..sweep.process import last_error
 
 KILLED = "killed"
 """How the reason of a run begins that something outside of it ended."""
@@ -77,10 +81,13 @@ class Trial:
         return [*command, f"resume={self.checkpoint}"] if self.checkpoint.exists() else command
 
     def run(self, threads: int) -> tuple[str | None, int]:
-        """Makes the run.
+        """Makes the run in this process; in threestudio, in one of its own.
 
         Returns:
             The reason why it failed, or None; and its peak memory in MB, an upper bound.
+
+        Raises:
+            KeyboardInterrupt: It was stopped, and has saved its last whole step.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         before = self.log.stat().st_size if self.log.exists() else 0
@@ -93,43 +100,33 @@ class Trial:
         if not status and (LOG_ENDS % "tb_logs").encode() in self.log.read_bytes()[before:]:
             shutil.rmtree(self.folder)  # what it cost is not known, and going on from its end would not tell
             return f"{UNLOGGED}, perhaps for a full disk", memory
-        return (last_error(self.log) if status else None), memory
+        return (last_error(self.log, before) if status else None), memory
 
     def _in_host(self, threads: int) -> tuple[int, int]:
-        # forked from a server that has done the imports, which take half of the time of a short run
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_launch, args=(self.command()[4:], self.log, threads, theirs))
-        process.start()
-        theirs.close()
-        try:
-            process.join()
-        except BaseException:
-            process.terminate()  # it saves its last whole step
-            process.join()
-            raise
-        try:
-            return ours.recv()
-        except EOFError:  # killed: by a signal, or for its memory
-            return process.exitcode or 1, 0
+        _forget_peak()  # of the run before this one in the process
+        torch.set_num_threads(threads)
+        status, _ = launched(self.command()[4:], self.log)
+        if status in STOPPED:
+            raise KeyboardInterrupt
+        return status, _peak()
 
 
-def _launch(words: list[str], log: Path, threads: int, sender: Any) -> None:
-    """Runs launch.py's main in this process, and sends its exit status and its peak memory in MB."""
-    import torch
+def _forget_peak() -> None:
+    """Gives back what this process has freed, and has the kernel note its peak memory anew, where they can."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
-    from ..host import launch
 
-    end_with_parent()
-    with log.open("a") as stream:
-        for number in (1, 2):
-            os.dup2(stream.fileno(), number)
-    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
-    sys.argv = ["pullback"]
-    torch.set_num_threads(threads)
-    status = launch.main(words)
-    sender.send((status, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+def _peak() -> int:
+    """This process's peak memory in MB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024)
+    except (OSError, StopIteration):
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _run_logged(command: list[str], log: Path, threads: int, cwd: Path) -> tuple[int, int]:

@@ -82,12 +82,13 @@ def remove_without_results(made: Iterable[str]) -> None:
             os.rmdir(folder)
 
 
-def hold(folder: str, remedy: str) -> FileLock | None:
+def hold(folder: str, remedy: str, patience: float = 0) -> FileLock | None:
     """Holds a folder for this process, until it ends, however it ends, or the lock is released or lost.
 
     Args:
         folder: The folder, which is there.
         remedy: What to do where another process holds it.
+        patience: Seconds to wait for it.
 
     Returns:
         The lock; None where the file system has no locks.
@@ -97,7 +98,7 @@ def hold(folder: str, remedy: str) -> FileLock | None:
     """
     lock = FileLock(os.path.join(os.path.abspath(folder), LOCK), is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise UserError(f"another process is writing to {folder}; {remedy}") from None
     except (OSError, NotImplementedError):

@@ -19,7 +19,7 @@ def check(folder: Folder, units: list[Unit]) -> None:
         UserError: A config is wrong.
     """
     first = {unit.variant: unit for unit in reversed(units)}
-    commands = [command(folder, unit) for unit in first.values()]
+    commands = [(folder.variants[unit.variant].label, command(folder, unit)) for unit in first.values()]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
@@ -35,13 +35,13 @@ def check(folder: Folder, units: list[Unit]) -> None:
         raise UserError(sentence)
 
 
-def _check(commands: list[list[str]], sender: Any) -> None:
+def _check(commands: list[tuple[str, list[str]]], sender: Any) -> None:
     from ..host.run import Run
 
-    try:
-        for words in commands:
+    for label, words in commands:
+        try:
             Run(words).check()
-    except UserError as error:
-        sender.send(str(error))
-    else:
-        sender.send(None)
+        except UserError as error:
+            sender.send(f"{label} does not run: {error}")
+            return
+    sender.send(None)

@@ -1,4 +1,4 @@
-"""The driver: starts workers, tells how far they are, and writes the table. It may be killed, and begun again."""
+"""The driver: starts workers, and tells how far they are. It may be killed, and begun again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import UserError
 from .engines import KILLED, Engine
 from .folder import Folder
-from .status import sentence, table
+from .plan import Unit
+from .status import sentence
 from .worker import Job
 
 POLL = 0.5
@@ -23,20 +24,26 @@ class Stopped(UserError):
     """Ctrl-C or SIGTERM; the workers have stopped in good order."""
 
 
-def drive(folder: Folder, job: Job, begin: Callable[[], Engine], say: Callable[[str], Any]) -> None:
-    """Has workers make all units that the folder lacks, and writes the table.
+Describe = Callable[[Folder, Unit, dict[str, Any]], str]
+
+
+def drive(
+    folder: Folder, job: Job, begin: Callable[[], Engine], say: Callable[[str], Any], describe: Describe = sentence
+) -> None:
+    """Has workers make all units of the job that the folder lacks.
 
     Args:
         folder: The sweep's.
         job: What each worker is told.
         begin: Makes the engine; it is not called where nothing is left to do.
         say: Gets a line about each unit that has ended.
+        describe: A unit's result in a few words.
 
     Raises:
         UserError: No worker can go on.
         Stopped: By Ctrl-C or SIGTERM.
     """
-    units = folder.units(job.part)
+    units = folder.units(job.part, job.plan)
     present = folder.ended()
     todo = [unit for unit in units if unit.name not in present]
     if len(todo) < len(units):
@@ -45,12 +52,9 @@ def drive(folder: Folder, job: Job, begin: Callable[[], Engine], say: Callable[[
         engine = begin()
         with _Signals() as signals:
             try:
-                _watch(folder, job, engine, min(engine.workers, len(todo)), signals, say)
+                _watch(folder, job, engine, min(engine.workers, len(todo)), signals, say, describe)
             finally:
                 engine.close()
-                table(folder)
-    else:
-        table(folder)
 
 
 class _Signals:
@@ -73,9 +77,10 @@ class _Signals:
 
 
 def _watch(
-    folder: Folder, job: Job, engine: Engine, workers: int, signals: _Signals, say: Callable[[str], Any]
-) -> None:
-    units = {unit.name: unit for unit in folder.units(job.part)}
+    folder: Folder, job: Job, engine: Engine, workers: int, signals: _Signals, say: Callable[[str], Any],
+    describe: Describe,
+) -> None:  # fmt: skip
+    units = {unit.name: unit for unit in folder.units(job.part, job.plan)}
     told = folder.ended() & units.keys()
     began, first, deaths, claims = time.monotonic(), len(told), 0, -1
     refused: list[str] = []
@@ -91,7 +96,7 @@ def _watch(
         for unit, row in folder.rows([units[name] for name in sorted(ended - told)]):
             told.add(unit.name)
             left = (time.monotonic() - began) / (len(told) - first) * (len(units) - len(told))
-            say(f"[{len(told)}/{len(units)}] {sentence(folder, unit, row)}; {left / 60:.1f} min left")
+            say(f"[{len(told)}/{len(units)}] {describe(folder, unit, row)}; {left / 60:.1f} min left")
         killed = 0
         for word in engine.ended():
             killed += word == KILLED

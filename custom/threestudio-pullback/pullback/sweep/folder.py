@@ -70,16 +70,21 @@ class Folder:
         """Adds what a command asks for; what is there stays."""
         file = self.out / "plans" / plan.name
         if not file.exists():
-            _write(file, plan.text())
+            self.save(file, plan.text())
 
-    def units(self, part: str | None = None) -> list[Unit]:
-        """All units of all plans, each once; with `part`, those of a shard, see `plan.shard`.
+    def units(self, part: str | None = None, plan: str | None = None) -> list[Unit]:
+        """All units of all plans, each once.
+
+        Args:
+            part: For those of a shard alone, see `plan.shard`.
+            plan: For those of one plan alone, its name.
 
         Raises:
             UserError: The folder has no plan, or one is damaged.
         """
         found: dict[str, Unit] = {}
         files = sorted(entry.name for entry in entries(self.out / "plans") if entry.name.endswith(".json"))
+        files = [name for name in files if plan in (None, name)]
         if not files:
             raise UserError(f"{self.out} is no folder of a sweep; give --prompts, or the --out of one that has begun")
         for name in files:
@@ -113,7 +118,7 @@ class Folder:
         """The config of a unit's run, written where it is not there."""
         file = self.out / "configs" / f"{unit.variant}.yaml"
         if not file.exists():
-            _write(file, self.variants[unit.variant].config)
+            self.save(file, self.variants[unit.variant].config)
         return file
 
     def result(self, unit: Unit) -> Path:
@@ -153,11 +158,11 @@ class Folder:
                     raise UserError(f"{self.result(unit)} is damaged; remove it, and its unit is made again") from error
         return found
 
-    def retry_failed(self) -> int:
-        """Has the units that failed be made again; returns how many there are."""
+    def retry_failed(self, units: Iterable[Unit]) -> int:
+        """Has those of the units that failed be made again; returns how many there are."""
         claims, count = self.claims, 0
         numbers = claims.numbers()
-        for unit, row in self.rows(self.units()):
+        for unit, row in self.rows(units):
             if row["status"] != "failed":
                 continue
             claim = claims.take(unit.name, numbers.get(unit.name, 0) + 1, None)
@@ -167,10 +172,9 @@ class Folder:
                 count += 1
         return count
 
-
-def _write(file: Path, text: str) -> None:
-    """Writes a file that other processes may write at the same time, with the same text."""
-    file.parent.mkdir(exist_ok=True)
-    mine = file.with_name(f".{uuid.uuid4().hex}")
-    whole.write(mine, text)
-    os.replace(mine, file)
+    def save(self, file: Path, text: str) -> None:
+        """Writes a file of the folder that other processes may write at the same time, with the same text."""
+        file.parent.mkdir(exist_ok=True)
+        mine = file.with_name(f".{uuid.uuid4().hex}")
+        whole.write(mine, text)
+        os.replace(mine, file)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,18 +50,27 @@ def command(folder: Folder, unit: Unit) -> list[str]:
     return [*words, f"resume={checkpoint}"] if checkpoint.exists() else words
 
 
-def make(folder: Folder, unit: Unit) -> Outcome:
-    """Makes a unit, or goes on with it; what it prints goes to its log."""
+def launched(words: list[str], log: Path) -> tuple[int, int]:
+    """Runs launch.py's main in this process, and adds what it prints to a log.
+
+    Returns:
+        Its exit status, and the byte of the log at which it began.
+    """
     from ..host import launch
 
-    words, log, argv = command(folder, unit), folder.log(unit), sys.argv
-    start, began = log.stat().st_size if log.exists() else 0, time.monotonic()
+    start, argv = log.stat().st_size if log.exists() else 0, sys.argv
     sys.argv = ["pullback"]  # so that the commands that a run prints are those of `pullback launch`
     try:
         with printing_to(log):
-            status = launch.main(words)
+            return launch.main(words), start
     finally:
         sys.argv = argv
+
+
+def make(folder: Folder, unit: Unit) -> Outcome:
+    """Makes a unit, or goes on with it; what it prints goes to its log."""
+    log, began = folder.log(unit), time.monotonic()
+    status, start = launched(command(folder, unit), log)
     seconds = round(time.monotonic() - began, 1)
     if status in STOPPED:
         return Outcome({"seconds": seconds}, stopped=True)

@@ -8,7 +8,6 @@ import statistics
 from collections import Counter
 from typing import Any
 
-from ..output import whole
 from .claims import HELD
 from .folder import Folder
 from .plan import Unit
@@ -28,7 +27,7 @@ def table(folder: Folder) -> None:
     for unit, row in sorted(rows, key=lambda pair: (pair[0].variant, pair[0].prompt, pair[0].seed)):
         values = [row.get(name, "") for name in COLUMNS]
         writer.writerow([unit.variant, unit.prompt, unit.seed, row["status"], *values])
-    whole.write(folder.out / "table.csv", text.getvalue())
+    folder.save(folder.out / "table.csv", text.getvalue())
 
 
 def sentence(folder: Folder, unit: Unit, row: dict[str, Any]) -> str:

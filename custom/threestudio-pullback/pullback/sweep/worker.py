@@ -7,12 +7,13 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .claims import FAILED, HELD, RELEASED, Claim, Claims, hopeless, stamp, version
 from .folder import EXPIRE, Folder
 from .making import Outcome, make
@@ -31,6 +32,8 @@ class Job:
         part: "i/n" for a shard, or None.
         version: The driver's, see `claims.version`; None for any.
         cwd: The working folder, in which relative paths of configs lie.
+        plan: The name of the plan whose units are made, or None for all of the folder.
+        making: Makes a unit, or goes on with it; to be found by its name on every machine.
     """
 
     out: str
@@ -40,6 +43,8 @@ class Job:
     part: str | None = None
     version: str | None = None
     cwd: str = "."
+    plan: str | None = None
+    making: Callable[[Folder, Unit], Outcome] = make
 
 
 class _Stop:
@@ -73,12 +78,11 @@ class _Stop:
             self.running = False
 
 
-def work(job: Job, making: Callable[[Folder, Unit], Outcome] = make) -> str | None:
+def work(job: Job) -> str | None:
     """Makes units until none is left that this worker could make.
 
     Args:
         job: The worker's orders.
-        making: Makes a unit.
 
     Returns:
         Why the worker refuses to make any more, in one sentence; None where it has done its part.
@@ -95,7 +99,7 @@ def work(job: Job, making: Callable[[Folder, Unit], Outcome] = make) -> str | No
         folder.check()
         _check_version(job, folder.claims)
         with _Stop() as stop, keeping():
-            _loop(job, folder, stop, making)
+            _loop(job, folder, stop)
     except UserError as error:
         return str(error)
     return None
@@ -116,11 +120,11 @@ def _check_version(job: Job, claims: Claims) -> None:
             )
 
 
-def _loop(job: Job, folder: Folder, stop: _Stop, making: Callable[[Folder, Unit], Outcome]) -> None:
+def _loop(job: Job, folder: Folder, stop: _Stop) -> None:
     claims = folder.claims
     idle: float | None = None
     while not stop.asked:
-        todo = {unit.name: unit for unit in folder.units(job.part)}
+        todo = {unit.name: unit for unit in folder.units(job.part, job.plan)}
         for name in folder.ended():
             todo.pop(name, None)
         if not todo:
@@ -133,7 +137,7 @@ def _loop(job: Job, folder: Folder, stop: _Stop, making: Callable[[Folder, Unit]
             time.sleep(min(1.0, job.expire / 10))
             continue
         idle = None
-        _make(job, folder, claim, todo[claim.unit], stop, making)
+        _make(job, folder, claim, todo[claim.unit], stop)
 
 
 def _claim(job: Job, folder: Folder, claims: Claims, todo: list[Unit]) -> Claim | None:
@@ -158,18 +162,21 @@ def _claim(job: Job, folder: Folder, claims: Claims, todo: list[Unit]) -> Claim 
     return None
 
 
-def _make(
-    job: Job, folder: Folder, claim: Claim, unit: Unit, stop: _Stop, making: Callable[[Folder, Unit], Outcome]
-) -> None:
+def _make(job: Job, folder: Folder, claim: Claim, unit: Unit, stop: _Stop) -> None:
     with claim.beating():
         try:
             with stop.during():
-                outcome = making(folder, unit)
+                outcome = job.making(folder, unit)
         except KeyboardInterrupt:
             outcome = Outcome({}, stopped=True)
         except SystemExit:  # a scheduler's handler of signals, which has the job begin again
             claim.say(RELEASED)
             raise
+        except Exception as error:  # the rest goes on
+            if not isinstance(error, (UserError, OSError)):
+                traceback.print_exc()
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            outcome = Outcome({}, kind + first_line(error))
     if claim.lost():
         return
     if outcome.stopped:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ...sweep.plan import Plan
 from ..damaged import telling
-from . import runner
+from . import fleet, runner
 from .plan import Method
-from .runner import Comparison, Cost, results_of
+from .runner import Comparison, Cost
 
 
 def table(comparison: Comparison) -> str:
@@ -16,19 +15,19 @@ def table(comparison: Comparison) -> str:
     The costs are those of the short runs, if OUT has them. Otherwise the calls are those of the method's file, and the
     seconds are what others published for a GPU.
     """
-    results = results_of(comparison.out)
-    with telling(results):
-        return _table(comparison, results.data.get("methods", {}))
+    made = fleet.there(comparison.out, Plan(tuple(runner.short_runs(comparison)), (runner.PROMPT,), (0,)))
+    with telling(made):
+        return _table(comparison, runner.costs(comparison, made))
 
 
-def _table(comparison: Comparison, saved: dict[str, Any]) -> str:
+def _table(comparison: Comparison, known: dict[str, Cost]) -> str:
     runs = len(comparison.prompts) * len(comparison.seeds)
     head = ["method", "training steps", "denoiser calls", "minutes a run", f"hours for {runs} runs", "time from"]
     lines, total, unknown = [head], 0.0, []
     for method in comparison.methods:
-        here = saved.get(method.name, {}).get("cost")
+        here = known.get(method.name)
         published = {} if comparison.judging.studio else method.published or {}  # they are of Stable Diffusion
-        cost = Cost.read(here) if here else _counted(method, published.get("seconds_per_call", 0.0))
+        cost = here or _counted(method, published.get("seconds_per_call", 0.0))
         where = "short runs here" if here else published.get("where", "not known before the first runs")
         if getattr(cost, comparison.budget.kind)[1] <= 0:  # seconds, and none are known
             unknown.append(method.name)

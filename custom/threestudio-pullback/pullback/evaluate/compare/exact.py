@@ -12,11 +12,15 @@ from typing import Any
 import torch
 
 from ...errors import NonFiniteError, UserError
+from ...sweep.folder import Folder
+from ...sweep.making import Outcome
+from ...sweep.plan import Plan, Unit, Variant
+from ...version import commit
 from .. import metrics
 from ..damaged import telling
 from ..exact_worlds import methods, world
 from ..exact_worlds.sceneworld import SceneWorld
-from . import plan, runner, summary
+from . import fleet, plan, runner, summary
 from .judge import save_strip
 from .report import page
 
@@ -42,72 +46,84 @@ def compare(args: argparse.Namespace, command: str) -> Path:
     for word in overrides:
         if word.partition(".")[0] not in names:
             raise UserError(f"{word!r} names none of the methods; with --world, options are METHOD.option=value")
-    out = args.out.resolve()
-    results = runner.results_of(out).claimed()
-    results.match("budget", value=budget)
-    results.match("world", value=name)
-    terms = plan.Budget.parse(budget)
-    states = {method: runner.method_of(results, method, text) for method, text in texts.items()}
-    for method, text in texts.items():
-        if "cost" not in states[method]:
-            costs = {length: _cost(name, _sized(method, text, length), length) for length in runner.CALIBRATION}
-            states[method]["cost"] = {kind: runner.line(costs, kind) for kind in plan.BUDGETS}
-        with telling(results):
-            states[method]["length"] = runner.Cost.read(states[method]["cost"]).length(terms)
-    results.save()
-    tasks = {
-        (method, name, seed): (name, method, _sized(method, text, states[method]["length"]), seed, out)
-        for seed in seeds for method, text in texts.items()
-    }  # fmt: skip
-    results.run(run_one, tasks, args.workers, lambda row: f"{row['method']}, seed {row['seed']}: {row['said']}")
-    rows = [row for row in results.rows if row["method"] in names and row["seed"] in seeds]
-    with telling(results):
-        entries = [entry for method in names for entry in _entries(where, method, rows)]
+    out, machines, terms = args.out.resolve(), fleet.of(args), plan.Budget.parse(budget)
+    short = [
+        Variant(_short_name(method, length), _sized(method, text, length))
+        for method, text in texts.items() for length in runner.CALIBRATION
+    ]  # fmt: skip
+    made = fleet.make(machines, out, Plan(tuple(short), (name,), (0,)), cost_one, _said, checked=False)
+    fleet.refuse_failed(made)
+    with telling(made):
+        found = {row["method"]: row["cost"] for row in made.rows}
+        lengths = {
+            method: runner.Cost.of({n: found[_short_name(method, n)] for n in runner.CALIBRATION}).length(terms)
+            for method in texts
+        }  # fmt: skip
+    asked = Plan(
+        tuple(Variant(method, _sized(method, text, lengths[method])) for method, text in texts.items()),
+        (name,), tuple(dict.fromkeys(seeds)),
+    )  # fmt: skip
+    made = fleet.make(machines, out, asked, run_one, _said, checked=False)
+    with telling(made):
+        entries = [entry for method in names for entry in _entries(where, method, made.rows)]
     described = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": {"method": texts[m.name]},
-         "steps": states[m.name]["length"]}
+         "steps": lengths[m.name]}
         for m in map(methods.METHODS.__getitem__, names)
     ]  # fmt: skip
     about = {
         "budget": budget, "config": f"world {name}", "model": "an exact denoiser", "command": command,
-        "machine": summary.machine(args.workers, 1), "notes": [_right_answer(where)],
+        "machine": summary.machine(args.workers, 1, made.rows), "notes": [_right_answer(where)],
     }  # fmt: skip
-    with telling(results):
-        summary.assemble(out, about, described, [name], seeds, entries, rows)
-    return page.build(out)
+    with fleet.writing(out), telling(made):
+        summary.assemble(out, about, described, [name], seeds, entries, made.rows)
+        return page.build(out)
 
 
-def run_one(name: str, method: str, text: str, seed: int, out: Path) -> dict[str, Any]:
-    """Makes and judges one sample, and writes its turntable, which is of the held-out views; returns its row."""
-    where: Any = world(name)
+def run_one(folder: Folder, unit: Unit) -> Outcome:
+    """Makes and judges one sample, and writes its turntable, which is of the held-out views."""
+    own = folder.variants[unit.variant]
+    where: Any = world(unit.prompt)
     where.prepare()
-    tag = f"{name}-{seed}"
     row: dict[str, Any] = {
-        "method": method, "prompt": name, "seed": seed, "tag": tag, "status": "diverged", "reason": None,
+        "method": own.label, "tag": unit.tag, "status": "diverged", "reason": None, "commit": commit(),
         "measures": {}, "curve": [], "turntable": None, "frames": len(where.held_out), "size": 24, "judged": None,
         "command": shlex.join([
-            sys.executable, "-m", "pullback", "evaluate", "worlds", "--world", name, "--method", text,
-            "--seeds", str(seed),
+            sys.executable, "-m", "pullback", "evaluate", "worlds", "--world", unit.prompt, "--method", own.config,
+            "--seeds", str(unit.seed),
         ]),
     }  # fmt: skip
     start = time.process_time()
     try:
-        outcome = methods.parse(text)(where, seed)
+        outcome = methods.parse(own.config)(where, unit.seed)
     except NonFiniteError as error:
-        return row | {"reason": str(error), "said": str(error)}
+        return Outcome(row | {"reason": str(error), "said": str(error)})
     seconds = time.process_time() - start
     verdict = where.judge(outcome.diffrep)
     with torch.no_grad():
         frames: Any = outcome.diffrep.render(where.held_out)  # pyright: ignore
-    row["turntable"] = f"turntables/{method}/{tag}.webp"
-    save_strip(out / row["turntable"], frames)
+    row["turntable"] = f"turntables/{unit.variant}/{unit.tag}.webp"
+    save_strip(folder.out / row["turntable"], frames)
     measures = {
         "blend": float(verdict["blend"]), "consistent": float(verdict["consistent"]), "rms": verdict["rms"],
         "nfe": outcome.nfe, "seconds": round(seconds, 2),
     }  # fmt: skip
     status = "diverged" if (reason := metrics.diverged(frames)) else "done"
     sentence = reason or where.verdict(verdict)
-    return row | {"status": status, "reason": reason, "measures": measures, "judged": verdict, "said": sentence}
+    return Outcome(
+        row | {"status": status, "reason": reason, "measures": measures, "judged": verdict, "said": sentence}
+    )
+
+
+def cost_one(folder: Folder, unit: Unit) -> Outcome:
+    """Makes one of a method's short runs, and says what it cost."""
+    text, where = folder.variants[unit.variant].config, world(unit.prompt)
+    where.prepare()
+    start = time.process_time()
+    outcome = methods.parse(text)(where, unit.seed)
+    steps = int(text.rpartition("=")[2])
+    cost = {"steps": steps, "nfe": outcome.nfe, "seconds": time.process_time() - start}
+    return Outcome({"cost": cost, "said": f"{outcome.nfe} calls"})
 
 
 def usual() -> list[str]:
@@ -126,18 +142,18 @@ def _sized(method: str, text: str, length: int) -> str:
     return f"{text} {methods.METHODS[method].length}={length}"
 
 
-def _cost(name: str, text: str, length: int) -> dict[str, float]:
-    where = world(name)
-    where.prepare()
-    start = time.process_time()
-    outcome = methods.parse(text)(where, 0)
-    return {"steps": length, "nfe": outcome.nfe, "seconds": time.process_time() - start}
+def _short_name(method: str, length: int) -> str:
+    return f"{method}, short run of length {length}"
+
+
+def _said(row: dict[str, Any]) -> str:
+    return f"{row['method']}, seed {row['seed']}: {row.get('said', row['reason'])}"
 
 
 def _entries(where: Any, method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The averages, and the histogram's distance from the right one, with a bootstrap interval over seeds."""
     own = [row for row in rows if row["method"] == method]
-    verdicts = [row["judged"] for row in own if row["judged"]]
+    verdicts = [row["judged"] for row in own if row.get("judged")]
     entries = summary.averages(method, own)
     if verdicts:
         generator = torch.Generator().manual_seed(0)

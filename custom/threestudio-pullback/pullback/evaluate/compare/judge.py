@@ -55,14 +55,15 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
         memory: Its peak memory in MB.
 
     Returns:
-        status, reason, measures, curve, turntable, frames and size. The status is "done", or "diverged" where the run
-        failed or `metrics.diverged` says so. Of a run that failed, whatever it saved is measured.
+        status, reason, measures, curve, turntable, frames, size and features. The status is "done", or
+        "diverged" where the run failed or `metrics.diverged` says so. Of a run that failed, whatever it saved is
+        measured.
     """
     course = read_course(trial.folder, method.calls_per_step)
     measures = _cost(course, method, memory)
     row: dict[str, Any] = {
         "status": "diverged", "reason": reason, "measures": measures, "curve": [], "turntable": None, "frames": FRAMES,
-        "size": SIZE,
+        "size": SIZE, "features": None,
     }  # fmt: skip
     if not trial.checkpoint.exists():
         return row | {"reason": f"no output: {reason or 'no checkpoint'}"}
@@ -83,7 +84,8 @@ def judge(judging: Judging, method: Method, trial: Trial, reason: str | None, me
     save_strip(trial.out / row["turntable"], around)
     if (extractor := features_of(judging)) is not None:
         vectors = extractor.images(views)
-        file = trial.out / "features" / trial.method / f"{trial.tag}.safetensors"
+        row["features"] = f"features/{trial.method}/{trial.tag}.safetensors"
+        file = trial.out / row["features"]
         file.parent.mkdir(parents=True, exist_ok=True)
         whole.write(file, save({"views": vectors}))
         level = worlds.look_at(torch.zeros(4), _angles(4), run.distance)  # from higher up, the back shows over the top

@@ -9,10 +9,9 @@ from typing import Any
 from ...errors import UserError
 from ...host.parts import load_own
 from ...resources import TINY_MODEL, find
-from ..campaign import Results
 from ..damaged import telling
 from ..metrics.features import load_clip
-from . import estimate, plan, runner, summary, tune
+from . import estimate, fleet, plan, runner, summary, tune
 from .judge import Judging, features_of
 from .plan import Budget, Method
 from .report import page
@@ -37,10 +36,12 @@ def compare(args: argparse.Namespace, command: str) -> Path | None:
         return None
     if grid := tune.parse(args.tuned):
         comparison = tune.tune(comparison, grid)
-    return report(comparison, runner.run(comparison), command)
+    made, steps = runner.run(comparison)
+    with fleet.writing(comparison.out):
+        return report(comparison, made, steps, command)
 
 
-def report(comparison: runner.Comparison, results: Results, command: str) -> Path:
+def report(comparison: runner.Comparison, made: fleet.Made, steps: dict[str, int], command: str) -> Path:
     """Writes compare.json and the page; returns the page."""
     extractor, reference, notes = features_of(comparison.judging), None, []
     if extractor is not None:
@@ -50,8 +51,8 @@ def report(comparison: runner.Comparison, results: Results, command: str) -> Pat
             f"KID is against {summary.PICTURES} pictures of the model a prompt, by DDIM with guidance {scale:g}, in "
             f"features of {extractor.name}."
         )
-    with telling(results):
-        summary.write(comparison, results, command, notes, reference)
+    with telling(made):
+        summary.write(comparison, made.rows, steps, command, notes, reference)
     return page.build(comparison.out)
 
 
@@ -73,8 +74,8 @@ def prepare(args: argparse.Namespace) -> runner.Comparison:
     studio = Path(model_of(methods[0])).resolve() == TINY_MODEL.resolve()
     judging = Judging(studio, args.clip, tuple(texts))
     return runner.Comparison(
-        args.out.resolve(), args.config, methods, texts, args.seeds, Budget.parse(args.budget), judging, args.workers,
-        threestudio=threestudio and threestudio.resolve(), imports=tuple(args.imports),
+        args.out.resolve(), args.config, methods, texts, args.seeds, Budget.parse(args.budget), judging,
+        fleet.of(args), threestudio=threestudio and threestudio.resolve(), imports=tuple(args.imports),
     )  # fmt: skip
 
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
-import re
 import shlex
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from ...errors import UserError
-from ...output import whole
-from ...output.file_names import slug
+from ...sweep.folder import Folder
+from ...sweep.making import Outcome
+from ...sweep.plan import Plan, Unit, Variant
+from ...version import commit
 from .. import trial
-from ..campaign import Results, each
 from ..damaged import telling
-from . import judge, plan
+from . import fleet, judge, plan
+from .fleet import Fleet, Made
 from .plan import Budget, Method
 
 CALIBRATION = (4, 8)
 """Lengths of the two short runs. A line through their costs gives the cost of any length."""
+PROMPT = "a red cube"
+"""Of the short runs: always the same one, so that a comparison keeps its lengths whatever prompts are added."""
 SHOWN = 8
 """How many test views a run renders at most."""
 CHECKPOINTS = 6
@@ -38,8 +39,7 @@ class Comparison:
         out: The folder of the comparison.
         config: The base config.
         judging: What the renders are compared with.
-        workers: How many runs there are at a time.
-        threads: Threads of a run.
+        fleet: Where the runs are made.
         threestudio: A checkout of threestudio; None for the bundled host.
         imports: Modules that register parts of a user.
     """
@@ -51,14 +51,9 @@ class Comparison:
     seeds: list[int]
     budget: Budget
     judging: judge.Judging
-    workers: int = 2
-    threads: int = 1
+    fleet: Fleet = field(default_factory=Fleet)
     threestudio: Path | None = None
     imports: tuple[str, ...] = ()
-
-    def tags(self) -> dict[str, str]:
-        """Prompt -> folder name; all names differ, also from those of other comparisons' prompts in this folder."""
-        return {prompt: slug(prompt) for prompt in self.prompts}
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,9 @@ class Cost:
     seconds: tuple[float, float]
 
     @staticmethod
-    def read(saved: dict[str, list[float]]) -> Cost:
-        """Reads the cost as OUT/state.json has it."""
-        return Cost(**{kind: (saved[kind][0], saved[kind][1]) for kind in plan.BUDGETS})
+    def of(costs: dict[int, dict[str, float]]) -> Cost:
+        """The lines through the costs of two lengths."""
+        return Cost(**{kind: _line(costs, kind) for kind in plan.BUDGETS})
 
     def length(self, budget: Budget) -> int:
         """The length of the longest run within the budget, at least 1."""
@@ -84,125 +79,124 @@ class Cost:
         return {kind: line[0] + line[1] * length for kind, line in vars(self).items()}
 
 
-def results_of(out: Path) -> Results:
-    """OUT/state.json: the budget, every method's cost and length, and the rows of finished runs."""
-    return Results(out / "state.json", ("method", "prompt", "seed"))
+@dataclass(frozen=True)
+class Making:
+    """Makes one run, and measures it: what a comparison's workers do.
+
+    Attributes:
+        methods: Variant -> its method.
+    """
+
+    methods: dict[str, Method]
+    judging: judge.Judging
+    threads: int = 1
+    threestudio: Path | None = None
+
+    def __call__(self, folder: Folder, unit: Unit) -> Outcome:
+        """Makes the run, or goes on with it; of one that fails, the row has the reason."""
+        method, began = self.methods[unit.variant], time.monotonic()
+        one = _trial(folder, unit, self.threestudio)
+        command = shlex.join(one.command())
+        reason, memory = one.run(self.threads)
+        if reason is not None and reason.startswith((trial.KILLED, trial.UNLOGGED)):
+            return Outcome({}, reason)
+        row = {"method": method.name, "tag": one.tag, "command": command, "commit": commit()}
+        row |= judge.judge(self.judging, method, one, reason, memory)
+        return Outcome({**row, "seconds": round(time.monotonic() - began, 1)})
 
 
-def method_of(results: Results, name: str, config: str) -> dict[str, Any]:
-    """The folder's data of a method, its config, cost and length; raises UserError where its config is another."""
-    results.match("methods", name, "config", value=config, content=f"of {name} with another config")
-    return results.data["methods"][name]
+@dataclass(frozen=True)
+class Short(Making):
+    """Makes one of the short runs, and says what it cost."""
+
+    def __call__(self, folder: Folder, unit: Unit) -> Outcome:
+        """Makes the run."""
+        method, one = self.methods[unit.variant], _trial(folder, unit, self.threestudio)
+        reason, _ = one.run(self.threads)
+        if reason is not None:
+            return Outcome({}, reason)
+        course = trial.read_course(one.folder, method.calls_per_step)
+        return Outcome({"cost": {kind: getattr(course, kind)[-1] for kind in plan.BUDGETS}})
 
 
-def settle(comparison: Comparison) -> Results:
-    """Determines the length of every method's runs, by short runs where the folder lacks their cost.
+def run(comparison: Comparison) -> tuple[Made, dict[str, int]]:
+    """Makes the runs that the folder lacks. A run that fails has a row too, with the reason.
 
     Returns:
-        The folder's results.
+        The rows, and the steps of a run of each method.
 
     Raises:
-        UserError: The folder has runs on other terms, or a short run fails.
+        UserError: A short run fails.
     """
-    results = results_of(comparison.out).claimed()
-    results.match("budget", value=str(comparison.budget))
-    methods = {m.name: method_of(results, m.name, _content(comparison, m)) for m in comparison.methods}
-    missing = [method for method in comparison.methods if "cost" not in methods[method.name]]
-    if missing:
-        print(f"Short runs to find what a step of {', '.join(m.name for m in missing)} costs", flush=True)
-    for method in missing:
-        write_config(comparison, f"calibration-{method.name}", method, {"checkpoint.every_n_train_steps": 10**6})
-    tasks = [(comparison, method, length) for method in missing for length in CALIBRATION]
-    measurements: dict[str, dict[int, dict[str, float]]] = {}
-    for name, length, cost in each(_calibrate, tasks, comparison.workers):
-        measurements.setdefault(name, {})[length] = cost
-    for name, costs in measurements.items():
-        methods[name]["cost"] = {kind: line(costs, kind) for kind in plan.BUDGETS}
+    short = short_runs(comparison)
+    made = fleet.make(
+        comparison.fleet, comparison.out, Plan(tuple(short), (PROMPT,), (0,)), _making(Short, comparison, short),
+        lambda row: f"{row['method']}, for its cost: {row['reason'] or 'done'}", comparison.threestudio is None,
+    )  # fmt: skip
+    fleet.refuse_failed(made)
+    with telling(made):
+        known = costs(comparison, made)
+        lengths = {name: cost.length(comparison.budget) for name, cost in known.items()}
+        steps = {name: round(cost.at(lengths[name])["steps"]) for name, cost in known.items()}
+    variants = {}
     for method in comparison.methods:
-        state = methods[method.name]
-        with telling(results):
-            cost = Cost.read(state["cost"])
-            state["length"] = cost.length(comparison.budget)
-        state["expected"] = {kind: round(value, 2) for kind, value in cost.at(state["length"]).items()}
-        every = max(1, math.ceil(state["expected"]["steps"] / CHECKPOINTS))
-        lengths = dict.fromkeys(method.length, state["length"])
-        write_config(comparison, method.name, method, {"checkpoint.every_n_train_steps": every, **lengths})
-    results.save()
-    return results
+        every = max(1, math.ceil(steps[method.name] / CHECKPOINTS))
+        more = {"checkpoint.every_n_train_steps": every, **dict.fromkeys(method.length, lengths[method.name])}
+        variants[variant(comparison, method, more)] = method
+    return make(comparison, variants), steps
 
 
-def run(comparison: Comparison) -> Results:
-    """Makes the runs that the folder lacks. A run that fails has a row too, with the reason."""
-    results = settle(comparison)
-    if results.rows:
-        print(f"Runs that are there already: {len(results.rows)}", flush=True)
-    tasks = {
-        (method.name, prompt, seed): (comparison, method, prompt, tag, seed)
-        for seed in comparison.seeds for prompt, tag in comparison.tags().items() for method in comparison.methods
-    }  # fmt: skip
-    return results.run(run_one, tasks, comparison.workers, judge.sentence)
-
-
-def run_one(comparison: Comparison, method: Method, prompt: str, tag: str, seed: int) -> dict[str, Any]:
-    """Makes one run and measures it; returns its row."""
-    one = trial.Trial(
-        comparison.out, method.name, prompt, seed, f"{tag}-{seed}", threestudio=comparison.threestudio,
-        imports=comparison.imports,
+def make(comparison: Comparison, variants: dict[Variant, Method]) -> Made:
+    """Makes the runs of these variants that the folder lacks."""
+    asked = Plan(tuple(variants), tuple(comparison.prompts), tuple(comparison.seeds))
+    making = _making(Making, comparison, variants)
+    return fleet.make(
+        comparison.fleet, comparison.out, asked, making, judge.sentence, comparison.threestudio is None
     )  # fmt: skip
-    one = one if one.checkpoint.exists() else _begun(one) or one
-    command = one.command()
-    reason, memory = one.run(comparison.threads)
-    row = {
-        "method": method.name, "prompt": prompt, "seed": seed, "tag": one.tag, "reason": reason,
-        "command": shlex.join(command),
+
+
+def short_runs(comparison: Comparison) -> dict[Variant, Method]:
+    """The short runs, whose names have their lengths, and their methods."""
+    return {
+        variant(comparison, method, {"checkpoint.every_n_train_steps": 10**6}, length): method
+        for method in comparison.methods for length in CALIBRATION
     }  # fmt: skip
-    again = reason is not None and reason.startswith((trial.KILLED, trial.UNLOGGED))  # made again next time
-    return row | judge.judge(comparison.judging, method, one, reason, memory) | ({"failed": reason} if again else {})
 
 
-def _begun(one: trial.Trial) -> trial.Trial | None:
-    """The run where an earlier version began it, whose folders had no checksum; None where it did not."""
-    readable = re.sub(r"[^a-z0-9]+", "-", one.prompt.lower()).strip("-")[:80] or "prompt"
-    for folder in sorted((one.out / "runs" / one.method).glob(f"{readable}*-{one.seed}")):
-        found, config = dataclasses.replace(one, tag=folder.name), folder / "configs" / "parsed.yaml"
-        if found.checkpoint.exists() and config.exists():
-            block = OmegaConf.select(OmegaConf.load(config), "system.prompt_processor")
-            if block is not None and block.get("prompt") == one.prompt and folder.name != one.tag:
-                return found
-    return None
+def costs(comparison: Comparison, made: Made) -> dict[str, Cost]:
+    """Each method's cost, by its short runs; a method whose short runs are not there is left out."""
+    found = {row["method"]: row["cost"] for row in made.rows if row["status"] != "failed"}
+    both = {m.name: {n: found.get(_short_name(m, n)) for n in CALIBRATION} for m in comparison.methods}
+    return {name: Cost.of(cost) for name, cost in both.items() if None not in cost.values()}
 
 
-def _calibrate(comparison: Comparison, method: Method, length: int) -> tuple[str, int, dict[str, float]]:
-    tag = f"{method.name}-{length}"
-    one = trial.Trial(
-        comparison.out, "calibration", comparison.prompts[0], comparison.seeds[0], tag, tuple(method.overrides(length)),
-        comparison.threestudio, config=comparison.out / "configs" / f"calibration-{method.name}.yaml",
-        imports=comparison.imports,
+def variant(comparison: Comparison, method: Method, settings: dict[str, Any], length: int | None = None) -> Variant:
+    """A method with more settings as a sweep has it; with a length, one of its short runs."""
+    label = method.name if length is None else _short_name(method, length)
+    words = () if length is None else tuple(method.overrides(length))
+    where = "pullback compare" + (" --threestudio" if comparison.threestudio is not None else "")
+    return Variant(label, _config(method, settings, where), words, comparison.imports)
+
+
+def _short_name(method: Method, length: int) -> str:
+    return f"{method.name}, short run of length {length}"
+
+
+def _making(kind: type[Making], comparison: Comparison, variants: dict[Variant, Method]) -> Making:
+    methods = {one.name: method for one, method in variants.items()}
+    return kind(methods, comparison.judging, comparison.fleet.threads, comparison.threestudio)
+
+
+def _trial(folder: Folder, unit: Unit, threestudio: Path | None) -> trial.Trial:
+    own = folder.variants[unit.variant]
+    return trial.Trial(
+        folder.out, unit.variant, unit.prompt, unit.seed, unit.tag, own.words, threestudio, folder.config(unit),
+        own.imports,
     )  # fmt: skip
-    reason, _ = one.run(comparison.threads)
-    if reason is not None:
-        raise UserError(f"{method.name} does not run: {reason} (log: {one.log})")
-    course = trial.read_course(one.folder, method.calls_per_step)
-    return method.name, length, {"steps": course.steps[-1], "nfe": course.nfe[-1], "seconds": course.seconds[-1]}
 
 
-def line(costs: dict[int, dict[str, float]], kind: str) -> list[float]:
-    """Offset and slope of the line through the costs of two lengths."""
-    (low, first), (high, second) = sorted(costs.items())
-    slope = (second[kind] - first[kind]) / (high - low)
-    if slope <= 0:  # seconds of a loaded machine
-        return [0.0, second[kind] / high]
-    return [first[kind] - slope * low, slope]
-
-
-def _content(comparison: Comparison, method: Method) -> str:
-    """A checksum of all that a run of the method depends on but prompt and seed."""
-    config = OmegaConf.to_yaml(method.config, sort_keys=True)
-    return hashlib.sha256(f"{config}\n{comparison.threestudio is not None}".encode()).hexdigest()
-
-
-def write_config(comparison: Comparison, name: str, method: Method, settings: dict[str, Any]) -> None:
-    """Writes OUT/configs/NAME.yaml, for launch.py: a method with more settings."""
+def _config(method: Method, settings: dict[str, Any], where: str) -> str:
+    """The config, for launch.py, of a method with more settings."""
     logged = {
         "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1, "checkpoint.save_last": True,
         "checkpoint.save_top_k": -1,
@@ -210,7 +204,14 @@ def write_config(comparison: Comparison, name: str, method: Method, settings: di
     shown = "data.n_test_views"  # the page has turntables of its own
     if OmegaConf.select(method.config, shown, default=0) > SHOWN:
         logged[shown] = SHOWN
-    folder = comparison.out / "configs"
-    folder.mkdir(parents=True, exist_ok=True)
     text = OmegaConf.to_yaml(method.with_settings({**logged, **settings}).config)
-    whole.write(folder / f"{name}.yaml", f"# {method.title} ({method.reference}), as pullback compare runs it\n{text}")
+    return f"# {method.title} ({method.reference}), as {where} runs it\n{text}"
+
+
+def _line(costs: dict[int, dict[str, float]], kind: str) -> tuple[float, float]:
+    """Offset and slope of the line through the costs of two lengths."""
+    (low, first), (high, second) = sorted(costs.items())
+    slope = (second[kind] - first[kind]) / (high - low)
+    if slope <= 0:  # seconds of a loaded machine
+        return 0.0, second[kind] / high
+    return first[kind] - slope * low, slope

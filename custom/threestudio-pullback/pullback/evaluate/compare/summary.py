@@ -19,7 +19,7 @@ from ...output import whole
 from ...output.file_names import slug
 from ...version import commit
 from .. import metrics
-from ..campaign import Results, write_json
+from ..campaign import write_json
 from ..studio.held_out import held_out_cameras
 from ..studio.model import pictures_from_all_round
 from .judge import Judging, settled
@@ -83,13 +83,15 @@ PICTURES = 64
 
 
 def write(
-    comparison: Comparison, results: Results, command: str, notes: list[str], reference: Reference | None
-) -> Path:
+    comparison: Comparison, rows: list[dict[str, Any]], steps: dict[str, int], command: str, notes: list[str],
+    reference: Reference | None,
+) -> Path:  # fmt: skip
     """Writes OUT/compare.json.
 
     Args:
-        comparison: What is compared; other runs of the folder are left out.
-        results: The folder's results.
+        comparison: What is compared.
+        rows: Of its runs.
+        steps: Of a run of each method.
         command: The command line.
         notes: Sentences for the reader.
         reference: The model's own pictures, for KID; None where there are no features.
@@ -97,20 +99,19 @@ def write(
     Returns:
         The file.
     """
-    keys = {(m.name, p, s) for m in comparison.methods for p in comparison.prompts for s in comparison.seeds}
-    rows = [settled(row) for row in results.rows if (row["method"], row["prompt"], row["seed"]) in keys]
+    rows = [settled(row) for row in rows]
     summary = []
     for method in comparison.methods:
         own = [row for row in rows if row["method"] == method.name]
         summary += averages(method.name, own) + of_sets(method.name, own, comparison.out, reference)
     methods = [
         {"name": m.name, "title": m.title, "reference": m.reference, "settings": m.settings,
-         "steps": round(results.data["methods"][m.name]["expected"]["steps"])} for m in comparison.methods
+         "steps": steps[m.name]} for m in comparison.methods
     ]  # fmt: skip
     terms = {
         "budget": str(comparison.budget), "config": _shown(comparison.config), "command": command,
         "model": str(comparison.methods[0].config.system.prompt_processor.pretrained_model_name_or_path),
-        "machine": machine(comparison.workers, comparison.threads),
+        "machine": machine(comparison.fleet.workers, comparison.fleet.threads, rows),
         "notes": notes + lacking(summary, comparison.judging, len(comparison.seeds)),
     }  # fmt: skip
     return assemble(comparison.out, terms, methods, comparison.prompts, comparison.seeds, summary, rows)
@@ -172,8 +173,7 @@ def of_sets(name: str, rows: list[dict[str, Any]], out: Path, reference: Referen
     """Diversity and KID of one method's rows, which are measures of several runs together; see `write`."""
     vectors: dict[str, list[Tensor]] = {}
     for row in rows:
-        file = out / "features" / row["method"] / f"{row['tag']}.safetensors"
-        if file.exists():
+        if row.get("features") and (file := out / row["features"]).exists():
             vectors.setdefault(row["prompt"], []).append(load_file(file)["views"])
     entries = []
     spread = {(prompt, 0): metrics.diversity(torch.stack(v)) for prompt, v in vectors.items() if len(v) > 1}
@@ -236,11 +236,13 @@ def _shown(path: Path) -> str:
     return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path)
 
 
-def machine(workers: int, threads: int) -> str:
-    """Processor, workers, threads and GPU of the runs, for a reader."""
+def machine(workers: int, threads: int, rows: list[dict[str, Any]]) -> str:
+    """Processor, workers, threads and GPU of the runs, and their machines where they are several, for a reader."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if match := re.search(r"^model name\s*:\s*(.*)", info.read_text() if info.exists() else "", re.M):
         name = match[1].strip()
-    return f"{name}, {workers} runs at a time with {threads} thread(s) each, GPU {gpu}"
+    hosts = sorted({str(row["host"]) for row in rows if row.get("host")})
+    where = f"; made on {', '.join(hosts)}, this is of the last" if len(hosts) > 1 else ""
+    return f"{name}, {workers} runs at a time with {threads} thread(s) each, GPU {gpu}{where}"

@@ -71,7 +71,7 @@ def tune(comparison: Comparison, grid: dict[str, list[Any]]) -> Comparison:
         comparison, out=comparison.out / "tune", methods=[one for family in families.values() for one in family],
         prompts=comparison.prompts[::step][:PROMPTS], seeds=list(range(FIRST_SEED, FIRST_SEED + SEEDS)),
     )  # fmt: skip
-    rows = runner.run(search).rows
+    rows = runner.run(search)[0].rows
     winners, table = [], {}
     for method in comparison.methods:
         scores = {one.name: _score([r for r in rows if r["method"] == one.name]) for one in families[method.name]}
