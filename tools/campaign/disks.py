@@ -7,7 +7,6 @@ cuts at any byte; the other two cut at a page. Those mount, which takes root, an
 from __future__ import annotations
 
 import functools
-import json
 import os
 import random
 import resource
@@ -31,8 +30,7 @@ LAUNCHED = {
 EXPORTED = {"glb": ["model.glb"], "obj-mtl": ["model.obj", "model.mtl", ".jpg"], "ply": ["model.ply"]}
 OPTIONAL = {"metrics.csv": "ends here: ", "events.out": "ends here: ", ".tmp": "are not cached: "}
 """Logs and a cache of embeddings: one that cannot be written is a warning with these words, and the run goes on."""
-COMPARED = ["state.json", ".webp", "configs/sds.yaml", "compare.json", "runs.csv", "table.md", "sheet.png",
-            "report.html"]  # fmt: skip
+COMPARED = ["compare.json", "runs.csv", "table.md", "sheet.png", "report.html"]
 
 
 class Disk:
@@ -169,7 +167,7 @@ def sizes_below(top: Path) -> dict[str, int]:
 def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random.Random, sizes: dict[str, int]) -> Row:
     """One run on a disk that refuses: its status, its sentence, and what is wrong with what it left."""
     log.unlink(missing_ok=True)
-    number = draw.randrange({".ckpt": 4, "last.ckpt": 3, "-val.png": 2, "state.json": 2}.get(ending, 1))
+    number = draw.randrange({".ckpt": 4, "last.ckpt": 3, "-val.png": 2}.get(ending, 1))
     share = 0.0 if ending in OPTIONAL else draw.random()  # else a file that is needed may be cut first
     before = functools.partial(refused, disk, ending, number, share, sizes)
     status = runs.finish(runs.fork(command, log, before))
@@ -249,14 +247,12 @@ def exported(work: Path, sd: Path, way: str, fmt: str, ending: str, seed: str) -
 
 
 def compared(work: Path, sd: Path, way: str, ending: str, seed: str) -> Row:
-    """A comparison whose runs are done but not yet measured."""
+    """A comparison whose runs are done; what its workers write is in the same way a run's."""
     wanted, _ = kills.undisturbed_comparison(work, sd)
     disk, log = WAYS[way](work / "disk"), work / "disk.log"
     try:
         out = disk.folder / "out"
         shutil.copytree(work / "compare-whole", out)
-        state = json.loads((out / "state.json").read_text())
-        (out / "state.json").write_text(json.dumps({**state, "rows": []}))
         command = kills.compared(sd, out)
         row = attempt(disk, log, command, ending, random.Random(seed), sizes_below(out))
         status = runs.finish(runs.fork(command, log))

@@ -24,7 +24,7 @@ from .results import Results, Row, workplace
 # of each kind of run: how often at a random time, while a checkpoint is written, while a picture is, at a visit
 MOMENTS = {"time": 5, "checkpoint": 4, "picture": 2, "visit": 3}
 COMPARISONS = {"time": 4, "worker": 4}
-"""Kills of a comparison: of its process, and of the process of one of its runs."""
+"""Kills of a comparison: of its driver, and of a worker."""
 ENDINGS = {"checkpoint": ".ckpt.part", "picture": (".png.part", ".mp4.part", ".html.part")}
 
 
@@ -137,7 +137,7 @@ def compared(sd: Path, out: Path) -> list[str]:
 def comparison_end(out: Path) -> dict[str, Any]:
     """The states of all runs, their turntables, and the rows but for what was measured by a clock."""
     end: dict[str, Any] = {}
-    for top in sorted((out / "runs").glob("[!c]*/*/")):
+    for top in sorted(top for top in (out / "runs").glob("*/*/") if "-short-run-" not in top.parent.name):
         end |= {f"{top.name} {name}": value for name, value in runs.ends(top).items()}
     end |= {str(file.relative_to(out)): file.read_bytes() for file in (out / "turntables").rglob("*.webp")}
     for row in json.loads((out / "compare.json").read_text())["runs"]:
@@ -175,7 +175,7 @@ def comparison(work: Path, sd: Path, moment: str, seed: str) -> Row:
             break
         wait /= 2  # the machine is faster than when the undisturbed one was measured
     faults = runs.broken(out)
-    rows = len(json.loads((out / "state.json").read_text()).get("rows", [])) if (out / "state.json").exists() else 0
+    rows = len(list(out.glob("results/*/*.json")))
     if status := runs.finish(runs.fork(compared(sd, out), log)):
         return {"step": rows, "verdict": f"status {status}: {log.read_text()[-300:]}"}
     faults += [f"{name} differs" for name in runs.difference(comparison_end(out), wanted)] + runs.broken(out)
@@ -183,7 +183,7 @@ def comparison(work: Path, sd: Path, moment: str, seed: str) -> Row:
 
 
 def kill_leaf(pid: int) -> bool:
-    """Kills the process of a comparison's run, as soon as there is one; False where the comparison ends before."""
+    """Kills a worker of a comparison, as soon as there is one; False where the comparison ends before."""
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         if workers := leaves(pid):
             with contextlib.suppress(ProcessLookupError):
@@ -194,7 +194,7 @@ def kill_leaf(pid: int) -> bool:
 
 
 def leaves(pid: int) -> list[int]:
-    """The processes that a comparison's server has forked: grandchildren, oldest first."""
+    """The workers of a comparison, which its server has forked: grandchildren, oldest first."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

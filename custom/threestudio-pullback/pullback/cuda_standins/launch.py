@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..host.arguments import ACTIONS, add_import
+from ..host import several
+from ..host.arguments import ACTIONS, add_import, command
 from ..host.parts import load_own
 from ..resources import config_remedy, find
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs DIR/launch.py with the arguments other than --threestudio and --import, with stand-ins for what needs CUDA.
 
     Relative paths are relative to DIR, as in threestudio; those of --config and resume= may also be relative to the
-    caller's working folder.
+    caller's working folder. --gpu 0,1 means two processes, and so does torchrun.
 
     Args:
         argv: the arguments; by default those of the process.
@@ -41,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = parser.parse_known_args(argv)
     try:
         root = check(own.threestudio)
+        count, started = len(_option(rest, "--gpu").split(",")), several.launched()
+        if count > 1 and started == 1:
+            return several.start(command(sys.argv[1:] if argv is None else argv), count)
+        if started > 1:  # all write to one folder, and begin at different times
+            rest = [*rest, "use_timestamp=false"]
         if "--typecheck" in rest:  # it acts when modules are imported, here before launch.py
             raise UserError("--typecheck has no effect with --threestudio; leave it out")
         if "--verbose" not in rest:
@@ -98,13 +104,11 @@ def absolute(argv: Sequence[str]) -> list[str]:
 
 
 def _check_config(argv: Sequence[str], root: str) -> None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    path = parser.parse_known_args(argv)[0].config
-    if path is not None and not os.path.exists(os.path.join(root, path)):
+    path = _option(argv, "--config")
+    if path and not os.path.exists(os.path.join(root, path)):
         raise UserError(f"--config {path} is neither here nor in {root}; {config_remedy()}")
     action = next((name for name in ACTIONS if f"--{name}" in argv), "train")
-    if path is not None and action != "train":
+    if path and action != "train":
         from omegaconf import OmegaConf
 
         from ..host.actions import check_source
@@ -114,6 +118,12 @@ def _check_config(argv: Sequence[str], root: str) -> None:
         given = OmegaConf.from_dotlist([word for word in argv if word.startswith(keys)])
         written: Any = OmegaConf.to_container(OmegaConf.merge(read_yaml(os.path.join(root, path)), given))
         check_source(action, path, written)
+
+
+def _option(argv: Sequence[str], name: str) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(name, default="", dest="value")
+    return parser.parse_known_args(argv)[0].value
 
 
 def _quieten() -> None:
