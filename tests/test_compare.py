@@ -219,7 +219,7 @@ def test_two_methods_compared_from_the_command_line(
 
     # again: nothing is run twice, and the page can be made from the data alone
     capsys.readouterr()
-    monkeypatch.setattr("pullback.sweep.engines.local.Engine", None)
+    monkeypatch.setattr("pullback.sweep.engines.local.Engine.start", None)
     assert cli.main([*words, *SMALL]) == 0
     assert "2 of 2 runs are there already" in capsys.readouterr().out
     assert cli.main(["sweep", "status", str(tmp_path)]) == 0
@@ -245,7 +245,7 @@ def test_a_run_that_cannot_start_says_why(tmp_path: Path, capsys: pytest.Capture
     words = ["compare", "--methods", "sds", "--prompts", "a red cube", "--workers", "1", "--out", str(tmp_path)]
     assert cli.main([*words, "system.guidance.guidance_scal=3"]) == 2
     said = capsys.readouterr().err
-    assert "sds does not run" in said and "did you mean `guidance_scale`" in said
+    assert "error: sds, short run of length 4 does not run: " in said and "did you mean `guidance_scale`" in said
 
 
 def test_methods_compared_on_an_exact_world(tmp_path: Path) -> None:

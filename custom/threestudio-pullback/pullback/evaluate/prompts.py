@@ -98,7 +98,7 @@ def evaluate(
     command = shlex.join(["pullback", "evaluate", "prompts", *words, "--out", str(out), *overrides])
     head = f"# Text prompts to NeRFs\n\n`{command}`,\n{workers} runs at a time with {threads} thread(s) each, "
     head += f"commit {commit()}.\nCompared with all 216 objects of the studio over 16 held-out views, 64 px."
-    head += "\nMB: peak memory of a run, an upper bound (a process starts with its parent's).\n\n"
+    head += "\nMB: peak memory of a run, an upper bound (with what runs before have left in the process).\n\n"
     with telling(results):
         whole.write(out / "prompts.md", head + table(rows))
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import re
@@ -112,10 +111,8 @@ class Trial:
 
 
 def _forget_peak() -> None:
-    """Gives back what this process has freed, and has the kernel note its peak memory anew, where they can."""
+    """Has the kernel note this process's peak memory anew from here on, where it can."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

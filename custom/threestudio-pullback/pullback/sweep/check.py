@@ -19,7 +19,7 @@ def check(folder: Folder, units: list[Unit]) -> None:
         UserError: A config is wrong.
     """
     first = {unit.variant: unit for unit in reversed(units)}
-    commands = [(folder.variants[unit.variant].label, command(folder, unit)) for unit in first.values()]
+    commands = [(folder.variants[unit.variant].label, command(folder, unit)) for unit in reversed(first.values())]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
