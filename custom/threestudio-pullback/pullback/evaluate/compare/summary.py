@@ -76,7 +76,8 @@ MEASURES = (
     Measure("renders", "Views rendered, forward and backward", "cost", "lower", "",
             "Rays of a fit counted as parts of views."),
     Measure("seconds", "Seconds of training", "cost", "lower", "s", "On the wall, start and evaluation left out."),
-    Measure("memory", "Peak memory", "cost", "lower", "MB", "Of the process, with what runs before have left in it: an upper bound."),
+    Measure("memory", "Peak memory", "cost", "lower", "MB",
+            "Of the process, with what runs before have left in it: an upper bound."),
 )  # fmt: skip
 PICTURES = 64
 """How many pictures of a prompt the model makes for KID."""
