@@ -20,12 +20,12 @@ def table(comparison: Comparison) -> str:
         return _table(comparison, runner.costs(comparison, made))
 
 
-def _table(comparison: Comparison, known: dict[str, Cost]) -> str:
+def _table(comparison: Comparison, short: dict[str, Cost]) -> str:
     runs = len(comparison.prompts) * len(comparison.seeds)
     head = ["method", "training steps", "denoiser calls", "minutes a run", f"hours for {runs} runs", "time from"]
     lines, total, unknown = [head], 0.0, []
     for method in comparison.methods:
-        here = known.get(method.name)
+        here = short.get(method.name)
         published = {} if comparison.judging.studio else method.published or {}  # they are of Stable Diffusion
         cost = here or _counted(method, published.get("seconds_per_call", 0.0))
         where = "short runs here" if here else published.get("where", "not known before the first runs")

@@ -166,8 +166,13 @@ def short_runs(comparison: Comparison) -> dict[Variant, Method]:
 def costs(comparison: Comparison, made: Made) -> dict[str, Cost]:
     """Each method's cost, by its short runs; a method whose short runs are not there is left out."""
     found = {row["method"]: row["cost"] for row in made.rows if row["status"] != "failed"}
-    both = {m.name: {n: found.get(_short_name(m, n)) for n in CALIBRATION} for m in comparison.methods}
-    return {name: Cost.of(cost) for name, cost in both.items() if None not in cost.values()}
+    names = {
+        method.name: {length: _short_name(method, length) for length in CALIBRATION} for method in comparison.methods
+    }
+    return {
+        method: Cost.of({length: found[name] for length, name in both.items()})
+        for method, both in names.items() if found.keys() >= set(both.values())
+    }  # fmt: skip
 
 
 def variant(comparison: Comparison, method: Method, settings: dict[str, Any], length: int | None = None) -> Variant:
