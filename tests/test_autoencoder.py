@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-from pullback import models
+from pullback import GaussNewton, diffreps, karras_sigmas, models, sample
 from pullback.errors import UserError
+from pullback.fitting.linearise import FlatRender
 from pullback.host import launch
 from test_system import arguments, checkpoint
 from tiny_pipeline import build
@@ -97,6 +98,28 @@ def test_gradients_pass_and_the_fingerprint_knows_it(folder: Path, tmp_path: Pat
     other.encode(pictures).square().sum().backward()
     assert pictures.grad is not None and float(pictures.grad.abs().max()) > 0
     assert not any(p.requires_grad for p in other.vae.parameters())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("make", [tiny, kl])
+def test_derivatives_forwards_through_its_attention(make: Any, folder: Path, tmp_path: Path):
+    """What Gauss–Newton, Langevin and Projection need of a fit in latents; attention's usual kernel has none."""
+    model: Any = models.load(folder, dtype=D, vae=make(tmp_path / "vae"))
+    function = FlatRender(diffreps.Pixels(1, 3, 16, 16).double(), [0], model.encode)
+    at, v = images(2)[:, None].flatten(1)
+    z, push, pull = function.linearise(at)
+    moved = (function(at + 1e-5 * v) - function(at - 1e-5 * v)) / 2e-5
+    assert torch.allclose(push(v), moved, rtol=1e-5, atol=1e-7)
+    assert float((push(v) * z).sum()) == pytest.approx(float(v @ pull(z)), rel=1e-9)
+
+
+def test_langevin_moves_a_picture_in_latents(folder: Path):
+    model, rep = models.load(folder), diffreps.Pixels(1, 3, 16, 16)
+    denoise = models.GuidedDenoiser(model, models.fixed_text(model, "a red cube"), 1.0)
+    result = sample(
+        rep, [0], denoise, karras_sigmas(3, 0.5, 5.0), noise="independent", constraint="langevin",
+        solver=GaussNewton(1, 2), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert len(result.history) == 3 and rep.values.isfinite().all() and rep.values.std() > 0.1
 
 
 def test_what_does_not_belong_to_the_model_is_refused(folder: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -91,7 +92,8 @@ class FlatRender:
 
         def push(v: Tensor) -> Tensor:
             try:
-                return cast(Tensor, torch.func.jvp(self, (flat,), (v,))[1])
+                with _attention_with_derivatives():
+                    return cast(Tensor, torch.func.jvp(self, (flat,), (v,))[1])
             except NotImplementedError as error:
                 raise UserError(
                     "GaussNewton and Langevin need a render with forward-mode derivatives, which this one lacks; "
@@ -112,6 +114,15 @@ class FlatRender:
         """
         _, push, pull = self.linearise(self.flat)
         return push(conjugate_gradients(lambda v: pull(push(v)), pull(images), iterations, tolerance=1e-6))
+
+
+def _attention_with_derivatives() -> AbstractContextManager[Any]:
+    """A context in which attention, as an autoencoder has it, has forward-mode derivatives: one kernel of several."""
+    try:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+    except ImportError:  # before PyTorch 2.3
+        return nullcontext()
+    return cast(AbstractContextManager[Any], sdpa_kernel(SDPBackend.MATH))
 
 
 def conjugate_gradients(matrix: Linear, right: Tensor, iterations: int, tolerance: float) -> Tensor:
