@@ -15,6 +15,8 @@ from pullback import diffreps, models
 from pullback.evaluate.plan.counting import count
 from pullback.evaluate.plan.networks import describe
 from pullback.host import launch
+from pullback.models import families
+from pullback.models.flow import FlowSchedule
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 PROMPT, NEGATIVE, SCALE, STEPS = "a red cube", "blue ball", 2.5, (0.95, 0.6, 0.25)
@@ -75,7 +77,39 @@ def same(
     y, sigma = sigmas[0] * noise, float(sigmas[0])
     difference = (other(y, sigma, [0]) - guided(y, sigma, [0])).abs().max() / ours.abs().max()
     assert difference > 1e-3, difference
+    half(folder, model)
     return model, pipe
+
+
+def half(folder: Path, model: Any) -> None:
+    """Checks the family's half precision: one dtype throughout, the time in full, and nearly the answer of float32.
+
+    Some networks round the time to their own dtype, so the answers are compared where that changes nothing.
+
+    Args:
+        folder: The model's.
+        model: It, in float32.
+    """
+    narrow = models.load(folder, dtype=families.of(models.ModelFolder(folder), str(folder)).half)
+    generator, times, answers = torch.Generator().manual_seed(4), [], []
+    z = torch.randn(1, model.latent_channels, model.sample_size, model.sample_size, generator=generator)
+    for t in (0.5, 0.5013):
+        sigma = model.schedule.noise_scale * t / (1 - t) if isinstance(model.schedule, FlowSchedule) else 2 * t
+        for of in (model, narrow):
+            hook = of.network.register_forward_pre_hook(
+                lambda _, args, kwargs: times.append(kwargs["timestep"] if "timestep" in kwargs else args[1]),
+                with_kwargs=True,
+            )
+            text = of.encode_prompt([PROMPT])
+            answers.append(of.predict_x0((1 + sigma) * z, sigma, text))
+            hook.remove()
+    # 501.3 would be 502 in bfloat16
+    assert {time.dtype for time in times} == {torch.float32}
+    assert torch.equal(times[0], times[1]) and torch.equal(times[2], times[3]) and not torch.equal(times[1], times[3])
+    kinds = [text.dtype] if isinstance(text, torch.Tensor) else [x.dtype for x in text.tensors.values()]
+    assert {kind for kind in kinds if kind.is_floating_point} == {p.dtype for p in narrow.network.parameters()}
+    full, found, *_ = answers
+    assert found.dtype == torch.float32 and 0 < (found - full).abs().max() < 0.05 * full.abs().max()
 
 
 def pictures(model: Any, decoded: Callable[[torch.Tensor], torch.Tensor]) -> None:

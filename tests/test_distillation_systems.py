@@ -168,7 +168,8 @@ def test_a_resumed_run_ends_bit_for_bit_the_same_and_is_tested(trained: tuple[st
     for key in ("state_dict", "optimizer_states", "nfe", "global_step"):
         assert same(whole[key], resumed[key]), key
     assert column(tmp_path, "train/nfe") == EXPECTED[kind][1][1:]
-    assert start(kind, model, tmp_path, f"resume={ckpts / 'last.ckpt'}", mode="--test") == 0
+    if kind == "prolificdreamer-system":  # whose guidance has a state too
+        assert start(kind, model, tmp_path, f"resume={ckpts / 'last.ckpt'}", mode="--test") == 0
 
 
 def test_the_first_steps_loss_is_that_of_its_terms(trained: tuple[str, Path]):
@@ -228,7 +229,13 @@ UNUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SYSTEMS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if kind in ("dreamfusion-system", "sdi-system") else ())
+        for kind in SYSTEMS
+    ],
+)
 def test_the_drop_in_leaves_the_keys_of_the_guidance_before(kind: str, model: Path, tmp_path: Path, capsys):
     more = [*DROP_IN, "system.guidance.vram_O=true", "trainer.max_steps=2"]  # zero123-guidance's, not in the host
     assert start(kind, model, tmp_path, *more) == 0, capsys.readouterr().err

@@ -268,6 +268,17 @@ def test_fp16_files_are_used_when_there_are_no_others(tmp_path: Path, folder: Pa
     assert "diffusion_pytorch_model.fp16.safetensors" in _refused(folder, variant="fp16")
 
 
+def test_numbers_in_half_precision_become_one_dtype(copy: Path):
+    """The libraries leave such a folder's text encoder in float16 and make all else float32."""
+    for file in copy.rglob("*.safetensors"):
+        save_file({name: x.half() for name, x in load_file(file).items()}, file, metadata={"format": "pt"})
+    for dtype in (torch.float32, torch.bfloat16):
+        model = models.load(copy, dtype=dtype)
+        networks = model.unet, model.vae, model.text.network
+        assert {p.dtype for network in networks for p in network.parameters()} == {dtype}
+        assert model.encode_prompt(["a red cube"]).dtype == dtype
+
+
 def test_weights_may_be_in_several_files(copy: Path, folder: Path):
     whole = models.load(folder)
     for part, network in (("unet", whole.unet), ("vae", whole.vae), ("text_encoder", whole.text.network)):
