@@ -126,9 +126,8 @@ class NonFiniteError(ArithmeticError):
 
 def fault(size: float) -> str | None:
     """What is wrong with the largest absolute value of a tensor, in words; None where nothing is."""
-    if size <= LARGEST:  # most are, and a run asks of every view
-        return None
-    return f"a number of size {size:.1e}" if math.isfinite(size) else "a NaN or infinity"
+    # words are made where they are needed alone, since a run asks of every view
+    return None if size <= LARGEST else f"a number of size {size:.1e}" if math.isfinite(size) else "a NaN or infinity"
 
 
 class FiniteChecks:
