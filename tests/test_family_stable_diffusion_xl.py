@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import family_contract as contract
@@ -9,6 +10,7 @@ import pytest
 import tiny_parts as tiny
 import torch
 from pullback import models
+from pullback.models.families.stable_diffusion_xl import PARTS
 from pullback.models.lora import LoRA
 
 
@@ -69,6 +71,19 @@ def test_a_lora_adapts_it(folder: Path):
     loss.backward()
     grads = [value.grad for name, value in lora.layers.named_parameters() if name.endswith("up")]
     assert grads and all(grad is not None and grad.abs().sum() > 0 for grad in grads)
+
+
+def test_a_refiner_is_one_sentence(tmp_path: Path):
+    index = {part: [None, None] for part in ("text_encoder", "tokenizer")} | {
+        part: ["diffusers", kind] for part, kind in PARTS.items() if part not in ("text_encoder", "tokenizer")
+    }
+    index |= {"_class_name": "StableDiffusionXLImg2ImgPipeline", "requires_aesthetics_score": True}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(models.ModelError) as caught:
+        models.load(tmp_path)
+    assert str(caught.value).endswith(
+        "is a StableDiffusionXLImg2ImgPipeline without a tokenizer, which a Stable Diffusion XL model has; use another"
+    )
 
 
 def test_two_visits(folder: Path, tmp_path: Path):

@@ -110,6 +110,10 @@ def of(folder: ModelFolder, name: str) -> Family:
             )
         raise ModelError(f"{name!r} is a {kind}, whose {strange[0]} is not supported; use a {names} model")
     for part in family.parts:
+        if part not in index:  # as in a refiner of SDXL, which has one of two text encoders
+            raise ModelError(
+                f"{name!r} is a {index['_class_name']} without a {part}, which a {family.name} model has; use another"
+            )
         if not (folder.path / part).is_dir():
             raise ModelError(f"{name!r} is incomplete, it has no folder {part}; download it again")
     return family
