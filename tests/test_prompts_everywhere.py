@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -16,13 +17,14 @@ import pytest
 import torch
 from gltf_file import Glb
 from PIL import Image
-from pullback import cli
+from pullback import cli, models
 from pullback.evaluate.compare import plan
 from pullback.host import arguments, parts
 from pullback.host.config import load_config
 from pullback.host.training.saving import SaverMixin
+from pullback.models import text as text_models
 from pullback.output import panorama_files
-from pullback.resources import CONFIGS
+from pullback.resources import CONFIGS, TINY_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = {
@@ -125,3 +127,13 @@ def test_a_video_is_close_to_its_pictures(tmp_path: Path) -> None:
     for i, frame in enumerate(video):
         truth = imageio.imread(tmp_path / f"frames/{i}.png").astype(float)
         assert np.sqrt(np.mean((truth - frame) ** 2)) < 2.5  # of 255
+
+
+def test_a_prompt_that_is_too_long_is_told_in_our_words_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = models.load(TINY_MODEL).text
+    monkeypatch.setattr(logging.getLogger("transformers"), "handlers", [caplog.handler])
+    (said,) = text_models.cautions(text, "a red cube " * 30, [], "KEY")
+    assert "longer than the model's 24 tokens" in said
+    assert caplog.messages == []  # transformers would warn of "indexing errors"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .libraries import quiet
+
 SMALL_VOCABULARY = 5000
 
 
@@ -59,7 +61,9 @@ class TextEncoder:
     def tokens_cut(self, prompt: str) -> int:
         """Number of tokens of `prompt` that do not fit and are ignored."""
         marks = 2
-        return max(0, len(self.tokenizer.tokenize(*self._spelled([prompt]))) + marks - self.max_tokens)
+        with quiet():  # a long prompt makes the tokenizer warn of errors that embed() does not run into
+            pieces = self.tokenizer.tokenize(*self._spelled([prompt]))
+        return max(0, len(pieces) + marks - self.max_tokens)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of `prompt` that are not in the model's vocabulary.
