@@ -186,5 +186,6 @@ def _run(folder: Path, draw: random.Random, name: str, prompt: str, seed: int) -
         "method": name, "prompt": prompt, "seed": seed, "status": status, "reason": REASONS.get(status),
         "measures": measures, "curve": curve, "turntable": turntable, "frames": 24, "size": 64,
         "command": f'python launch.py --config outputs/report/{name}.yaml --train seed={seed} '
-        f'system.prompt_processor.prompt="{prompt}"',
+        f'system.prompt_processor.prompt="{prompt}" use_timestamp=false '
+        f"exp_root_dir=/home/somebody/objects/outputs/report/runs name={name} tag={prompt.replace(' ', '-')}-{seed}",
     }  # fmt: skip

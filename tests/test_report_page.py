@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import report_example
+from browsing import Unavailable, violations
 from jsonschema import Draft202012Validator
 from PIL import Image
 from pullback.errors import UserError
@@ -581,6 +582,15 @@ def test_a_phone_shows_it_without_sideways_scrolling(folder: Path, visit: Callab
     assert len(tops) == 1  # all four seeds in one row
     tab.locator("button.tile").first.click()
     assert overflow(tab) == 0 and tab.locator("#run").bounding_box()["width"] <= 360
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_nothing_is_out_of_reach(width: int, scheme: str, folder: Path, visit: Callable[..., Any]) -> None:
+    tab = visit(folder / "report.html", size=(width, 844), color_scheme=scheme, reduced_motion="reduce")
+    try:
+        assert violations(tab) == []
+    except Unavailable as e:
+        pytest.skip(str(e))
 
 
 def test_the_keyboard_reaches_everything_first_the_way_past_the_header(folder: Path, visit: Callable[..., Any]) -> None:
