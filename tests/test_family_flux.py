@@ -60,6 +60,7 @@ def test_packing_is_the_pipelines():
     assert torch.equal(unpack(pack(z), z), z)
     ids = diffusers.FluxPipeline._prepare_latent_image_ids(1, 4, 2, z.device, z.dtype)
     assert torch.equal(places(4, 2, 3, z), ids)
+    assert torch.equal(places(1, 512, 4, z.bfloat16())[:, 2], torch.arange(512.0))  # words of FLUX.2
 
 
 def test_distillation_is_said_by_name(folder: Path, tmp_path: Path):

@@ -170,7 +170,10 @@ def unpack(tokens: Tensor, z: Tensor) -> Tensor:
 
 
 def places(height: int, width: int, count: int, like: Tensor) -> Tensor:
-    """The row and column of each token in a grid, as the second and third of `count` numbers [h·w,count]."""
-    rows, columns = (torch.arange(size, dtype=like.dtype, device=like.device) for size in (height, width))
+    """The row and column of each token in a grid, as the second and third of `count` numbers [h·w,count], float32.
+
+    bfloat16 has no odd numbers above 256.
+    """
+    rows, columns = (torch.arange(size, dtype=torch.float32, device=like.device) for size in (height, width))
     grid = torch.cartesian_prod(rows, columns)
     return F.pad(grid, (1, count - 3))
