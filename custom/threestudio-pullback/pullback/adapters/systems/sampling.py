@@ -184,7 +184,7 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
             self.log(name, float(self.state.record[name]))
         if self.state.sigma == 0:
             if hasattr(self.geometry, "remove_specks"):
-                info(f"Specks that float free of the object: {self.geometry.remove_specks()} voxels, emptied")
+                info(f"Specks round the object: {self.geometry.remove_specks()} voxels, emptied")
             verdict = self._verdict = self.state.verdict or self.sampler.check()
             self.log("consistency", verdict.consistency)
             self.log("consistency_threshold", verdict.threshold)
