@@ -17,7 +17,7 @@ from pullback.host.registry import find
 from pullback.views.cameras import camera_batch
 
 load_parts()
-FRONT = torch.zeros(1, 3), torch.tensor([[[1.0, 0.0, 0.0]]])  # a ray along x
+FRONT = torch.zeros(1, 3), torch.tensor([[[[1.0, 0.0, 0.0]]]])  # a ray along x
 
 
 def discs(*places, radius=0.5, colours=None, thick=0.0) -> PointSet:
@@ -37,9 +37,9 @@ def test_a_disc_has_its_closed_form(away):
     made = discs((2.0, away, 0.0), colours=[(0.5, -0.5, 0.0)])
     light, opacity, depth = made.seen(*FRONT)
     alpha = 1 - math.exp(-math.log1p(math.exp(THICK)) * math.exp(-((away / 0.5) ** 4)))
-    torch.testing.assert_close(opacity[0, 0], torch.tensor([alpha]))
-    torch.testing.assert_close(light[0, 0], alpha * torch.tensor([0.5, -0.5, 0.0]))
-    torch.testing.assert_close(depth[0, 0], torch.tensor([2 * alpha]))
+    torch.testing.assert_close(opacity[0, 0, 0], torch.tensor([alpha]))
+    torch.testing.assert_close(light[0, 0, 0], alpha * torch.tensor([0.5, -0.5, 0.0]))
+    torch.testing.assert_close(depth[0, 0, 0], torch.tensor([2 * alpha]))
     assert away or float(made.opacities.detach()) == pytest.approx(alpha)
 
 
@@ -48,7 +48,7 @@ def test_the_nearer_disc_hides_the_farther_and_what_lies_behind_the_camera_is_no
     for first, second, seen in ((1.0, 2.0, red), (2.0, 1.0, blue)):
         colours = [red, blue, (0.9, 0.9, 0.9)]
         made = discs((first, 0.0, 0.0), (second, 0.0, 0.0), (-1.0, 0.0, 0.0), colours=colours, thick=30.0)
-        torch.testing.assert_close(made.seen(*FRONT)[0][0, 0], torch.tensor(seen))
+        torch.testing.assert_close(made.seen(*FRONT)[0][0, 0, 0], torch.tensor(seen))
 
 
 def test_the_order_of_the_discs_in_memory_does_not_matter():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pullback.diffreps import PointSet
+from pullback.diffreps.point_set import TILE
 from pullback.errors import ConfigError, UserError, check_at_least
 from pullback.output import whole
 from pullback.output.arrays import to_bytes
@@ -97,11 +98,10 @@ class PointRenderer(Renderer):
         differentiated = torch.is_grad_enabled()
         if not differentiated and not bool((rays_o == rays_o[:, :1, :1]).all()):
             raise UserError("point-renderer needs cameras with one centre; `data_type` draws parallel rays")
-        origins, flat = rays_o[:, 0, 0], rays_d.flatten(1, 2)
-        pairs = max(1, self.cfg.eval_chunk_size // (len(origins) * self.geometry.cfg.points))
-        size = flat.shape[1] if differentiated else pairs
-        parts = [self.geometry.discs.seen(origins, rays) for rays in flat.split(size, 1)]
-        light, opacity, depth = (torch.cat(p, 1).view(*rays_d.shape[:3], -1) for p in zip(*parts, strict=True))
+        pairs = rays_d.shape[2] * len(rays_o) * self.geometry.cfg.points
+        rows = rays_d.shape[1] if differentiated else TILE * max(1, self.cfg.eval_chunk_size // (TILE * pairs))
+        parts = [self.geometry.discs.seen(rays_o[:, 0, 0], rays) for rays in rays_d.split(rows, 1)]
+        light, opacity, depth = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         seen, behind = (light + opacity) / 2, self.background(dirs=rays_d)
         return {
             "comp_rgb": seen + (1 - opacity) * behind, "comp_rgb_fg": seen, "comp_rgb_bg": behind,

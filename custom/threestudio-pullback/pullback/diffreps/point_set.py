@@ -15,6 +15,8 @@ from ..views.reading import read_poses
 from .coordinates import check_sizes
 
 THICK = -1.0  # the start's optical thickness is softplus of this
+REACH = 2.0  # radii beyond which a disc counts as nothing: exp(−2⁴) is 1e-7
+TILE = 4  # rays a side that look for their discs together
 
 
 class PointSet(nn.Module):
@@ -74,33 +76,78 @@ class PointSet(nn.Module):
         """Images [V,3,H,W] in [−1, 1] for poses [V,4,4] or a camera batch; see `orbit`."""
         poses, fovy = read_poses(views, type(self).__name__, self.fovy)
         origins, directions = camera_rays(poses.to(self.start), fovy.to(self.start), self.height, self.width)
-        colour, opacity, _ = self.seen(origins[:, 0, 0], directions.flatten(1, 2))
-        pixels = colour + (1 - opacity) * self.background
-        return pixels.mT.reshape(len(poses), 3, self.height, self.width)
+        colour, opacity, _ = self.seen(origins[:, 0, 0], directions)
+        return (colour + (1 - opacity) * self.background).movedim(-1, 1)
 
     def seen(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What rays meet.
+        """What rays meet. A tile of neighbouring rays looks at the discs that one of them may meet, and at no others.
 
         Args:
             origins: [V,3], one for all rays of a camera.
-            directions: [V,P,3], unit vectors.
+            directions: [V,H,W,3], unit vectors.
 
         Returns:
-            The discs' own light [V,P,3], the background's share left out, in [−1, 1]; their opacity [V,P,1]; and the
-            depth at which they are seen, times the opacity [V,P,1].
+            The discs' own light [V,H,W,3], the background's share left out, in [−1, 1]; their opacity [V,H,W,1]; and
+            the depth at which they are seen, times the opacity [V,H,W,1].
         """
+        rays = _tiles(directions)  # [V,G,S,3]
         away = self.positions - origins[:, None]  # [V,N,3]
         order = away.detach().square().sum(-1).argsort(-1)
-        away = away.gather(1, order[..., None].expand_as(away))
-        thick = F.softplus(self.thicknesses + THICK).log()[order][:, None]
-        scaled = away / self.radii[order][..., None]
-        along = directions @ scaled.mT  # [V,P,N], in radii
-        fall = (scaled.square().sum(-1)[:, None] - along.square()).square()
-        optical = torch.exp(thick - fall) * (along > 0)
+        rows = torch.cat([self.radii[:, None], F.softplus(self.thicknesses + THICK)[:, None], self.colours.tanh()], 1)
+        discs = torch.cat([away, rows.expand(len(away), -1, -1)], -1).gather(1, order[..., None].expand(-1, -1, 8))
+        some, real = _touched(rays, discs.detach()[..., :3], discs.detach()[..., 3])
+        some = some + (torch.arange(len(away), device=some.device) * order.shape[1])[:, None, None]
+        discs = discs.flatten(0, 1).index_select(0, some.flatten()).view(*some.shape, 8)  # [V,G,K,8]
+        away, radii, thick, colours = discs.split((3, 1, 1, 3), -1)
+        scaled = away / radii
+        along = rays @ scaled.mT  # [V,G,S,K], in radii
+        fall = (scaled.square().sum(-1)[..., None, :] - along.square()).square()
+        optical = thick.mT * torch.exp(-fall) * ((along > 0) & real[..., None, :])
         light = F.pad(torch.exp(-optical.cumsum(-1)), (1, 0), value=1.0)  # that is left behind each disc
         weights = light[..., :-1] - light[..., 1:]
-        depth = (weights * along) @ self.radii[order][..., None]
-        return weights @ self.colours.tanh()[order], 1 - light[..., -1:], depth
+        seen = torch.cat([weights @ colours, 1 - light[..., -1:], (weights * along) @ radii], -1)
+        return _untiled(seen, *directions.shape[1:3]).split((3, 1, 1), -1)  # type: ignore[return-value]
+
+
+def _tiles(rays: Tensor) -> Tensor:
+    """[V,H,W,C] → [V,G,S,C], squares of at most TILE rays a side."""
+    side = math.gcd(TILE, *rays.shape[1:3])
+    return rays.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _untiled(values: Tensor, height: int, width: int) -> Tensor:
+    """[V,G,S,C] → [V,H,W,C], what `_tiles` undoes."""
+    side = math.gcd(TILE, height, width)
+    squares = values.unflatten(2, (side, side)).unflatten(1, (height // side, width // side))
+    return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+@torch.no_grad()
+def _touched(rays: Tensor, away: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+    """The discs that a ray of a tile may meet.
+
+    A ray within δ of a tile's axis passes what lies at distance l nearer than the axis does by at most δ l.
+
+    Args:
+        rays: [V,G,S,3], unit vectors.
+        away: [V,N,3] from the camera.
+        radii: [V,N].
+
+    Returns:
+        Numbers [V,G,K] of discs in the order given, and which of them are no filling.
+    """
+    axis = F.normalize(rays.mean(2), dim=-1)  # [V,G,3]
+    spread = (rays - axis[..., None, :]).norm(dim=-1).amax(-1, keepdim=True)  # [V,G,1]
+    length = away.norm(dim=-1)[:, None]
+    passing = (length.square() - (axis @ away.mT).square()).clamp(min=0).sqrt()
+    met = passing <= REACH * radii[:, None] + spread * length
+    count = met.sum(-1, keepdim=True)
+    most = max(1, int(count.max()))
+    numbers = torch.arange(met.shape[-1], device=met.device)
+    slots = torch.where(met, met.cumsum(-1) - 1, most)
+    some = torch.zeros(*met.shape[:2], most + 1, dtype=torch.long, device=met.device)
+    some.scatter_(-1, slots, numbers.expand_as(slots))
+    return some[..., :-1], numbers[:most] < count
 
 
 def in_ball(count: int) -> Tensor:

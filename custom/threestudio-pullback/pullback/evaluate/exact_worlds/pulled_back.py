@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...constraints import CONSTRAINTS, Constraint, Langevin, Projection, Repaint
 from ...errors import UserError
+from ...fitting.decaying import Decaying
 from ...fitting.solvers import FirstOrder, GaussNewton, Solver
 from ...noise import Slot
 from ...sampling import presets
@@ -39,6 +40,7 @@ def pullback(
     order: int = 1,
     solver: str = "adam",
     lr: float = 0.05,
+    last: float = 0.0,
     steps: int = 5,
     iterations: int = 2,
     cg: int = 5,
@@ -66,6 +68,7 @@ def pullback(
         order: 1 for Euler's method, 2 for Heun's.
         solver: adam or gauss-newton.
         lr: Learning rate of adam.
+        last: Learning rate of the last visit, to which it falls in the second half of a run; 0 for lr all along.
         steps: Steps of adam at each level.
         iterations: Iterations of gauss-newton at each level.
         cg: Conjugate-gradient iterations of each of them, and of langevin's projection.
@@ -90,7 +93,7 @@ def pullback(
         "settling": lambda: settling_sigmas(levels, float(world.sigmas(2, sigma_max)[1]), sigma_max),
     }
     solvers: dict[str, Callable[[], Solver]] = {
-        "adam": lambda: FirstOrder(lr, steps),
+        "adam": lambda: Decaying(lr, steps, visits=levels * cycles, last=last) if last else FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
     diffrep = world.diffrep()

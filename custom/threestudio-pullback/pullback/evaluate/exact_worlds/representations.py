@@ -43,9 +43,17 @@ def implicit_sdf() -> Hosted:
     return Hosted(("implicit-sdf", {**sizes, **ball}), ("neus-volume-renderer", renderer), rays=1024)
 
 
+def tetrahedra_sdf_grid() -> Hosted:
+    """A surface of triangles that starts as a grey ball."""
+    ball = {"shape_init": "sphere", "shape_init_params": 0.6, "isosurface_resolution": 32}
+    sizes = {"radius": 1.0, "pos_encoding_config": HASH, "mlp_network_config": NETWORK}
+    return Hosted(("tetrahedra-sdf-grid", {**sizes, **ball}), ("nvdiff-rasterizer", {}))
+
+
 REPRESENTATIONS = {
     "implicit-sdf": Representation(implicit_sdf, {"lr": 0.01, "steps": 15}),
-    "point-set": Representation(partial(PointSet, 512, radius=0.8), {"lr": 0.1, "steps": 18}),
+    "point-set": Representation(partial(PointSet, 512, radius=0.65), {"lr": 0.2, "last": 0.03, "steps": 16}),
+    "tetrahedra-sdf-grid": Representation(tetrahedra_sdf_grid, {"lr": 0.02, "last": 0.003, "steps": 14}),
 }
 
 
