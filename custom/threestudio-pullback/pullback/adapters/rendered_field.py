@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +20,12 @@ class RenderedField(nn.Module):
         renderer: The host's.
         geometry: The module that holds most of θ.
         surroundings: Material and background.
-        rays: Rays of one step of the fit, all views together.
+        rays: Rays of one step of the fit, all views together. A rasteriser draws whole pictures in every step.
         epoch: The epoch that the renderer's schedules get.
 
     Attributes:
         fit_step: Steps of the fit so far, which the renderer's schedules get.
+        whole: Whether the renderer draws whole pictures alone.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class RenderedField(nn.Module):
         self.renderer, self.geometry, self.rays = renderer, geometry, rays
         self.surroundings = nn.ModuleList(surroundings)
         self.epoch, self.fit_step = epoch, 0
+        self.whole = "rays_o" not in inspect.signature(renderer.forward).parameters
         # a renderer of the bundled host need not return what no loss here reads
         self._only: dict[str, Any] = {"per_sample": False} if getattr(renderer, "optional_samples", False) else {}
 
@@ -46,7 +49,7 @@ class RenderedField(nn.Module):
         return torch.cat(parts).movedim(-1, 1) * 2 - 1
 
     def residual(self, views: dict[str, Any], target: Tensor, generator: torch.Generator) -> Tensor:
-        """Render minus target [V,n,1,3] at n random pixels of each view, n = rays / V (at least 1).
+        """Render minus target [V,n,1,3] at n random pixels of each view, n = rays / V (at least 1), or [V,H,W,3].
 
         With gradients the call counts as a step of the fit; without it is a measurement only.
         """
@@ -59,6 +62,10 @@ class RenderedField(nn.Module):
 
         Rays and target lie in one table, so that a step has one gather; all draws go to the device together.
         """
+        if self.whole:
+            shift = -1 - target.movedim(1, -1)
+            yield from (torch.add(shift, self._colours(views), alpha=2) for _ in range(times))
+            return
         count, height, width, _ = views["rays_o"].shape
         n, size = min(max(1, self.rays // count), height * width), height * width
         picks = torch.randint(size, (times, count, n), generator=generator, device=generator.device, dtype=torch.int32)

@@ -25,7 +25,7 @@ class SharedField(RenderedField):
     def seen(self, rays: dict[str, Any]) -> Tensor:
         """Colours [V,h,w,3] in [0, 1] of all rays [V,h,w,3]."""
         views, height, width, _ = rays["rays_o"].shape
-        if height < processes.count() or not processes.shared():
+        if self.whole or height < processes.count() or not processes.shared():
             return super().seen(rays)
         rows = processes.own(height)
         part = {key: value[:, rows] if _of_rays(value, height, width) else value for key, value in rays.items()}

@@ -6,9 +6,9 @@ NAMES = {
     "efficient-dreamfusion-system", "fantasia3d-system", "gan-volume-renderer", "hybrid-rgb-latent-material",
     "image-condition-dreamfusion-system", "instructnerf2nerf-system", "latentnerf-system",
     "magic123-system", "magic3d-system", "multiview-camera-datamodule", "neural-radiance-material",
-    "nvdiff-rasterizer", "patch-renderer", "pbr-material", "perceptual-loss",
+    "patch-renderer", "pbr-material", "perceptual-loss",
     "sd-latent-adapter-material", "single-image-datamodule", "stable-diffusion-controlnet-guidance",
     "stable-diffusion-instructpix2pix-guidance", "stable-diffusion-unified-guidance", "stable-zero123-guidance",
-    "tetrahedra-sdf-grid", "textmesh-system", "zero123-guidance", "zero123-simple-system", "zero123-system",
+    "textmesh-system", "zero123-guidance", "zero123-simple-system", "zero123-system",
     "zero123-unified-guidance",
 }  # fmt: skip

@@ -32,6 +32,7 @@ HASH = {
     "otype": "HashGrid", "n_levels": 4, "n_features_per_level": 2, "log2_hashmap_size": 15, "base_resolution": 6,
     "per_level_scale": 1.6,
 }  # fmt: skip
+WAVES = {"otype": "Frequency", "n_frequencies": 3}
 NETWORK = {**one_hidden_layer(), "n_neurons": 32}
 
 
@@ -45,9 +46,9 @@ def implicit_sdf() -> Hosted:
 
 def tetrahedra_sdf_grid() -> Hosted:
     """A surface of triangles that starts as a grey ball."""
-    ball = {"shape_init": "sphere", "shape_init_params": 0.6, "isosurface_resolution": 32}
-    sizes = {"radius": 1.0, "pos_encoding_config": HASH, "mlp_network_config": NETWORK}
-    return Hosted(("tetrahedra-sdf-grid", {**sizes, **ball}), ("nvdiff-rasterizer", {}))
+    ball = {"shape_init": "sphere", "shape_init_params": 0.35, "isosurface_resolution": 32}
+    sizes = {"radius": 1.0, "pos_encoding_config": WAVES, "mlp_network_config": NETWORK}
+    return Hosted(("tetrahedra-sdf-grid", {**sizes, **ball}), ("nvdiff-rasterizer", {"samples": 3}))
 
 
 REPRESENTATIONS = {
