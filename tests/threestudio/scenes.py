@@ -26,6 +26,11 @@ PARTS: dict[str, dict[str, Any]] = {
     "implicit-sdf": {
         "pos_encoding_config": HASH_GRID, "mlp_network_config": NETWORK, "sdf_bias": "sphere", "sdf_bias_params": 0.5,
     },
+    "tetrahedra-sdf-grid": {
+        "pos_encoding_config": HASH_GRID, "mlp_network_config": NETWORK, "shape_init": "sphere",
+        "shape_init_params": 0.5, "isosurface_resolution": 32,
+    },
+    "nvdiff-rasterizer": {},
     "nerf-volume-renderer": {"num_samples_per_ray": 16, "grid_prune": False},
     "neus-volume-renderer": {"num_samples_per_ray": 16, "grid_prune": False},
     "no-material": {},
@@ -55,7 +60,7 @@ def scene(*names: str, **more: dict[str, Any]) -> dict[str, Any]:
         "background": "pullback-gradient-background",
     }
     for name in names:
-        kind = name.rpartition("-")[2]
+        kind = name.rpartition("-")[2].replace("rasterizer", "renderer")
         parts[kind if kind in parts else "geometry"] = name
     system: dict[str, Any] = {}
     for part, name in parts.items():

@@ -45,6 +45,7 @@ SCENES = {
         "implicit-sdf", "neus-volume-renderer", "neural-environment-map-background",
         renderer={"estimator": "importance", "use_volsdf": True, "num_samples_per_ray_importance": 8, **NEAR_FAR},
     ),
+    "tetrahedra-sdf-grid": scene("tetrahedra-sdf-grid", "nvdiff-rasterizer"),
 }  # fmt: skip
 
 

@@ -98,28 +98,31 @@ class PointSet(nn.Module):
         some, real = _touched(rays, discs.detach()[..., :3], discs.detach()[..., 3])
         some = some + (torch.arange(len(away), device=some.device) * order.shape[1])[:, None, None]
         discs = discs.flatten(0, 1).index_select(0, some.flatten()).view(*some.shape, 8)  # [V,G,K,8]
-        away, radii, thick, colours = discs.split((3, 1, 1, 3), -1)
-        scaled = away / radii
+        radii, thick, colours = discs[..., 3:4], discs[..., 4:5], discs[..., 5:]
+        scaled = discs[..., :3] / radii
         along = rays @ scaled.mT  # [V,G,S,K], in radii
         fall = (scaled.square().sum(-1)[..., None, :] - along.square()).square()
         optical = thick.mT * torch.exp(-fall) * ((along > 0) & real[..., None, :])
         light = F.pad(torch.exp(-optical.cumsum(-1)), (1, 0), value=1.0)  # that is left behind each disc
         weights = light[..., :-1] - light[..., 1:]
         seen = torch.cat([weights @ colours, 1 - light[..., -1:], (weights * along) @ radii], -1)
-        return _untiled(seen, *directions.shape[1:3]).split((3, 1, 1), -1)  # type: ignore[return-value]
+        seen = _untiled(seen, *directions.shape[1:3])
+        return seen[..., :3], seen[..., 3:4], seen[..., 4:]
 
 
 def _tiles(rays: Tensor) -> Tensor:
     """[V,H,W,C] → [V,G,S,C], squares of at most TILE rays a side."""
-    side = math.gcd(TILE, *rays.shape[1:3])
-    return rays.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    count, height, width = rays.shape[:3]
+    side = math.gcd(TILE, height, width)
+    squares = rays.reshape(count, height // side, side, width // side, side, -1).transpose(2, 3)
+    return squares.reshape(count, -1, side * side, rays.shape[3])
 
 
 def _untiled(values: Tensor, height: int, width: int) -> Tensor:
     """[V,G,S,C] → [V,H,W,C], what `_tiles` undoes."""
     side = math.gcd(TILE, height, width)
-    squares = values.unflatten(2, (side, side)).unflatten(1, (height // side, width // side))
-    return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    squares = values.reshape(len(values), height // side, width // side, side, side, -1).transpose(2, 3)
+    return squares.reshape(len(values), height, width, -1)
 
 
 @torch.no_grad()
@@ -137,8 +140,8 @@ def _touched(rays: Tensor, away: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]
         Numbers [V,G,K] of discs in the order given, and which of them are no filling.
     """
     axis = F.normalize(rays.mean(2), dim=-1)  # [V,G,3]
-    spread = (rays - axis[..., None, :]).norm(dim=-1).amax(-1, keepdim=True)  # [V,G,1]
-    length = away.norm(dim=-1)[:, None]
+    spread = (rays - axis[..., None, :]).square().sum(-1).amax(-1, keepdim=True).sqrt()  # [V,G,1]
+    length = away.square().sum(-1).sqrt()[:, None]
     passing = (length.square() - (axis @ away.mT).square()).clamp(min=0).sqrt()
     met = passing <= REACH * radii[:, None] + spread * length
     count = met.sum(-1, keepdim=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from ..errors import UserError
 from .diffrep import DiffRep
@@ -45,7 +47,7 @@ class Decaying(FirstOrder):
         """Takes the steps at this visit's learning rate; see `FirstOrder.solve`."""
         if self._kept is None:
             self.start(fit.diffrep)
-        for group in self._kept.param_groups if self._kept else ():
+        for group in cast(torch.optim.Optimizer, self._kept).param_groups:
             group["lr"] = self.rate(self._visit)
         self._visit += 1
         return super().solve(fit)
