@@ -42,7 +42,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "textured-background": {"height": 4, "width": 4},
     "pullback-gradient-background": {"gradient_z": [0.2, 0.1, 0.0]},
 }  # fmt: skip
-FIXED = ("nerf-volume-renderer", "no-material", "diffuse-with-point-light-material", "pullback-gradient-background")
+FIXED = (
+    "nerf-volume-renderer",
+    "nvdiff-rasterizer",
+    "no-material",
+    "diffuse-with-point-light-material",
+    "pullback-gradient-background",
+)
 # for the estimators that sample without a box
 NEAR_FAR = {"near_plane": 0.1, "far_plane": 4.0}
 
