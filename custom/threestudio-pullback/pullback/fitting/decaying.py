@@ -36,7 +36,7 @@ class Decaying(FirstOrder):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.visits < 1 or not 0 < self.last < math.inf:
-            raise UserError(f"Decaying needs visits >= 1 and last > 0, not {self.visits} and {self.last}")
+            raise UserError(f"FirstOrder, decaying, needs visits >= 1 and last > 0, not {self.visits} and {self.last}")
 
     def start(self, diffrep: DiffRep) -> None:
         """Begins with new moments and the first learning rate."""
