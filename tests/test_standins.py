@@ -218,6 +218,10 @@ def test_an_extension_that_is_not_linked_is_missed(copy: bool, tmp_path: Path, c
     assert f"./install.sh --threestudio {root}" in err and ("another copy" if copy else "missing") in err
 
 
+def test_without_a_folder_it_is_asked_for(capsys: Any) -> None:
+    assert "--threestudio: expected one argument" in refused(capsys, "--config", "x.yaml", "--train", "--threestudio")
+
+
 def test_type_checks_are_refused_rather_than_left_out(tmp_path: Path, capsys: Any) -> None:
     assert "--typecheck" in refused(capsys, "--threestudio", str(checkout(tmp_path)), "--train", "--typecheck")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..host import several
-from ..host.arguments import ACTIONS, add_import, command
+from ..host.arguments import ACTIONS, Parser, add_import, command
 from ..host.parts import load_own
 from ..resources import config_remedy, find
 
@@ -36,11 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done; 2 the user can mend it, and one line on stderr says how. A fault of the run is raised.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = Parser(prog="launch.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--threestudio", required=True)
     add_import(parser)
-    own, rest = parser.parse_known_args(argv)
+    rest = list(sys.argv[1:] if argv is None else argv)
     try:
+        own, rest = parser.parse_known_args(rest)
         root = check(own.threestudio)
         count, started = len(_option(rest, "--gpu").split(",")), several.launched()
         if count > 1 and started == 1:
