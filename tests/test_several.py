@@ -18,6 +18,7 @@ from pullback.errors import NonFiniteError, UserError
 from pullback.evaluate.saved_run import SavedRun
 from pullback.evaluate.studio import world
 from pullback.host import launch, several
+from pullback.host.training.checkpoint import AtomicCheckpointIO
 from tiny_pipeline import build
 
 SMALL = [
@@ -103,6 +104,17 @@ def failing(fault: Exception, at: int, rank: int, guilty: int) -> None:
     PullbackSystem.training_step = step  # type: ignore[method-assign]
 
 
+def terminated_while_it_saves() -> None:
+    """Has this process get SIGTERM, as from the launcher when another has ended, while it writes its last step."""
+    whole = AtomicCheckpointIO.write_copy
+
+    def write(self: AtomicCheckpointIO, path: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        whole(self, path)
+
+    AtomicCheckpointIO.write_copy = write  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "guilty"),
     [(UserError("mend this"), 2, 0), (NonFiniteError("a NaN"), 1, 1)],
@@ -113,6 +125,7 @@ def test_a_fault_of_one_process_ends_all_with_one_sentence(
 ) -> None:
     def act(rank: int) -> int:
         failing(fault, 2, rank, guilty)
+        terminated_while_it_saves()
         return launch.main(arguments(model, tmp_path))
 
     assert ended(started(2, tmp_path / "said", act)) == [status] * 2

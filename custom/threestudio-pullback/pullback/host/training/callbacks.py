@@ -122,11 +122,16 @@ class SafeStop(Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes the copy to `path`, unless no step is done, the disk refuses, or the user has to mend something."""
-        in_training, self._training = self._training, False
-        if not in_training or self.io.copy is None or isinstance(exception, (UserError, OSError)):
-            return  # of several processes the first has the copy
-        if self.io.copy["global_step"] > 0:
-            self.io.write_copy(self.path)
+        # where a process of several has failed, their launcher sends this signal to the others at once
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            in_training, self._training = self._training, False
+            if not in_training or self.io.copy is None or isinstance(exception, (UserError, OSError)):
+                return  # of several processes the first has the copy
+            if self.io.copy["global_step"] > 0:
+                self.io.write_copy(self.path)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class ConfigSnapshot(Callback):
