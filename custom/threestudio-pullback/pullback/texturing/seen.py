@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffreps import MeshTexture
 from ..meshes.reading import Surface
 from ..render.rasterise import interpolate, rasterise
 
+GRAZING = 0.4
+"""A face counts as seen from where the cosine between its normal and the direction to the camera is at least this.
+
+What is seen at a flatter angle is a silhouette's pixel or two, in which a model that draws the object a little smaller
+shows its backdrop.
+"""
 FAINT = 0.02
 """A texel that all views together show for less than this share of a pixel counts as unseen."""
 
@@ -30,7 +37,7 @@ class SeenTexture(MeshTexture):
         samples: Points of a pixel along each side.
 
     Attributes:
-        seen: How many pixels of all views so far each texel had [R²].
+        seen: How many pixels of all views so far each texel had [R²], those at a flat angle left out.
     """
 
     seen: Tensor
@@ -61,17 +68,28 @@ class SeenTexture(MeshTexture):
 
     def _looked_up(self, views: Any) -> tuple[Tensor, Tensor, Tensor]:
         index, weight, behind = super()._looked_up(views)
-        self.seen.index_add_(0, index.reshape(-1), weight.reshape(-1))
+        self.seen.index_add_(0, index.reshape(-1), (weight * self._straight[..., None]).reshape(-1))
         return index, weight, behind
 
     def _seen(self, views: Any) -> tuple[Tensor, Tensor]:
         """See `MeshTexture._seen`; one view at a time, to bound the memory."""
         attributes = self.coordinates.reshape(1, -1, 2)
-        places, covered = [], []
-        for _, faces, rast in self._rasterised(views, self._points):
+        places, covered, straight = [], [], []
+        cameras = views["camera_positions"].to(attributes)
+        for camera, (_, faces, rast) in zip(cameras, self._rasterised(views, self._points), strict=True):
             places.append(interpolate(attributes, rast, faces)[0])
             covered.append((rast[..., 3] > 0).to(attributes))
+            straight.append(self._facing(camera)[rast[0, ..., 3].long()])
+        blocks = torch.stack(straight).view(len(straight), self.height, self.samples, self.width, self.samples)
+        self._straight = blocks.amax((2, 4)).flatten(1)  # of each pixel's points, the one that is met most straight
         return torch.cat(places), torch.cat(covered)
+
+    def _facing(self, camera: Tensor) -> Tensor:
+        """1 for each triangle, counted from 1, that a camera [3] does not see at a flat angle, else 0 [1+M]."""
+        a, b, c = self.triangles.unbind(1)
+        normals = F.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+        cosines = (normals * F.normalize(camera - (a + b + c) / 3, dim=-1)).sum(-1).abs()
+        return F.pad((cosines >= GRAZING).to(normals), (1, 0))
 
     def _rasterised(self, views: Any, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each view the corners of all triangles in clip space [3M,4], the triangles [M,3], and `rasterise`'s."""
