@@ -19,7 +19,7 @@ import trimesh
 from pullback.evaluate.studio.world import COLORS
 from pullback.output.markdown import print_table
 from pullback.output.mesh_files import AXES, MeshData, save
-from pullback.resources import TINY_CONFIG, TINY_MODEL
+from pullback.resources import TINY_MV, TINY_MV_CONFIG
 from pullback.texturing.run import Request, run
 
 PROMPTS = [
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="config overrides, key=value")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    model, rows = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}", []
+    model, rows = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MV}", []
     files = meshes(arguments.out)
     for shape, file in ((shape, files[shape]) for shape in arguments.shapes.split(",")):
         for words, front, back, seeds in PROMPTS:
@@ -83,7 +83,7 @@ def main() -> None:
             name = re.sub(r"\W+", "-", prompt)
             start = time.perf_counter()
             run(
-                Request(file, prompt, seeds, arguments.out / name, TINY_CONFIG, [model, *arguments.overrides]),
+                Request(file, prompt, seeds, arguments.out / name, TINY_MV_CONFIG, [model, *arguments.overrides]),
                 lines.append,
             )
             each = (time.perf_counter() - start) / len(seeds)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..host.arguments import add_import
-from ..resources import TINY_CONFIG, TINY_MODEL
+from ..resources import TINY_MV, TINY_MV_CONFIG
 from .arguments import KNOWS, parse_seeds
 
 EXAMPLES = f"""examples:
@@ -29,7 +29,7 @@ def add_texture(commands: Any) -> None:
     parser.add_argument("--seeds", type=parse_seeds, default=[0], help="a texture for each: 0-3 or 0,2,5 (default 0)")
     parser.add_argument("--out", type=Path, default=Path("outputs/texture"), help="folder of the files")
     parser.add_argument(
-        "--config", type=Path, help="YAML file, or a shipped one's name (default pullback-nerf-tiny.yaml)"
+        "--config", type=Path, help="YAML file, or a shipped one's name (default pullback-nerf-tiny-mv.yaml)"
     )
     parser.add_argument(
         "--controlnet", type=Path, metavar="FOLDER", help="a depth ControlNet for the model, in diffusers' format"
@@ -49,10 +49,10 @@ def run_texture(args: argparse.Namespace) -> int:
 
     if args.texels and not 8 <= args.texels <= 8192:
         raise UserError(f"--texels must lie between 8 and 8192, not {args.texels}")
-    model = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}"
+    model = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MV}"
     overrides = args.overrides if args.config else [model, *args.overrides]
     page = run(
-        Request(args.mesh, args.prompt, args.seeds, args.out, args.config or TINY_CONFIG, overrides, args.imports,
+        Request(args.mesh, args.prompt, args.seeds, args.out, args.config or TINY_MV_CONFIG, overrides, args.imports,
                 args.controlnet, args.texels, args.new_charts),
         lambda line: print(line, flush=True),
     )  # fmt: skip
