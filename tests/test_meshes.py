@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def test_the_front_of_a_file_is_the_front_of_the_world(kind, tmp_path):
         (SQUARE.replace("2 1 0", "2 inf 0") + "f 1 2 3\n", "1 vertices that are not finite"),
         (SQUARE + "f 1 2 9\n", "cannot be read as obj"),
         ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no face with an area"),
+        ("v 0 0 0\nv 1e300 0 0\nv 0 1 0\nf 1 2 3\n", "reaches over more than 1e+100 units"),
     ],
 )
 def test_bad_meshes_are_refused_in_a_sentence(text, words, tmp_path):
@@ -79,11 +82,24 @@ def test_bad_meshes_are_refused_in_a_sentence(text, words, tmp_path):
     assert words in str(error.value) and "\n" not in str(error.value) and not str(error.value).endswith(".")
 
 
+def glb_of_another_file(uri: str) -> bytes:
+    """A glb of one triangle whose buffer lies elsewhere."""
+    text = json.dumps({
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}], "buffers": [{"uri": uri, "byteLength": 36}],
+    }).encode()  # fmt: skip
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<4sII", b"glTF", 2, 20 + len(text)) + struct.pack("<I4s", len(text), b"JSON") + text
+
+
 def test_files_that_are_no_meshes_are_refused(tmp_path):
     for name, content, words in (
         ("a.stl", b"solid", "ends in .glb, .obj, .ply"),
         ("a.glb", b"glTF1234", "cannot be read as glb"),
         ("a.ply", b"ply\n", "cannot be read as ply"),
+        ("b.glb", glb_of_another_file("/etc/passwd"), "needs another file, 'passwd', which is not read"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=words):
@@ -103,7 +119,8 @@ def test_no_other_file_is_opened(tmp_path):
         file = obj(tmp_path / "in", f"mtllib {name}\nusemtl a\n{OWN}")
         opened.clear()
         surface = read(file)
-        assert len(surface.faces) == 2 and surface.notes == []
+        assert len(surface.faces) == 2
+        assert surface.notes == ["its materials and their textures are not read: the colours will be new ones"]
         assert [path for path in opened if path.startswith((str(tmp_path), "/etc"))] == [str(file)]
 
 
@@ -127,7 +144,7 @@ def test_kilometres_away_and_wide_a_mesh_keeps_its_shape(tmp_path):
 def test_millions_of_faces_are_refused_before_they_are_cut_into_charts(tmp_path, monkeypatch):
     file = obj(tmp_path, SQUARE + "f 1 2 3\nf 1 3 4\n")
     monkeypatch.setattr(reading, "MOST_UNWRAPPED", 1)
-    with pytest.raises(UserError, match="has 2 faces and it has none; at most 1 are cut into charts, simplify it"):
+    with pytest.raises(UserError, match=r"2 faces, and needs .*since it has none; at most 1 are cut into charts"):
         read(file)
     assert len(read(obj(tmp_path, OWN)).faces) == 2  # with charts of its own it may have more
     monkeypatch.setattr(reading, "MOST_FACES", 1)

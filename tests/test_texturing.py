@@ -87,13 +87,13 @@ def test_what_no_view_has_seen_takes_the_nearest_colour(tmp_path):
 def test_a_run_writes_a_mesh_for_each_seed_and_a_page(tmp_path, capsys):
     """The shipped model at a few calls; the glb has the file's own shape, and the page is one file."""
     out = tmp_path / "out"
-    options = ["system.guidance.levels=2", "system.guidance.cycles=1", "data.batch_size=2"]
+    options = ["system.guidance.levels=2", "system.guidance.cycles=1", "data.batch_size=4"]
     assert (
         main(["texture", str(box(tmp_path)), "--prompt", "a red cube", "--seeds", "0-1", "--out", str(out), *options])
         == 0
     )
     said = capsys.readouterr().out
-    assert "2 textures of 128 × 128 texels, 8 calls of the model each; memory:" in said and "new texture coord" in said
+    assert "2 textures of 128 × 128 texels, 16 calls of the model each; memory:" in said and "new texture coord" in said
     files = sorted(out.glob("*.glb"))
     assert [file.stem[:10] + file.stem[-2:] for file in files] == ["a-red-cube-0", "a-red-cube-1"]
     first, second = (Glb(file) for file in files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ MOST_FACES = 2_000_000
 MOST_UNWRAPPED = 200_000
 """Faces that xatlas cuts into charts in about a minute."""
 MOST_BYTES = 1_000_000_000
+MOST_UNITS = 1e100
+"""A width whose powers are numbers of double precision."""
 
 
 @dataclass
@@ -65,8 +68,7 @@ def read(path: str | Path, size: int = 512, new_charts: bool = False) -> Surface
         UserError: It cannot be used; the sentence says why.
     """
     path = Path(path)
-    vertices, faces, uv, parts = _parsed(path)
-    notes: list[str] = []
+    vertices, faces, uv, parts, notes = _parsed(path)
     if len(faces) == 0:
         raise UserError(f"{path} has no faces ({len(vertices)} points); give a mesh of triangles")
     if len(faces) > MOST_FACES:
@@ -75,8 +77,12 @@ def read(path: str | Path, size: int = 512, new_charts: bool = False) -> Surface
         raise UserError(f"{path} has a face with vertex {int(faces.max())} of {len(vertices)}; export it again")
     if wrong := int((~np.isfinite(vertices[np.unique(faces)]).all(1)).sum()):
         raise UserError(f"{path} has {wrong} vertices that are not finite; export it again without them")
-    a, b, c = vertices[faces].transpose(1, 0, 2)
-    flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) <= 1e-14 * np.square(np.ptp(vertices[faces.ravel()], 0).max())
+    used = vertices[faces.ravel()]
+    width = (used.max(0) / 2 - used.min(0) / 2).max() * 2
+    if not width < MOST_UNITS:
+        raise UserError(f"{path} reaches over more than {MOST_UNITS:.0e} units; export it again in others")
+    a, b, c = (vertices[faces] / max(width, np.finfo(float).tiny)).transpose(1, 0, 2)
+    flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) <= 1e-14
     if flat.all():
         raise UserError(f"{path} has no face with an area; give a mesh of triangles")
     if flat.any():
@@ -88,8 +94,8 @@ def read(path: str | Path, size: int = 512, new_charts: bool = False) -> Surface
         return Surface(vertices, faces, np.clip(uv, 0, 1) * [1, -1] + [0, 1], faces, UP[_kind(path)], notes)
     if len(faces) > MOST_UNWRAPPED:
         raise UserError(
-            f"{path} has {len(faces)} faces and {why}; at most {MOST_UNWRAPPED} are cut into charts, simplify it or "
-            "give it texture coordinates"
+            f"{path} has {len(faces)} faces, and needs texture coordinates, since {why}; at most {MOST_UNWRAPPED} are "
+            "cut into charts, simplify it or give it texture coordinates"
         )
     middle = vertices[faces].mean((0, 1))  # xatlas computes in single precision
     scale = max(np.ptp(vertices[faces.ravel()], 0).max(), np.finfo(float).tiny)
@@ -102,8 +108,8 @@ def _kind(path: Path) -> str:
     return path.suffix.lstrip(".").lower()
 
 
-def _parsed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
-    """Vertices, faces and, where every part has them, texture coordinates of the vertices; and the number of parts."""
+def _parsed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int, list[str]]:
+    """Vertices, faces and, where every part has them, texture coordinates; the number of parts; and what to note."""
     if _kind(path) not in UP:
         raise UserError(f"{path} is no mesh that can be read; give one that ends in .{', .'.join(UP)}")
     if not path.is_file():
@@ -115,11 +121,14 @@ def _parsed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]
     import trimesh
 
     options: dict[str, Any] = {"resolver": _Nothing(), "process": False}
+    notes, content = list[str](), path.read_bytes()
     if _kind(path) == "obj":
         options["skip_materials"] = True
+        if re.search(rb"^\s*(mtllib|usemtl)\b", content, re.M):
+            notes.append("its materials and their textures are not read: the colours will be new ones")
     try:
         with np.errstate(all="ignore"):
-            loaded = trimesh.load_scene(io.BytesIO(path.read_bytes()), file_type=_kind(path), **options)
+            loaded = trimesh.load_scene(io.BytesIO(content), file_type=_kind(path), **options)
             parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh)]
     except Exception as error:  # whatever a parser raises for a broken file
         raise UserError(f"{path} cannot be read as {_kind(path)} ({first_line(error)}); export it again") from error
@@ -130,7 +139,7 @@ def _parsed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]
     faces = np.concatenate([np.asarray(part.faces, np.int64) + n for part, n in zip(parts, starts[:-1], strict=True)])
     uvs = [getattr(part.visual, "uv", None) for part in parts]
     own = all(uv is not None and len(uv) == len(part.vertices) for uv, part in zip(uvs, parts, strict=True))
-    return vertices, faces, np.concatenate([np.asarray(uv, float) for uv in uvs]) if own else None, len(parts)
+    return vertices, faces, np.concatenate([np.asarray(uv, float) for uv in uvs]) if own else None, len(parts), notes
 
 
 class _Nothing:
@@ -139,6 +148,8 @@ class _Nothing:
     def get(self, name: str) -> bytes:
         """Refuses."""
         raise FileNotFoundError(f"it needs another file, {os.path.basename(name)!r}, which is not read")
+
+    __getitem__ = get
 
     def namespaced(self, namespace: str) -> _Nothing:
         """Itself."""
