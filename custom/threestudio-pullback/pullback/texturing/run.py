@@ -30,7 +30,7 @@ from ..version import describe
 from .seen import SeenTexture
 
 FRAMES, FRAME = gallery.FRAMES, gallery.SIZE
-SHARE = 0.7  # of the half height that a camera sees, which the mesh may fill: about what the shipped models' objects do
+SHARE = 0.7  # of the half height that a camera sees, which the mesh may fill; the shipped models' objects do
 ITERATIONS, DAMPING = 4, 0.1  # of a level's fit: conjugate gradients; in pixels, what a texel must be seen for to move
 
 
