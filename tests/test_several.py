@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from forked import ended, started, together
 from pullback import processes
 from pullback.errors import NonFiniteError, UserError
 from pullback.evaluate.saved_run import SavedRun
 from pullback.evaluate.studio import world
 from pullback.host import launch, several
+from pullback.host.explain import explain
 from pullback.host.training.checkpoint import AtomicCheckpointIO
 from tiny_pipeline import build
 
@@ -183,6 +185,20 @@ def test_the_launcher_ends_all_with_the_status_of_the_first_that_fails(tmp_path:
     began = time.monotonic()
     assert several.start([sys.executable, "-c", program], 2) == 7
     assert time.monotonic() - began < 50
+
+
+def test_a_process_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    def act(rank: int) -> int:
+        dist.init_process_group("gloo", rank=rank, world_size=2)
+        if rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with pytest.raises(RuntimeError) as caught:
+            processes.gathered(torch.ones(1), 2)
+        (tmp_path / "sentence").write_text(str(explain(caught.value)))
+        return 0
+
+    assert ended(started(2, tmp_path / "said", act)) == [0, -signal.SIGKILL]
+    assert (tmp_path / "sentence").read_text().startswith("('another process of this run has ended; ")
 
 
 def test_gradients_are_those_of_the_whole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import NonFiniteError, UserError, first_line, is_out_of_memory, missing_package, unfit_package
 from .config.schema import missing_values
 from .out_of_memory import shortage
+from .several import is_lost
 
 LOG_ENDS = "The log in %s ends here"
 # what a disk refuses with: full, quota, too large, broken, read-only, not allowed
@@ -34,6 +35,8 @@ def explain(error: BaseException, blocks: Mapping[str, Any] | None = None) -> tu
         return str(error), 1
     if is_out_of_memory(error):
         return shortage(error, blocks or {}), 1
+    if is_lost(error):
+        return "another process of this run has ended; where it says nothing, it was killed, perhaps for its memory", 1
     if sentence := unfit_package(error):
         return sentence, 2
     if isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):

@@ -137,6 +137,13 @@ def settings() -> dict[str, Any]:
     return {"devices": local, "num_nodes": launched() // local, "strategy": "ddp", "use_distributed_sampler": False}
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the run is gone: gloo has no class for it, NCCL has."""
+    if not dist.is_available() or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, (dist.DistBackendError, dist.DistNetworkError)) or "gloo/transport" in str(error)
+
+
 def agreed(number: int, device: torch.device) -> int:
     """The largest of all processes' numbers."""
     if processes.count() == 1:
