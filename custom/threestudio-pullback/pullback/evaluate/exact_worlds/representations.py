@@ -52,7 +52,7 @@ def tetrahedra_sdf_grid() -> Hosted:
 
 
 REPRESENTATIONS = {
-    "implicit-sdf": Representation(implicit_sdf, {"lr": 0.01, "steps": 15}),
+    "implicit-sdf": Representation(implicit_sdf, {"lr": 0.02, "last": 0.002, "steps": 12}),
     "point-set": Representation(partial(PointSet, 512, radius=0.65), {"lr": 0.2, "last": 0.03, "steps": 16}),
     "tetrahedra-sdf-grid": Representation(tetrahedra_sdf_grid, {"lr": 0.04, "last": 0.004, "steps": 14}),
 }
