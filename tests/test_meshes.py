@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 from pullback.errors import UserError
-from pullback.meshes import reading
+from pullback.meshes import reading, shapes
 from pullback.meshes.reading import read
 from pullback.output.mesh_files import MeshData, save
 
@@ -147,6 +147,6 @@ def test_millions_of_faces_are_refused_before_they_are_cut_into_charts(tmp_path,
     with pytest.raises(UserError, match=r"2 faces, and needs .*since it has none; at most 1 are cut into charts"):
         read(file)
     assert len(read(obj(tmp_path, OWN)).faces) == 2  # with charts of its own it may have more
-    monkeypatch.setattr(reading, "MOST_FACES", 1)
+    monkeypatch.setattr(shapes, "MOST_FACES", 1)
     with pytest.raises(UserError, match="has 2 faces; at most 1 are read, simplify it first"):
         read(file)

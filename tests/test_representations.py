@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pullback
@@ -81,6 +82,19 @@ def tetrahedra_sdf_grid() -> nn.Module:
     ball = {"shape_init": "sphere", "shape_init_params": 0.6, "pos_encoding_config": waves}
     ball |= {"mlp_network_config": network, "isosurface_resolution": 4}
     return Hosted(("tetrahedra-sdf-grid", ball), ("nvdiff-rasterizer", {"samples": 4}), size=5)
+
+
+def custom_mesh() -> nn.Module:
+    """The host's custom-mesh, a tetrahedron, in its nvdiff-rasterizer."""
+    from pullback.evaluate.exact_worlds.hosted import Hosted
+
+    solid = "v 1 1 1\nv 1 -1 -1\nv -1 1 -1\nv -1 -1 1\nf 1 2 3\nf 1 3 4\nf 1 4 2\nf 2 4 3\n"
+    network = {"otype": "VanillaMLP", "n_neurons": 4, "n_hidden_layers": 1}
+    looks = {"pos_encoding_config": {"otype": "Frequency", "n_frequencies": 1}, "mlp_network_config": network}
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "solid.obj").write_text(solid)
+        placed = {"shape_init": f"mesh:{folder}/solid.obj", "shape_init_params": 0.5}
+        return Hosted(("custom-mesh", {**looks, **placed}), ("nvdiff-rasterizer", {"samples": 4}), size=5)
 
 
 def rasterised_density() -> nn.Module:
@@ -161,6 +175,9 @@ CASES: dict[str, Case] = {
     "Hosted, implicit-sdf": Case(implicit_sdf, poses(), [neus_of_a_density], ["shared"], looks_at_values=True),
     "Hosted, tetrahedra-sdf-grid": Case(
         tetrahedra_sdf_grid, poses(), [rasterised_density], ["shared"], looks_at_values=True, rasterised=True
+    ),
+    "Hosted, custom-mesh": Case(
+        custom_mesh, poses(), [rasterised_density], ["shared"], looks_at_values=True, rasterised=True
     ),
     "Splines": Case(lambda: Splines(3, 6, 5, samples=7), [0, 0], [lambda: Splines(0, 6, 5)]),
 }

@@ -1,4 +1,4 @@
-"""`tetrahedra-sdf-grid` and `nvdiff-rasterizer`: planes and balls in closed form, gradients, runs, bad configs."""
+"""`tetrahedra-sdf-grid` and `nvdiff-rasterizer`: planes and balls in closed form, gradients, bad configs; runs."""
 
 from __future__ import annotations
 
@@ -164,12 +164,16 @@ SURFACES = {
     "implicit-sdf": ("neus-volume-renderer", [
         "sdf_bias=sphere", "sdf_bias_params=0.4", "isosurface_threshold=0.0", "normal_type=finite_difference"
     ]),
+    "custom-mesh": ("nvdiff-rasterizer", ["shape_init_params=0.4"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_two_visits_by_launch_py_and_an_export(name: str, tmp_path: Any) -> None:
     renderer, geometry = SURFACES[name]
+    if name == "custom-mesh":
+        trimesh.creation.icosphere(2).export(tmp_path / "ball.ply")
+        geometry = [f"shape_init=mesh:{tmp_path}/ball.ply", *geometry]
     words = [
         "system.prompt_processor.prompt=a red cube",
         f"system.prompt_processor.pretrained_model_name_or_path={TINY_MODEL}",

@@ -1,7 +1,7 @@
 """The names that threestudio 0.2.3 (28d9d80) registers and the bundled host does not."""
 
 NAMES = {
-    "co3d-datamodule", "control4d-multiview-system", "custom-mesh", "deep-floyd-guidance",
+    "co3d-datamodule", "control4d-multiview-system", "deep-floyd-guidance",
     "deep-floyd-prompt-processor", "dummy-prompt-processor", "eff-random-camera-datamodule",
     "efficient-dreamfusion-system", "fantasia3d-system", "gan-volume-renderer", "hybrid-rgb-latent-material",
     "image-condition-dreamfusion-system", "instructnerf2nerf-system", "latentnerf-system",

@@ -37,12 +37,12 @@ class Rasterizer(Renderer):
             check_at_least(self, 1, "samples")
 
     def configure(self, geometry: Any, material: Any, background: Any) -> None:
-        """Takes the scene; raises UserError where the geometry has no surface that moves with its parameters."""
+        """Takes the scene; raises UserError where the geometry has no surface of triangles."""
         super().configure(geometry, material, background)
         if not hasattr(geometry, "surface"):
             raise UserError(
                 "`system.renderer_type` is nvdiff-rasterizer, which needs a surface of triangles; set "
-                "system.geometry_type=tetrahedra-sdf-grid, or choose another renderer"
+                "system.geometry_type to tetrahedra-sdf-grid or custom-mesh, or choose another renderer"
             )
 
     def forward(
@@ -96,8 +96,8 @@ class Rasterizer(Renderer):
         points, normals = seen[:, :3], seen[:, 3:]
         field = self.geometry(points, output_normal=False)
         if "features" not in field:
-            path = config_path(self.geometry.cfg, "geometry_only")
-            raise UserError(f"`{path}` is true or there are no features, but the material makes colours of features")
+            path = config_path(self.geometry.cfg, "n_feature_dims")
+            raise UserError(f"`{path}` is 0 or geometry_only is true, but the material makes colours of features")
         if self.material.requires_normal:
             field["shading_normal"] = F.normalize(normals, dim=-1)
         return self.material(viewdirs=F.normalize(away, dim=-1), positions=points, light_positions=lights, **field)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,17 +12,15 @@ from ...errors import ConfigError, NonFiniteError, UserError, check_at_least
 from ..config import config_path
 from ..registry import register
 from . import tetrahedra
-from .encoding import get_encoding, hash_grid
-from .geometry import BaseGeometry
 from .mesh_parts import Mesh, remove_specks
-from .networks import get_mlp, one_hidden_layer
 from .sdf import check_solid, solid
+from .surface import SurfaceGeometry
 
 MOST_CUBES = 256
 
 
 @register("tetrahedra-sdf-grid")
-class TetrahedraSDFGrid(BaseGeometry):
+class TetrahedraSDFGrid(SurfaceGeometry):
     """A surface of triangles that moves with the distances (negative inside) and places of a grid's vertices.
 
     The keys are threestudio's; the grid is made here, for any resolution. It has cubes of six tetrahedra where
@@ -31,29 +29,18 @@ class TetrahedraSDFGrid(BaseGeometry):
     """
 
     @dataclass
-    class Config(BaseGeometry.Config):
-        radius: float = 1.0
+    class Config(SurfaceGeometry.Config):
         isosurface_resolution: int = 128
         isosurface_deformable_grid: bool = True  # vertices move too, by half a cube at most
         isosurface_remove_outliers: bool = False
         isosurface_outlier_n_faces_threshold: Any = 0.01
-        n_input_dims: int = 3
-        n_feature_dims: int = 3
-        pos_encoding_config: dict = field(default_factory=hash_grid)
-        mlp_network_config: dict = field(default_factory=one_hidden_layer)
         shape_init: str | None = None  # sphere or ellipsoid
-        shape_init_params: Any = None
-        shape_init_mesh_up: str = "+z"
-        shape_init_mesh_front: str = "+x"
         force_shape_init: bool = False
         geometry_only: bool = False  # no features
         fix_geometry: bool = False  # distances and places are no parameters
 
         def __post_init__(self) -> None:
-            if not self.radius > 0:
-                raise ConfigError("radius", f"must be above 0, not {self.radius}")
-            if self.n_input_dims != 3:
-                raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
+            super().__post_init__()
             if self.shape_init is not None:
                 check_solid(self, "shape_init", "shape_init_params")
             check_at_least(self, 2, "isosurface_resolution")
@@ -61,26 +48,20 @@ class TetrahedraSDFGrid(BaseGeometry):
                 raise ConfigError(
                     "isosurface_resolution", f"must be at most {MOST_CUBES}, not {self.isosurface_resolution}"
                 )
-            check_at_least(self, 0, "n_feature_dims")
 
-    bbox: Tensor
     sdf: Tensor
     deformation: Tensor | None
 
     def configure(self) -> None:
         """Makes the grid, whose distances are 0, and the networks."""
-        cfg, r = self.cfg, self.cfg.radius
-        self.register_buffer("bbox", torch.tensor([[-r] * 3, [r] * 3]))
+        super().configure()
+        cfg = self.cfg
         self.register_buffer("isosurface_bbox", self.bbox.clone())
         self.register_buffer("grid", tetrahedra.vertices(cfg.isosurface_resolution), persistent=False)
         self._keep("sdf", torch.zeros(len(self.grid), 1))
         self._keep("deformation", torch.zeros_like(self.grid) if cfg.isosurface_deformable_grid else None)
-        if not cfg.geometry_only and cfg.n_feature_dims:
-            self.encoding = get_encoding(3, cfg.pos_encoding_config, config_path(cfg, "pos_encoding_config"))
-            path = config_path(cfg, "mlp_network_config")
-            self.feature_network = get_mlp(
-                self.encoding.n_output_dims, cfg.n_feature_dims, cfg.mlp_network_config, path
-            )
+        if not cfg.geometry_only:
+            self.make_features()
 
     grid: Tensor
     isosurface_bbox: Tensor
@@ -131,17 +112,6 @@ class TetrahedraSDFGrid(BaseGeometry):
         if self.cfg.isosurface_remove_outliers:
             mesh = remove_specks(mesh, getattr(self.cfg, key), config_path(self.cfg, key))
         return mesh
-
-    def forward(self, points: Tensor, output_normal: bool = False) -> dict[str, Tensor]:
-        """The features [..., n_feature_dims] at points [..., 3], if there are any. Normals are those of the surface."""
-        if not hasattr(self, "encoding"):
-            return {}
-        encoded = self.encoding((points.reshape(-1, 3) - self.bbox[0]) / (self.bbox[1] - self.bbox[0]))
-        return {"features": self.feature_network(encoded).view(*points.shape[:-1], self.cfg.n_feature_dims)}
-
-    def export(self, points: Tensor, **kwargs: Any) -> dict[str, Tensor]:
-        """See `forward`."""
-        return self(points)
 
     def _in_world(self, unit: Tensor) -> Tensor:
         low, high = self.isosurface_bbox
