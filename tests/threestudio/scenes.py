@@ -30,6 +30,11 @@ PARTS: dict[str, dict[str, Any]] = {
         "pos_encoding_config": HASH_GRID, "mlp_network_config": NETWORK, "shape_init": "sphere",
         "shape_init_params": 0.5, "isosurface_resolution": 32,
     },
+    "custom-mesh": {
+        "pos_encoding_config": HASH_GRID, "mlp_network_config": NETWORK,
+        "shape_init": "mesh:load/shapes/hand_prismatic.obj",
+        "shape_init_params": 0.6, "shape_init_mesh_up": "+y", "shape_init_mesh_front": "+z",
+    },
     "nvdiff-rasterizer": {},
     "nerf-volume-renderer": {"num_samples_per_ray": 16, "grid_prune": False},
     "neus-volume-renderer": {"num_samples_per_ray": 16, "grid_prune": False},

@@ -46,6 +46,7 @@ SCENES = {
         renderer={"estimator": "importance", "use_volsdf": True, "num_samples_per_ray_importance": 8, **NEAR_FAR},
     ),
     "tetrahedra-sdf-grid": scene("tetrahedra-sdf-grid", "nvdiff-rasterizer"),
+    "custom-mesh": scene("custom-mesh", "nvdiff-rasterizer"),
 }  # fmt: skip
 
 
