@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from pullback.errors import UserError
 from pullback.evaluate import trial
 from pullback.evaluate.compare import plan, runner, summary, tune
 from pullback.evaluate.compare.judge import Judging, judge
-from pullback.resources import TINY_CONFIG
+from pullback.evaluate.studio.model import is_of_the_studio
+from pullback.resources import TINY_CONFIG, TINY_MODEL, TINY_MV
 
 SMALL = [
     "data.batch_size=2", "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16",
@@ -99,6 +101,15 @@ def test_threestudio_is_told_the_scale_in_its_own_way() -> None:
     assert "guidance_scale_plus_one" not in theirs
     assert theirs.guidance_scale == sds.config.system.guidance.guidance_scale - 1
     assert plan.for_threestudio(vsd).config == vsd.config  # it has diffusers' convention
+
+
+def test_a_model_with_the_words_of_the_shipped_ones_is_judged_by_their_objects(tmp_path: Path) -> None:
+    assert is_of_the_studio(str(TINY_MODEL)) and is_of_the_studio(str(TINY_MV))
+    own = tmp_path / "retrained" / "tokenizer"
+    shutil.copytree(TINY_MODEL / "tokenizer", own)
+    assert is_of_the_studio(str(own.parent))
+    (own / "vocab.json").write_text('{"a": 0, "corgi": 1}')
+    assert not is_of_the_studio(str(own.parent)) and not is_of_the_studio("someone/stable-diffusion")
 
 
 def test_prompts_come_from_a_file_or_the_text(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from ...errors import UserError
 from ...host.parts import load_own
-from ...resources import TINY_MODEL, find
+from ...resources import find
 from ..damaged import telling
 from ..metrics.features import load_clip
+from ..studio.model import is_of_the_studio
 from . import estimate, fleet, plan, runner, summary, tune
 from .judge import Judging, features_of
 from .plan import Budget, Method
@@ -71,8 +72,7 @@ def prepare(args: argparse.Namespace) -> runner.Comparison:
     texts = plan.load_prompts(args.prompts)
     if args.clip is not None:
         load_clip(args.clip)  # refused here, before any run
-    studio = Path(model_of(methods[0])).resolve() == TINY_MODEL.resolve()
-    judging = Judging(studio, args.clip, tuple(texts))
+    judging = Judging(is_of_the_studio(model_of(methods[0])), args.clip, tuple(texts))
     return runner.Comparison(
         args.out.resolve(), args.config, methods, texts, args.seeds, Budget.parse(args.budget), judging,
         fleet.of(args), threestudio=threestudio and threestudio.resolve(), imports=tuple(args.imports),

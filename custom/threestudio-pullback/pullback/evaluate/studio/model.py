@@ -17,6 +17,7 @@ from ... import models
 from ...output import whole
 from ...output.contact_sheet import grid
 from ...output.pictures import psnr, save_png
+from ...resources import TINY_MODEL
 from ...sampling import schedule
 from . import captions, groups, naming
 from . import world as worlds
@@ -35,6 +36,17 @@ def load(path: str) -> models.LatentModel:
     """The model of --model, loaded once in a process."""
     with models.config_key("--model"):
         return models.load(path)
+
+
+def is_of_the_studio(model: str) -> bool:
+    """Whether a model's words are those of the shipped ones, so that its prompts name exact objects.
+
+    Args:
+        model: A folder or hub id.
+    """
+    words = Path("tokenizer") / "vocab.json"
+    own = Path(model) / words
+    return own.is_file() and own.read_bytes() == (TINY_MODEL / words).read_bytes()
 
 
 def reconstruction_psnr(model: models.LatentModel, count: int, seed: int) -> list[float]:
