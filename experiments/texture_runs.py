@@ -1,6 +1,7 @@
 """Textures of a given cube, cone and torus with the shipped model: are they as the prompt says, and what do they cost?
 
     python experiments/texture_runs.py OUT      # 12 textures, a page for each mesh, and a table
+    python experiments/texture_runs.py OUT --colours green,yellow --seed 10
 
 Right is a texture of which three quarters in front, and three quarters behind, have the colour that the prompt says.
 Pictures cannot tell that: from any height an exact cube or torus of two colours shows both.
@@ -22,10 +23,15 @@ from pullback.output.mesh_files import AXES, MeshData, save
 from pullback.resources import TINY_MV, TINY_MV_CONFIG
 from pullback.texturing.run import Request, run
 
-PROMPTS = [
-    ("a red {}", "red", "red", [0]), ("a blue {}", "blue", "blue", [0]),
-    ("a {} with a red front and a blue back", "red", "blue", [0, 1]),
-]  # fmt: skip
+
+def prompts(one: str, other: str, seed: int) -> list[tuple[str, str, str, list[int]]]:
+    """Prompts with a place for the shape, the colours in front and behind, and seeds."""
+    return [
+        (f"a {one} {{}}", one, one, [seed]), (f"a {other} {{}}", other, other, [seed]),
+        (f"a {{}} with a {one} front and a {other} back", one, other, [seed, seed + 1]),
+    ]  # fmt: skip
+
+
 SHARE = 0.75
 """Of the surface in front, and of that behind, must have the colour asked for."""
 
@@ -72,13 +78,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--shapes", default="cube,cone,torus", help="some of them, with commas")
+    parser.add_argument("--colours", default="red,blue", help="two of the model's, with a comma")
+    parser.add_argument("--seed", type=int, default=0, help="the first of two")
     parser.add_argument("overrides", nargs="*", help="config overrides, key=value")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     model, rows = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MV}", []
     files = meshes(arguments.out)
     for shape, file in ((shape, files[shape]) for shape in arguments.shapes.split(",")):
-        for words, front, back, seeds in PROMPTS:
+        for words, front, back, seeds in prompts(*arguments.colours.split(","), arguments.seed):
             prompt, lines = words.format(shape), list[str]()
             name = re.sub(r"\W+", "-", prompt)
             start = time.perf_counter()
