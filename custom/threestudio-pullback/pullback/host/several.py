@@ -113,7 +113,8 @@ class Together:
     def tells(self, status: int) -> tuple[bool, int]:
         """Whether this process says what has ended the run, and the exit status of the run.
 
-        The first that fails says it; the others end since they miss it. Where all are stopped, rank 0 does.
+        The first that fails says it; the others end since they miss it. Where all are stopped, or the launcher that
+        knows who was first is gone, rank 0 does.
 
         Args:
             status: This process's own.
@@ -127,7 +128,7 @@ class Together:
             self._notes.wait(["status"], timedelta(seconds=5))
             return False, int(self._notes.get("status"))
         except RuntimeError:  # the launcher is gone
-            return False, status
+            return self.rank == 0, status
 
 
 def settings() -> dict[str, Any]:
