@@ -279,6 +279,12 @@ def test_numbers_in_half_precision_become_one_dtype(copy: Path):
         assert model.encode_prompt(["a red cube"]).dtype == dtype
 
 
+def equal(network: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether all numbers are, to the bit; answers are not, since they depend on where in memory a number lies."""
+    own, theirs = network.state_dict(), other.state_dict()
+    return own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+
+
 def test_weights_may_be_in_several_files(copy: Path, folder: Path):
     whole = models.load(folder)
     for part, network in (("unet", whole.unet), ("vae", whole.vae), ("text_encoder", whole.text.network)):
@@ -287,10 +293,8 @@ def test_weights_may_be_in_several_files(copy: Path, folder: Path):
         network.save_pretrained(copy / part, max_shard_size="20KB")
         assert len([*(copy / part).glob("*-of-*.safetensors")]) > 1
     model = models.load(copy)
-    text, y = ["a red cube"], torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    x0 = whole.predict_x0(y, 2.0, whole.encode_prompt(text))
-    assert torch.equal(model.predict_x0(y, 2.0, model.encode_prompt(text)), x0)
-    assert torch.equal(model.decode(y), whole.decode(y))
+    assert equal(model.unet, whole.unet) and equal(model.vae, whole.vae)
+    assert equal(model.text.network, whole.text.network)
 
 
 def test_loading_says_nothing_and_needs_no_diffusers_to_import(folder: Path):

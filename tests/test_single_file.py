@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_family_flux import build as build_flux
 from test_family_stable_diffusion_xl import build as build_xl
 from tiny_pipeline import build
+from torch.testing import assert_close
 
 WEIGHTS = shutil.ignore_patterns("*.safetensors")
 
@@ -46,9 +47,10 @@ def same(a: models.LatentModel, b: models.LatentModel) -> None:
     images = torch.rand(1, 3, a.image_size, a.image_size, generator=generator)
     texts = [model.encode_prompt(["a red cube"]) for model in (a, b)]
     x0 = a.predict_x0(y, 2.0, texts[0])
-    assert torch.equal(x0, b.predict_x0(y, 2.0, texts[1]))
+    assert_close(x0, b.predict_x0(y, 2.0, texts[1]))  # up to rounding: kernels depend on where in memory a number lies
     assert not torch.allclose(x0, a.predict_x0(y, 2.0, a.encode_prompt(["blue"])))
-    assert torch.equal(a.decode(y), b.decode(y)) and torch.equal(a.encode(images), b.encode(images))
+    assert_close(a.decode(y), b.decode(y))
+    assert_close(a.encode(images), b.encode(images))
 
 
 def refused(*name: object, **options: object) -> str:

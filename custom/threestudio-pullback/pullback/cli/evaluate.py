@@ -58,7 +58,7 @@ def add_evaluate(commands: Any) -> None:
         default="single",
         help="joint: it sees groups of views (default single)",
     )
-    text = "what the worlds of scenes sample: implicit-sdf or point-set (default: a voxel field)"
+    text = "what the worlds of scenes sample: implicit-sdf, point-set or tetrahedra-sdf-grid (default: a voxel field)"
     worlds.add_argument("--diffrep", default="", metavar="NAME", help=text)
     worlds.add_argument("--method", action="append", help=f"{METHOD_HELP} {METHODS}")
     worlds.epilog = f"{WORLDS}\n\n{worlds.epilog}"
