@@ -18,7 +18,7 @@ def add_demo(commands: Any) -> None:
         "demo",
         help="sample a NeRF from a prompt with the shipped model",
         epilog=f"""examples:
-  pullback demo --prompt "a yellow cone" --seed 3
+  pullback demo --prompt "a purple torus" --seed 1
   pullback demo --prompt "a cube with a red front, a green side, a blue back and a yellow side"
 
 {KNOWS}

@@ -162,7 +162,7 @@ def lacking(summary: list[dict[str, Any]], judging: Judging, seeds: int) -> list
     else:
         needs |= {"kid": "three seeds of a prompt"} if seeds < 3 else {}
         needs |= {"diversity": "two seeds of a prompt"} if seeds < 2 else {}
-    needs |= dict.fromkeys(("right", "psnr"), "prompts of the shipped models' world, and a model of it")
+    needs |= dict.fromkeys(("right", "psnr"), "prompts of the shipped model's world, and a model of it")
     reasons: dict[str, list[str]] = {}
     for measure in MEASURES:
         if measure.name in needs and measure.name not in found:
