@@ -82,11 +82,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first of two")
     parser.add_argument("overrides", nargs="*", help="config overrides, key=value")
     arguments = parser.parse_args()
+    one, other = arguments.colours.split(",")
     arguments.out.mkdir(parents=True, exist_ok=True)
     model, rows = f"system.prompt_processor.pretrained_model_name_or_path={TINY_MV}", []
     files = meshes(arguments.out)
     for shape, file in ((shape, files[shape]) for shape in arguments.shapes.split(",")):
-        for words, front, back, seeds in prompts(*arguments.colours.split(","), arguments.seed):
+        for words, front, back, seeds in prompts(one, other, arguments.seed):
             prompt, lines = words.format(shape), list[str]()
             name = re.sub(r"\W+", "-", prompt)
             start = time.perf_counter()

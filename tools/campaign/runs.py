@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 from checkpoints import same  # pyright: ignore[reportMissingImports]
-from pullback.evaluate.trial import PRELOADED
+from pullback.sweep.process import PRELOADED
 from tiny_pipeline import build  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).resolve().parents[2]
