@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from ...errors import ConfigError, check_at_least
 from ..config import config_path
 from ..registry import info, register, warn
-from .encoding import get_encoding, hash_grid
+from .encoding import get_encoding
 from .geometry import NORMAL_TYPES, BaseGeometry
 from .mesh import Mesh, isosurface
-from .networks import get_mlp, one_hidden_layer
+from .networks import get_mlp
+from .surface import EncodedConfig
 
 SOLIDS = ("sphere", "ellipsoid")
 _STEPS, _POINTS = 1000, 4096  # of the fit to a first shape
@@ -58,18 +59,10 @@ class ImplicitSDF(BaseGeometry):
     """
 
     @dataclass
-    class Config(BaseGeometry.Config):
-        radius: float = 1.0
-        n_input_dims: int = 3
-        n_feature_dims: int = 3
-        pos_encoding_config: dict = field(default_factory=hash_grid)
-        mlp_network_config: dict = field(default_factory=one_hidden_layer)
+    class Config(EncodedConfig):
         normal_type: str | None = "finite_difference"  # one of NORMAL_TYPES
         finite_difference_normal_eps: Any = 0.01
         shape_init: str | None = None  # sphere or ellipsoid
-        shape_init_params: Any = None
-        shape_init_mesh_up: str = "+z"
-        shape_init_mesh_front: str = "+x"
         force_shape_init: bool = False
         sdf_bias: Any = 0.0  # a number, sphere or ellipsoid
         sdf_bias_params: Any = None
@@ -85,11 +78,8 @@ class ImplicitSDF(BaseGeometry):
         isosurface_outlier_n_faces_threshold: Any = 0.01
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             eps, bias = self.finite_difference_normal_eps, self.sdf_bias
-            if not self.radius > 0:
-                raise ConfigError("radius", f"must be above 0, not {self.radius}")
-            if self.n_input_dims != 3:
-                raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
             if self.normal_type not in NORMAL_TYPES:
                 raise ConfigError("normal_type", f"must be one of {', '.join(NORMAL_TYPES)}, not {self.normal_type}")
             if type(eps) not in (int, float) or not eps > 0:
@@ -102,7 +92,7 @@ class ImplicitSDF(BaseGeometry):
             if self.isosurface_method not in ("mt", "mc-cpu"):
                 raise ConfigError("isosurface_method", f"must be 'mt' or 'mc-cpu', not {self.isosurface_method}")
             check_at_least(self, 2, "isosurface_resolution")
-            check_at_least(self, 0, "n_feature_dims", "isosurface_chunk")
+            check_at_least(self, 0, "isosurface_chunk")
 
     bbox: Tensor
     sdf_network: nn.Module

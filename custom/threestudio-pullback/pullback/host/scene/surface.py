@@ -16,26 +16,33 @@ from .mesh_parts import Mesh
 from .networks import get_mlp, one_hidden_layer
 
 
+@dataclass
+class EncodedConfig(BaseGeometry.Config):
+    """The keys of a geometry in the cube [-radius, radius]³ with an encoding, one network and a first shape."""
+
+    radius: float = 1.0
+    n_input_dims: int = 3
+    n_feature_dims: int = 3
+    pos_encoding_config: dict = field(default_factory=hash_grid)
+    mlp_network_config: dict = field(default_factory=one_hidden_layer)
+    shape_init_params: Any = None
+    shape_init_mesh_up: str = "+z"
+    shape_init_mesh_front: str = "+x"
+
+    def __post_init__(self) -> None:
+        if not self.radius > 0:
+            raise ConfigError("radius", f"must be above 0, not {self.radius}")
+        if self.n_input_dims != 3:
+            raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
+        check_at_least(self, 0, "n_feature_dims")
+
+
 class SurfaceGeometry(BaseGeometry):
     """A surface of triangles in the cube [-radius, radius]³; a subclass gives `surface` and calls `make_features`."""
 
     @dataclass
-    class Config(BaseGeometry.Config):
-        radius: float = 1.0
-        n_input_dims: int = 3
-        n_feature_dims: int = 3
-        pos_encoding_config: dict = field(default_factory=hash_grid)
-        mlp_network_config: dict = field(default_factory=one_hidden_layer)
-        shape_init_params: Any = None
-        shape_init_mesh_up: str = "+z"
-        shape_init_mesh_front: str = "+x"
-
-        def __post_init__(self) -> None:
-            if not self.radius > 0:
-                raise ConfigError("radius", f"must be above 0, not {self.radius}")
-            if self.n_input_dims != 3:
-                raise ConfigError("n_input_dims", f"must be 3, not {self.n_input_dims}")
-            check_at_least(self, 0, "n_feature_dims")
+    class Config(EncodedConfig):
+        pass
 
     bbox: Tensor
 
