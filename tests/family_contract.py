@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import gguf_file
 import pullback
 import torch
 from pullback import diffreps, models
@@ -17,6 +19,7 @@ from pullback.evaluate.plan.networks import describe
 from pullback.host import launch
 from pullback.models import families
 from pullback.models.flow import FlowSchedule
+from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 PROMPT, NEGATIVE, SCALE, STEPS = "a red cube", "blue ball", 2.5, (0.95, 0.6, 0.25)
@@ -53,6 +56,22 @@ def same(
         The model, and its pipeline.
     """
     pipe, model = pipeline(folder), models.load(folder)
+    ends_alike(pipe, model, run, flow, scale, noise_scale, choose)
+    half(folder, model)
+    from_gguf(folder, model)
+    return model, pipe
+
+
+def ends_alike(
+    pipe: Any,
+    model: Any,
+    run: Callable[..., Any],
+    flow: bool = True,
+    scale: float = SCALE,
+    noise_scale: float = 1.0,
+    choose: Callable[[Any], None] = lambda scheduler: scheduler.set_timesteps(sigmas=list(STEPS)),
+) -> None:
+    """Checks that our sampler of f(θ) = θ with a model ends where its pipeline does; arguments as for `same`."""
     if flow:
         choose(pipe.scheduler)
         t = pipe.scheduler.sigmas.double()
@@ -77,8 +96,6 @@ def same(
     y, sigma = sigmas[0] * noise, float(sigmas[0])
     difference = (other(y, sigma, [0]) - guided(y, sigma, [0])).abs().max() / ours.abs().max()
     assert difference > 1e-3, difference
-    half(folder, model)
-    return model, pipe
 
 
 def half(folder: Path, model: Any) -> None:
@@ -110,6 +127,27 @@ def half(folder: Path, model: Any) -> None:
     assert {kind for kind in kinds if kind.is_floating_point} == {p.dtype for p in narrow.network.parameters()}
     full, found, *_ = answers
     assert found.dtype == torch.float32 and 0 < (found - full).abs().max() < 0.05 * full.abs().max()
+
+
+def from_gguf(folder: Path, model: Any) -> None:
+    """Checks that a transformer of Q8_0 in a GGUF file nearly gives the answer of float32, where diffusers reads one.
+
+    Args:
+        folder: The model's.
+        model: It, in float32.
+    """
+    if not (folder / "transformer").is_dir() or not hasattr(type(model.network), "from_single_file"):
+        return
+    (weights,) = (folder / "transformer").glob("*.safetensors")
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "model.gguf"
+        gguf_file.write(file, load_file(weights))
+        small = models.load(file, single_file_config=folder)
+    generator, size = torch.Generator().manual_seed(5), model.sample_size
+    y, text = torch.randn(1, model.latent_channels, size, size, generator=generator), model.encode_prompt([PROMPT])
+    full, found = (of.predict_x0(3 * y, 2.0, text) for of in (model, small))
+    assert torch.uint8 in {p.dtype for p in small.network.parameters()}
+    assert 0 < (found - full).norm() < 0.01 * full.norm()
 
 
 def pictures(model: Any, decoded: Callable[[torch.Tensor], torch.Tensor]) -> None:

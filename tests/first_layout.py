@@ -25,6 +25,39 @@ OPEN_CLIP = {
     "self_attn.out_proj": "attn.out_proj",
 }  # fmt: skip
 
+SD3 = {
+    r"^transformer_blocks": "joint_blocks", r"^pos_embed\.pos_embed": "pos_embed",
+    r"^pos_embed\.proj": "x_embedder.proj",
+    r"^time_text_embed\.timestep_embedder": "t_embedder", r"^time_text_embed\.text_embedder": "y_embedder",
+    r"linear_1": "mlp.0", r"linear_2": "mlp.2", r"^norm_out\.linear": "final_layer.adaLN_modulation.1",
+    r"^proj_out": "final_layer.linear", r"attn\.to_q": "x_block.attn.qkv",
+    r"attn\.add_q_proj": "context_block.attn.qkv",
+    r"attn\.to_out\.0": "x_block.attn.proj", r"attn\.to_add_out": "context_block.attn.proj",
+    r"norm1\.linear": "x_block.adaLN_modulation.1", r"norm1_context\.linear": "context_block.adaLN_modulation.1",
+    r"ff\.net\.0\.proj": "x_block.mlp.fc1", r"ff\.net\.2": "x_block.mlp.fc2",
+    r"ff_context\.net\.0\.proj": "context_block.mlp.fc1", r"ff_context\.net\.2": "context_block.mlp.fc2",
+}  # fmt: skip
+
+FLUX = {
+    r"^single_transformer_blocks\.(\d+)\.attn\.to_q": r"single_blocks.\1.linear1",
+    r"^single_transformer_blocks\.(\d+)\.attn\.norm_q\.weight": r"single_blocks.\1.norm.query_norm.scale",
+    r"^single_transformer_blocks\.(\d+)\.attn\.norm_k\.weight": r"single_blocks.\1.norm.key_norm.scale",
+    r"^single_transformer_blocks\.(\d+)\.norm\.linear": r"single_blocks.\1.modulation.lin",
+    r"^single_transformer_blocks\.(\d+)\.proj_out": r"single_blocks.\1.linear2",
+    r"^transformer_blocks": "double_blocks", r"^x_embedder": "img_in", r"^context_embedder": "txt_in",
+    r"^time_text_embed\.timestep_embedder": "time_in", r"^time_text_embed\.text_embedder": "vector_in",
+    r"^time_text_embed\.guidance_embedder": "guidance_in", r"linear_1": "in_layer", r"linear_2": "out_layer",
+    r"^norm_out\.linear": "final_layer.adaLN_modulation.1", r"^proj_out": "final_layer.linear",
+    r"attn\.to_q": "img_attn.qkv", r"attn\.add_q_proj": "txt_attn.qkv",
+    r"attn\.to_out\.0": "img_attn.proj", r"attn\.to_add_out": "txt_attn.proj",
+    r"attn\.norm_q\.weight": "img_attn.norm.query_norm.scale", r"attn\.norm_k\.weight": "img_attn.norm.key_norm.scale",
+    r"attn\.norm_added_q\.weight": "txt_attn.norm.query_norm.scale",
+    r"attn\.norm_added_k\.weight": "txt_attn.norm.key_norm.scale",
+    r"norm1\.linear": "img_mod.lin", r"norm1_context\.linear": "txt_mod.lin",
+    r"ff\.net\.0\.proj": "img_mlp.0", r"ff\.net\.2": "img_mlp.2",
+    r"ff_context\.net\.0\.proj": "txt_mlp.0", r"ff_context\.net\.2": "txt_mlp.2",
+}  # fmt: skip
+
 
 def read(folder: Path, part: str) -> Weights:
     (file,) = (folder / part).glob("*.safetensors")
@@ -117,6 +150,35 @@ def open_clip(weights: Weights, prefix: str = "cond_stage_model.model.") -> Weig
                 name = name.replace(own, first)
             out[name.replace("encoder.layers", "transformer.resblocks")] = tensor
     return {prefix + name: tensor for name, tensor in out.items()}
+
+
+def stable_diffusion_3(weights: Weights) -> Weights:
+    """A transformer's of Stable Diffusion 3."""
+    last = max(int(name.split(".")[1]) for name in weights if name.startswith("transformer_blocks."))
+    return _transformer(weights, SD3, ("norm_out.linear.", f"transformer_blocks.{last}.norm1_context.linear."))
+
+
+def flux(weights: Weights) -> Weights:
+    """A transformer's of FLUX.1."""
+    return _transformer(weights, FLUX, ("norm_out.linear.",))
+
+
+def _transformer(weights: Weights, names: dict[str, str], swapped: tuple[str, ...]) -> Weights:
+    """One matrix for query, key and value (and what a single block has beside), and shift before scale at the end."""
+    out: Weights = {}
+    for name, tensor in weights.items():
+        if re.search(r"to_[kv]\.|add_[kv]_proj\.|single.*proj_mlp", name):
+            continue
+        if match := re.search(r"(to|add)_q(_proj)?\.", name):
+            others = [name.replace(match[0], match[0].replace("_q", f"_{which}")) for which in "qkv"]
+            others += [name.replace("attn.to_q", "proj_mlp")] if name.startswith("single") else []
+            tensor = torch.cat([weights[other] for other in others])
+        if name.startswith(swapped):
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        for own, first in names.items():
+            name = re.sub(own, first, name)
+        out[name] = tensor
+    return out
 
 
 def save(file: Path, *parts: Weights) -> Path:

@@ -12,12 +12,12 @@ import torch
 from pullback import models
 
 
-def build(path: Path, guidance: bool = True) -> Path:
+def build(path: Path, guidance: bool = True, heads: int = 2, axes: tuple[int, ...] = (2, 2, 4)) -> Path:
     transformer = tiny.seeded(
         lambda: diffusers.FluxTransformer2DModel(
-            in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+            in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=sum(axes), num_attention_heads=heads,
             joint_attention_dim=tiny.WIDTH, pooled_projection_dim=tiny.WIDTH, guidance_embeds=guidance,
-            axes_dims_rope=(2, 2, 4),
+            axes_dims_rope=axes,
         )
     )  # fmt: skip
     parts = {

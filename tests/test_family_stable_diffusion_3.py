@@ -12,18 +12,18 @@ import torch
 from pullback import models
 
 
-def build(path: Path, t5: bool = True) -> Path:
+def build(path: Path, t5: bool = True, width: int = 16, text: int = 40) -> Path:
     names = ("tokenizer", "tokenizer_2")
     parts = {name: tiny.clip_tokenizer(path, name) for name in names}
     parts |= {
         f"text_encoder{name[9:]}": tiny.clip(path, name, projection=True, seed=seed) for seed, name in enumerate(names)
     }
-    parts |= {"tokenizer_3": tiny.words() if t5 else None, "text_encoder_3": tiny.t5(width=40) if t5 else None}
+    parts |= {"tokenizer_3": tiny.words() if t5 else None, "text_encoder_3": tiny.t5(width=text) if t5 else None}
     parts["transformer"] = tiny.seeded(
         lambda: diffusers.SD3Transformer2DModel(
-            sample_size=8, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
-            num_attention_heads=2, caption_projection_dim=16, joint_attention_dim=40,
-            pooled_projection_dim=2 * tiny.WIDTH, pos_embed_max_size=8,
+            sample_size=8, patch_size=2, in_channels=16, out_channels=16, num_layers=2,
+            attention_head_dim=width // 2, num_attention_heads=2, caption_projection_dim=width,
+            joint_attention_dim=text, pooled_projection_dim=2 * tiny.WIDTH, pos_embed_max_size=8,
         )
     )  # fmt: skip
     parts |= {"vae": tiny.vae(shift_factor=0.3), "scheduler": tiny.flow()}

@@ -88,16 +88,3 @@ def test_memory_of_no_card(tmp_path: Path):
         thrift(models.ModelFolder(folder), ("unet",), 9, None, None)
     kept = thrift(models.ModelFolder(folder), ("unet", "text_encoder"), 8, None, None)
     assert kept == Thrift()
-
-
-@pytest.mark.parametrize("end", ["gguf", "bitsandbytes"])
-def test_quantised_weights_are_one_sentence(tmp_path: Path, end: str):
-    from test_schedulers import edit
-
-    folder = build(tmp_path / "model")
-    edit(folder / "unet" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
-    (tmp_path / "model.gguf").touch()
-    with pytest.raises(models.ModelError) as caught:
-        models.load(tmp_path / "model.gguf" if end == "gguf" else folder)
-    said = str(caught.value)
-    assert said.endswith("which are not read; use the model's plain ones" if end == "gguf" else "use the plain ones")

@@ -128,7 +128,7 @@ def test_files_that_are_no_model(place: Path, tmp_path: Path):
     pickled = tmp_path / "model.ckpt"
     torch.save({}, pickled)
     assert refused(pickled).startswith(
-        f"{pickled} is a single file, but no .safetensors one; pickled weights (.ckpt, .pt, .bin) can run"
+        f"{pickled} is a single file, but no .safetensors or .gguf one; pickled weights (.ckpt, .pt, .bin) can run"
     )
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((place / "model.safetensors").read_bytes()[:5000])

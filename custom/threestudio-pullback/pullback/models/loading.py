@@ -42,10 +42,11 @@ def load(
     enable_group_offload: bool | None = None,
     config_path: str | None = None,
 ) -> LatentModel:
-    """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors only.
+    """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors and GGUF only.
 
     Args:
-        name_or_path: A folder in diffusers' format, a hub id, or one safetensors file with all weights of a model.
+        name_or_path: A folder in diffusers' format, a hub id, or one safetensors or GGUF file with the weights of a
+            model.
         device: CPU by default.
         dtype: Of the networks; float32 by default.
         local_files_only: Whether a hub id must be in the local cache; otherwise it is downloaded where it is not.

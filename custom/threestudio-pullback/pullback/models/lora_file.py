@@ -12,6 +12,7 @@ from ..errors import UserError
 from .libraries import class_of, quiet
 from .model_error import ModelError, first_sentence
 from .pipeline_text import pipeline_of
+from .quantised import is_quantised
 from .reading import ModelFolder
 from .weight_files import file_digest, shapes
 
@@ -78,6 +79,12 @@ class LoRAFile:
         own = [name for name in state if name.startswith(f"{part}.")]
         if not own:
             return
+        if is_quantised(network):
+            raise ModelError(
+                f"has {self.path}, which cannot be merged into the quantised weights of the model's {part}; leave it "
+                "out, or use the model's plain weights",
+                KEY,
+            )
         wanted = sum(name.endswith(DOWN) for name in own)
         try:
             with quiet():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 
 from .libraries import quiet
 from .model_error import ModelError
-from .reading import Kept, ModelFolder
+from .reading import ModelFolder
+from .treatment import Kept
 
 SIZES = (8, 12, 16, 24)
 """Memories of cards, in GB, that a preset is for."""
@@ -22,7 +22,7 @@ TILED = 12
 OTHERS = 4
 """GB that are left to everything but the network."""
 NETWORKS = ("unet", "transformer")
-HALF = 2  # bytes
+CASTING = "enable_layerwise_casting"
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,32 @@ class Thrift(Kept):
         return torch.device("cpu") if self.text_on_cpu else device
 
     def weights(self, network: float) -> float:
-        """Bytes of the network's weights on the GPU, of as many in half precision."""
+        """Bytes of the network's weights on the GPU, of as many in half precision, or as they are quantised."""
         return 0.0 if self.offload else network / 2 if self.casting else network
 
 
-def fitting(memory: int, network: float, text: float) -> Thrift:
+def fitting(memory: int, network: float, text: float, quantised: bool = False) -> Thrift:
     """The least thrift that leaves `OTHERS` GB of a card to all but the network.
 
     Args:
         memory: Of the card, in GB, one of `SIZES`.
-        network: Bytes of the network's weights in half precision.
-        text: Bytes of the text encoders' weights in half precision.
+        network: Bytes of the network's weights, in half precision or as they are quantised.
+        text: Bytes of the text encoders' weights, likewise.
+        quantised: Whether the network's weights are, and so cannot be float8.
     """
     room = (memory - OTHERS) * 2**30
-    casting = network > room >= network / 2
-    return Thrift(casting, network / 2 > room, text > room)
+    least = network if quantised else network / 2
+    return Thrift(network > room >= least, least > room, text > room)
 
 
-def chosen(memory: int | None, casting: bool | None, offload: bool | None, network: float, text: float) -> Thrift:
+def chosen(
+    memory: int | None,
+    casting: bool | None,
+    offload: bool | None,
+    network: float,
+    text: float,
+    quantised: bool = False,
+) -> Thrift:
     """How a model is kept: as in `fitting`, but for what was chosen.
 
     Args:
@@ -86,8 +94,9 @@ def chosen(memory: int | None, casting: bool | None, offload: bool | None, netwo
         offload: See `Thrift`; None leaves it to `memory`, unless `casting` is chosen.
         network: See `fitting`.
         text: See `fitting`.
+        quantised: See `fitting`.
     """
-    usual = Thrift() if memory is None else fitting(memory, network, text)
+    usual = Thrift() if memory is None else fitting(memory, network, text, quantised)
     own = usual.casting and not offload, usual.offload and not casting
     casting, offload = own[0] if casting is None else casting, own[1] if offload is None else offload
     return Thrift(casting, offload, usual.text_on_cpu)
@@ -106,12 +115,15 @@ def thrift(
         offload: See `chosen`.
 
     Raises:
-        ModelError: `memory` is none of `SIZES`, or weights cannot be read.
+        ModelError: `memory` is none of `SIZES`, weights cannot be read, or quantised ones are to be float8.
     """
+    networks = [part for part in NETWORKS if part in parts]
+    if casting and any(map(folder.quantised, networks)):
+        raise ModelError("is set, but the model's weights are quantised already; leave it out", CASTING)
     if memory is None:
         return chosen(None, casting, offload, 0, 0)
     if memory not in SIZES:
         raise ModelError(f"must be one of {', '.join(map(str, SIZES))} (GB), not {memory!r}", "memory")
-    sizes = {part: HALF * sum(map(math.prod, folder.shapes(part).values())) for part in parts}
-    text = sum(size for part, size in sizes.items() if part.startswith("text_encoder"))
-    return chosen(memory, casting, offload, sum(sizes.get(part, 0) for part in NETWORKS), text)
+    text = sum(folder.size(part) for part in parts if part.startswith("text_encoder"))
+    quantised = any(map(folder.quantised, networks))
+    return chosen(memory, casting, offload, sum(map(folder.size, networks)), text, quantised)

@@ -14,6 +14,7 @@ import torch
 from . import textual_inversion
 from .libraries import class_of
 from .model_error import AGAIN, ModelError
+from .quantised import placed
 from .reading import ModelFolder
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -83,7 +84,7 @@ class PipelineText:
                     str(self.folder.place(name)), local_files_only=True
                 )
             else:
-                found[name] = self.folder.network(name, f"{library}.{kind}").to(self.device, self.dtype)
+                found[name] = placed(self.folder.network(name, f"{library}.{kind}"), self.device, self.dtype)
         pipe = pipeline_of(self.pipeline, found, self.folder.json("model_index.json"))
         textual_inversion.teach(pipe, self.folder.embeddings)
         return pipe

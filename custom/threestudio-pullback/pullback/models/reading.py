@@ -4,48 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from . import quantised
 from .libraries import class_of, dtype_option, reading
 from .model_error import AGAIN, ModelError, first_sentence
 from .numbers import check_numbers
+from .treatment import Change, Kept
 from .weight_files import STEMS, file_digest, names, shapes, variant_of, variants
 
 TEXT_COMPONENTS = tuple(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
 
-
-class Change(Protocol):
-    """A file that changes the networks of a folder as they are read, such as a LoRA's."""
-
-    def fingerprint(self) -> str:
-        """Changes with what the file does."""
-        ...
-
-    def check(self, folder: ModelFolder, parts: Mapping[str, Any]) -> None:
-        """Raises ModelError where it cannot change a model of these parts."""
-        ...
-
-    def apply(self, folder: ModelFolder, part: str, network: Any) -> None:
-        """Changes the network of a part in place, if the file concerns it."""
-        ...
-
-
-class Kept:
-    """How a model's networks are kept: whole, on their device. `memory.Thrift` is another way."""
-
-    def place(self, network: Any, device: torch.device) -> Any:
-        """The network that predicts, ready for calls on a device."""
-        return network.to(device)
-
-    def text_device(self, device: torch.device) -> torch.device:
-        """Where the text encoders of such a model run."""
-        return device
+HALF = 2
+"""Bytes of a weight in half precision."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +107,7 @@ class ModelFolder:
         name = kind.rpartition(".")[-1]
         if config.get("_class_name", name) not in (name, *others):
             raise ModelError(f"{place} holds a {config['_class_name']}, not the {name} of a model like this; {AGAIN}")
-        if isinstance(how := config.get("quantization_config"), dict):
-            kind = how.get("quant_method", "some method")
-            raise ModelError(f"{place} has weights quantised with {kind}, which are not read; use the plain ones")
+        quantised.check_folder(place, config, kind)
         network, missing = self.read(part, kind, dtype)
         if missing:
             raise ModelError(f"{self.origin(part)} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
@@ -172,6 +148,16 @@ class ModelFolder:
         """The shape of each tensor of a part, by its name."""
         files = sorted(self.place(part).glob("*.safetensors"))
         return {name: shape for file in files for name, shape in shapes(file).items()}
+
+    def quantised(self, part: str) -> bool:
+        """Whether a part's weights are quantised."""
+        return quantised.method(self.json(f"{part}/config.json")) is not None
+
+    def size(self, part: str) -> int:
+        """Bytes of a part's weights in half precision, or as they are quantised."""
+        if self.quantised(part):
+            return sum(file.stat().st_size for file in self.place(part).glob("*.safetensors"))
+        return HALF * sum(map(math.prod, self.shapes(part).values()))
 
     def has_weights(self, part: str) -> bool:
         """Whether there are weights that can be read, or the part is none that has any."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from . import quantised
 from .libraries import class_of, dtype_option
 from .model_error import AGAIN, ModelError
 from .reading import ModelFolder
 from .weight_files import file_digest, shapes
 
-END = ".safetensors"
+ENDS = (".safetensors", quantised.GGUF)
 KEY = "single_file_config"
 """The argument, and the config key, that names the folder of the configs."""
 _PREFIXES = {
@@ -28,8 +29,8 @@ _PREFIXES = {
 class SingleFile(ModelFolder):
     """A file of weights, and the folder `path` with its configs, its tokenizers, and the parts that the file lacks.
 
-    Diffusers converts the weights. A file of FLUX.1's layout has the transformer alone; text encoders and autoencoder
-    are then the folder's.
+    Diffusers converts the weights. A file of FLUX.1's layout, and every GGUF file, has the network alone; text encoders
+    and autoencoder are then the folder's.
 
     Attributes:
         file: The weights.
@@ -64,14 +65,25 @@ class SingleFile(ModelFolder):
         with self.reading(part):
             import accelerate  # noqa: F401  # without it diffusers leaves missing weights random, and says nothing
 
-            network = self._diffusers(part, kind) if kind.startswith("diffusers.") else self._transformers(part)
+            narrow = dtype or torch.float32
+            network = self._diffusers(part, kind, narrow) if kind.startswith("diffusers.") else self._transformers(part)
             missing = [name for name, tensor in network.state_dict().items() if tensor.is_meta]  # diffusers leaves them
+            if not missing and self.quantised(part):
+                return quantised.restore(network, narrow), missing
             return (network if missing or dtype is None else network.to(dtype)), missing
 
-    def _diffusers(self, part: str, kind: str) -> Any:
+    def _diffusers(self, part: str, kind: str, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"config": str(self.path), "subfolder": part, "local_files_only": True}
+        if self.quantised(part):
+            options |= quantised.options(dtype) | dtype_option(dtype)
+        network = class_of(kind)
+        if not hasattr(network, "from_single_file"):
+            raise ModelError(
+                f"{self.file} would be the {part} of a {network.__name__}, which diffusers reads from folders alone; "
+                "use the model's folder"
+            )
         try:
-            return class_of(kind).from_single_file(str(self.file), **options)
+            return network.from_single_file(str(self.file), **options)
         except NotImplementedError as error:  # of PyTorch, since weights without data cannot be moved
             raise ModelError(f"{self.origin(part)} lacks weights; {AGAIN}") from error
 
@@ -86,6 +98,14 @@ class SingleFile(ModelFolder):
     def fingerprint(self, components: Iterable[str]) -> str:
         """SHA-256 over the file and the folder's components, as 64 hex digits."""
         return f"{file_digest(self.file)[:32]}{super().fingerprint(components)[:32]}"
+
+    def quantised(self, part: str) -> bool:
+        """Whether a part's weights are quantised."""
+        return self.file.suffix == quantised.GGUF if self._has(part) else super().quantised(part)
+
+    def size(self, part: str) -> int:
+        """Bytes of a part's weights in half precision, or as they are quantised."""
+        return self.file.stat().st_size if self._has(part) and self.quantised(part) else super().size(part)
 
     def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor of a part, by its name."""
@@ -117,11 +137,10 @@ def usual_configs(file: Path) -> str:
 
 
 def check_name(file: Path) -> None:
-    """Raises ModelError for a file that has not the name of weights that are read."""
-    if file.suffix == ".gguf":
-        raise ModelError(f"{file} has quantised weights, which are not read; use the model's plain ones")
-    if file.suffix != END:
+    """Raises ModelError for a file that has not the name of weights that are read, or needs a missing package."""
+    if file.suffix not in ENDS:
         raise ModelError(
-            f"{file} is a single file, but no {END} one; pickled weights (.ckpt, .pt, .bin) can run code and are not "
-            f"read, so take the same model as {END}, or a folder in diffusers' format"
+            f"{file} is a single file, but no {' or '.join(ENDS)} one; pickled weights (.ckpt, .pt, .bin) can run code "
+            f"and are not read, so take the same model as {ENDS[0]}, or a folder in diffusers' format"
         )
+    quantised.check_file(file)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+from . import quantised
 from .model_error import AGAIN, ModelError, first_sentence
 
 FILES = (".json", ".txt", ".model", ".safetensors")
@@ -75,6 +76,8 @@ def shapes(file: Path) -> dict[str, tuple[int, ...]]:
         ModelError: The file cannot be read.
     """
     try:
+        if file.suffix == quantised.GGUF:
+            return quantised.shapes(file)
         from safetensors import safe_open
 
         with safe_open(file, framework="pt") as stream:

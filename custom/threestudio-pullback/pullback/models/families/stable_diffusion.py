@@ -10,6 +10,7 @@ import torch
 from .. import autoencoder
 from ..model_error import AGAIN, ModelError
 from ..pipeline_text import TEXT_PARTS, taught
+from ..quantised import placed
 from ..reading import ModelFolder
 from ..schedulers import schedule_of_unet
 from ..text import TextEncoder
@@ -57,7 +58,7 @@ def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = to
         )
 
     def load_network() -> torch.nn.Module:
-        return folder.network("text_encoder", "transformers.CLIPTextModel").to(device, dtype)
+        return placed(folder.network("text_encoder", "transformers.CLIPTextModel"), device, dtype)
 
     tokens, load, spelled = min(int(tokenizer.model_max_length), positions), load_network, list
     if folder.embeddings:
