@@ -142,7 +142,7 @@ def test_what_is_lowered_is_what_the_largest_phase_depends_on():
         parts = {"decode": phase(activations=int(now["views_per_call"]) * (1 if half else 2))}
         parts["fit step"] = phase(activations=int(now["fit_rays"]) / 1024)
         kept = {name: part for name, part in parts.items() if only is None or name in only}
-        return Bill({"UNet": 2**28}, 2**30 * (1 if half else 2), 0, 1, 8, 16, kept, half, True)
+        return Bill({"UNet": 2**28}, 2**30 * (1 if half else 2), 0, 1, 8, 16, kept, half, True, 0, 0)
 
     ways = list(report.cheaper(cost((), None), options, cost))
     told = [" ".join(o.removeprefix("system.guidance.") for o in overrides) for overrides, _ in ways]
@@ -157,7 +157,8 @@ def test_what_is_lowered_is_what_the_largest_phase_depends_on():
 
 def test_presets_of_memory_are_estimated_beside():
     """A network of 6 GiB in half precision, 1 GiB beside it, and a decoder that takes 1 GiB a view."""
-    bill = Bill({"UNet": 3 * 2**30}, 7 * 2**30, 0, 1, 8, 16, {"decode": phase(activations=8)}, True, True)
+    six, decode = 6 * 2**30, {"decode": phase(activations=8)}
+    bill = Bill({"UNet": 3 * 2**30}, 7 * 2**30, 0, 1, 8, 16, decode, True, True, six, six)
     lines = report._memory(bill, [], 8).splitlines()[1:]
     assert [line.partition("; ")[2] for line in lines] == [
         "system.guidance.memory=8: about 5.0 GiB, the network in float8",
@@ -165,6 +166,8 @@ def test_presets_of_memory_are_estimated_beside():
         "system.guidance.memory=16: about 11.0 GiB, the network whole",
         "system.guidance.memory=24: about 15.0 GiB, the network whole",
     ]
+    small = dataclasses.replace(bill, quantised=True)  # which cannot be float8
+    assert report._memory(small, [], 8).splitlines()[1].endswith("about 2.0 GiB, the network on the CPU")
     single = dataclasses.replace(bill, half=False)
     assert not any("system.guidance.memory" in line for line in report._memory(single, [], 8).splitlines())
 

@@ -50,7 +50,7 @@ class Bill:
 
     Attributes:
         parameters: By part: UNet or transformer, autoencoder, text encoder, field.
-        weights: Bytes of the networks.
+        weights: Bytes of the networks on the GPU.
         field: Bytes of the field's parameters, the optimiser's memory of them, and the views.
         visits: Of noise levels, in one attempt.
         views: Of a visit.
@@ -58,6 +58,9 @@ class Bill:
         phases: By name.
         half: Whether the networks are in half precision.
         samples_rays: Whether the fit takes `fit_rays` of the pictures' rays.
+        held: Bytes of the network that predicts, among `weights`.
+        whole: Bytes of it where nothing is saved, in the networks' dtype or as it is quantised.
+        quantised: Whether it is.
     """
 
     parameters: dict[str, int]
@@ -69,11 +72,9 @@ class Bill:
     phases: dict[str, Phase]
     half: bool
     samples_rays: bool
-
-    @property
-    def network(self) -> int:
-        """Parameters of the network that predicts."""
-        return next(count for name, count in self.parameters.items() if name in NETWORK_PARTS.values())
+    held: int
+    whole: int
+    quantised: bool = False
 
     @property
     def text(self) -> int:

@@ -60,15 +60,22 @@ def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | No
     parameters["text encoder"] = described.text_parameters
     parameters["field"] = sum(p.numel() for group in run.optimizer.param_groups for p in group["params"])
     samples_rays = "num_samples_per_ray" in run.renderer.cfg
-    bill = Bill(parameters, weights, field, run.visits, run.count, run.calls, phases, half, samples_rays)
+    small, (plain,) = described.quantised_size, (made[part] for part in NETWORK_PARTS if part in made)
+    plain *= 2 if half else 4
+    whole = small or plain
+    bill = Bill(
+        parameters, weights - plain + whole, field, run.visits, run.count, run.calls, phases, half, samples_rays,
+        whole, whole, small is not None,
+    )  # fmt: skip
     if not half:  # the presets are for half precision
         return bill
-    network, options = 2 * bill.network, run.guidance.cfg
+    options = run.guidance.cfg
     keys = options.memory, options.enable_layerwise_casting, options.enable_group_offload
-    kept = chosen(*keys, network, 2 * bill.text)
+    kept = chosen(*keys, whole, 2 * bill.text, bill.quantised)
     if kept.text_on_cpu:
         phases[EMBED] = dataclasses.replace(phases[EMBED], activations=0)
-    return dataclasses.replace(bill, weights=weights - network + round(kept.weights(network)))
+    held = round(kept.weights(whole))
+    return dataclasses.replace(bill, weights=bill.weights - whole + held, held=held)
 
 
 class Run:

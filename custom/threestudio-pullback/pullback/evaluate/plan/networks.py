@@ -21,7 +21,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ...errors import UserError
 from ...models import LatentModel, ModelError, ModelFolder, families, resolve
 from ...models.libraries import class_of
+from ...models.memory import NETWORKS
 from ...models.protocol import Conditioning, Prompts
+from ...models.quantised import GGUF
 from ...models.schedulers import schedule_of_unet
 from ...resources import TINY_MODEL, find
 from .facts import IDS, MODELS
@@ -36,12 +38,14 @@ class Described(ModelFolder):
     Attributes:
         title: What it is, in words.
         dtype: Of networks whose reader leaves it open, as those of text encoders.
+        file: The weights, where they are one file beside the configs.
         parameters: Of each network that has been made, by its part.
         embeddings_of: Shape and dtype of a prompt's tensors, by name, once the family has embedded one.
     """
 
     title: str = ""
     dtype: torch.dtype = torch.float32
+    file: Path | None = None
     parameters: dict[str, int] = field(default_factory=dict[str, int])
     embeddings_of: dict[str, tuple[Any, torch.dtype]] = field(default_factory=dict[str, Any])
 
@@ -59,6 +63,14 @@ class Described(ModelFolder):
             network.to = lambda *args, **kwargs: network  # it is there, and PyTorch cannot move it
         self.parameters[part] = sum(p.numel() for p in network.parameters())
         return network.eval().requires_grad_(False)
+
+    @property
+    def quantised_size(self) -> int | None:
+        """Bytes of the network's weights as they are quantised; None for plain ones, and where they are not there."""
+        if self.file is not None:
+            return self.file.stat().st_size if self.file.suffix == GGUF else None
+        part = next((part for part in NETWORKS if (self.place(part) / "config.json").is_file()), None)
+        return self.size(part) or None if part and self.quantised(part) else None
 
     @property
     def text_parameters(self) -> int:
@@ -109,25 +121,36 @@ class Described(ModelFolder):
         return Conditioning({name: torch.ones(count, *size, dtype=dtype) for name, (size, dtype) in shapes})
 
 
-def describe(name: str, config: str | None, where: str, vae: str | None = None) -> Described:
+def describe(
+    name: str, config: str | None, where: str, vae: str | None = None, configs_of_file: str | None = None
+) -> Described:
     """The configs of a model, without a download.
 
     Args:
-        name: The model's folder or id, as a config has it.
+        name: The model's folder, file or id, as a config has it.
         config: A folder, or a name of `MODELS`, to take in its place.
         where: The config path of `name`, for errors.
         vae: The folder of another autoencoder.
+        configs_of_file: The folder with the configs of a model in one file, `single_file_config`.
 
     Raises:
         UserError: There is no such folder, and nothing is known of such a model.
     """
+    file = find(name) if name and os.path.isfile(find(name)) else None
+    if file is not None and config is None:
+        if not configs_of_file or not os.path.isdir(find(configs_of_file)):
+            raise UserError(
+                f"`{where}` is {name!r}, one file, and a plan needs its configs; give --model-config or "
+                "`single_file_config` with a folder that has them"
+            )
+        config = configs_of_file
     other = {} if vae is None else {"vae": find(vae)}
     if vae is not None and not os.path.isdir(other["vae"]):
         raise UserError(f"`{where.rpartition('.')[0]}.vae` is {vae!r}, which is no folder; give one of an autoencoder")
     if config is not None and config not in MODELS:
         if not os.path.isdir(find(config)):
             raise UserError(f"--model-config {config} is no folder; give one, or {', '.join(MODELS)}")
-        return Described(find(config), other=other, title=f"the configs of {config}")
+        return Described(find(config), other=other, title=f"the configs of {config}", file=file)
     known = config or IDS.get(name)
     if config is None:
         try:
@@ -139,7 +162,7 @@ def describe(name: str, config: str | None, where: str, vae: str | None = None) 
                     f"--model-config with a folder that has the model's configs, or {', '.join(MODELS)}"
                 ) from error
     assert known is not None
-    return Described(_written(known), other=other, title=f"a model of {known}'s size")
+    return Described(_written(known), other=other, title=f"a model of {known}'s size", file=file)
 
 
 @functools.cache

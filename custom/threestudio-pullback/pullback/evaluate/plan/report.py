@@ -42,7 +42,8 @@ def plan(args: argparse.Namespace) -> str:
 
     _, system = parse(())
     options = system["guidance"]
-    described = describe(str(options[MODEL]), args.model_config, f"system.guidance.{MODEL}", options["vae"])
+    where = f"system.guidance.{MODEL}"
+    described = describe(str(options[MODEL]), args.model_config, where, options["vae"], options["single_file_config"])
 
     def cost(overrides: Sequence[str], only: Sequence[str] | None) -> Bill:
         changed, system = parse(overrides)
@@ -97,8 +98,7 @@ def cheaper(bill: Bill, options: dict[str, Any], cost: Measure) -> Iterator[tupl
             break
     if not state["enable_sequential_cpu_offload"]:
         overrides = [f"system.guidance.{key}={str(value).lower()}" for key, value in chosen.items()]
-        bytes_each = 2 if bill.half else 4
-        lighter = dataclasses.replace(bill, weights=bill.weights - bytes_each * bill.network)
+        lighter = dataclasses.replace(bill, weights=bill.weights - bill.held, held=0)
         yield [*overrides, "system.guidance.enable_sequential_cpu_offload=true"], lighter
 
 
@@ -134,11 +134,10 @@ def _preset(bill: Bill, size: int, views: int) -> str:
     if not bill.half:
         return ""
     share = min(1.0, VIEWS[size] / min(views, bill.views))
-    network = 2 * bill.network
-    kept = fitting(size, network, 2 * bill.text)
+    kept = fitting(size, bill.whole, 2 * bill.text, bill.quantised)
     here = {name: p.activations for name, p in bill.phases.items() if name != EMBED or not kept.text_on_cpu}
     largest = max(value * (share if name in NETWORKS else 1) for name, value in here.items())
-    peak = bill.weights - network + kept.weights(network) + bill.field + largest
+    peak = bill.weights - bill.held + kept.weights(bill.whole) + bill.field + largest
     how = "on the CPU" if kept.offload else "in float8" if kept.casting else "whole"
     text = ", text encoders on the CPU" if kept.text_on_cpu else ""
     return f"; system.guidance.memory={size}: about {peak / GIB:.1f} GiB, the network {how}{text}"
