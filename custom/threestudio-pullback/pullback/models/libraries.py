@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,11 +76,12 @@ def missing_package(error: ImportError) -> UserError:
 
 
 @contextmanager
-def reading(origin: str) -> Iterator[None]:
+def reading(origin: str, remedy: Callable[[], str] = lambda: AGAIN) -> Iterator[None]:
     """A context to read files with a library: without its warnings and bars, and its errors become sentences.
 
     Args:
         origin: Where the files come from, for the sentence.
+        remedy: What it says that helps.
 
     Raises:
         ModelError: The library raised an error of its own.
@@ -99,4 +100,4 @@ def reading(origin: str) -> Iterator[None]:
         if sentence := unfit_package(error):
             raise UserError(sentence) from error
         reason = f"{type(error).__name__}: {first_sentence(error)}"
-        raise ModelError(f"{origin} cannot be loaded ({reason}); {AGAIN}") from error
+        raise ModelError(f"{origin} cannot be loaded ({reason}); {remedy()}") from error

@@ -17,6 +17,7 @@ from . import quantised
 from .libraries import class_of, dtype_option, reading
 from .model_error import AGAIN, ModelError, first_sentence
 from .numbers import check_numbers
+from .saved_by import remedy
 from .treatment import Change, Kept
 from .weight_files import STEMS, file_digest, names, shapes, variant_of, variants
 
@@ -110,7 +111,8 @@ class ModelFolder:
         quantised.check_folder(place, config, kind)
         network, missing = self.read(part, kind, dtype)
         if missing:
-            raise ModelError(f"{self.origin(part)} lacks {len(missing)} weights (the first is {missing[0]}); {AGAIN}")
+            lacking = f"{len(missing)} weights (the first is {missing[0]})"
+            raise ModelError(f"{self.origin(part)} lacks {lacking}; {self._remedy(part)}")
         check_numbers(network, config, str(place))
         for change in self.changes:
             change.apply(self, part, network)
@@ -168,7 +170,13 @@ class ModelFolder:
 
     def reading(self, part: str) -> AbstractContextManager[None]:
         """A context to read a part in, without warnings and progress bars; a library's error becomes a ModelError."""
-        return reading(self.origin(part))
+        return reading(self.origin(part), lambda: self._remedy(part))
+
+    def _remedy(self, part: str) -> str:
+        """What helps where a part cannot be read."""
+        encoder = part.replace("tokenizer", "text_encoder")
+        place = self.place(encoder) / "config.json"
+        return remedy(self.json(f"{encoder}/config.json")) if "text_encoder" in encoder and place.is_file() else AGAIN
 
     def fingerprint(self, components: Iterable[str]) -> str:
         """SHA-256 over names and contents of the components' configs and safetensors, as 64 hex digits.
