@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from .. import autoencoder
+from .. import autoencoder, quantised
 from ..model_error import AGAIN, ModelError
 from ..pipeline_text import TEXT_PARTS, taught
-from ..quantised import placed
 from ..reading import ModelFolder
 from ..schedulers import schedule_of_unet
 from ..text import TextEncoder
@@ -58,7 +57,7 @@ def load_text(folder: ModelFolder, device: torch.device, dtype: torch.dtype = to
         )
 
     def load_network() -> torch.nn.Module:
-        return placed(folder.network("text_encoder", "transformers.CLIPTextModel"), device, dtype)
+        return quantised.placed(folder.network("text_encoder", "transformers.CLIPTextModel"), device, dtype)
 
     tokens, load, spelled = min(int(tokenizer.model_max_length), positions), load_network, list
     if folder.embeddings:
