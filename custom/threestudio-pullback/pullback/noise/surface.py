@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
@@ -79,6 +80,30 @@ class Surface(OneSource):
         gathered = total[..., :pixels] / number.clamp(min=1).sqrt()
         mixed = math.sqrt(self.share) * image + math.sqrt(1 - self.share) * gathered
         return torch.where(number > 0, mixed, image).view(shape)
+
+    def average(self, error: Tensor, views: Any) -> tuple[Tensor, Tensor]:
+        """What the points' neighbourhoods have in the views that see them.
+
+        Args:
+            error: A number for each pixel [V,H,W].
+            views: V views, as the representation renders them.
+
+        Returns:
+            The mean over a square round the point, 3/8 of the image wide, and over views [points]; 0 out of sight. And
+            whether any view sees the point [points].
+        """
+        height, width = error.shape[1:]
+        window = 3 * min(height, width) // 16 * 2 + 1
+        around = F.avg_pool2d(error[:, None], window, 1, window // 2, count_include_pad=False).flatten(1)
+        pixel = self._pixels(views, height, width).to(error.device)
+        number = (pixel < height * width).sum(0)
+        total = F.pad(around, (0, 1)).gather(1, pixel).sum(0)  # 0 in the pixel of what is out of sight
+        return total / number.clamp(min=1), number > 0
+
+    def renew(self, source: Tensor, fresh: Tensor, where: Tensor) -> Tensor:
+        """The source with the points of another one where it is True [points]; the one image stays."""
+        outside = where.new_zeros(source.shape[-1] - self.points)
+        return torch.where(torch.cat([outside, where.to(source.device)]), fresh, source)
 
     def _pixels(self, views: Any, height: int, width: int) -> Tensor:
         """The pixel of each point in every view [V,points]; height·width where the point is out of sight."""

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UserError
 from ..noise import Coupling, Surface
 from ..noise import find as find_noise
-from .restart import LADDER, Restart, ladder
+from .restart import TRIES, Restart, ladder
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Preset:
     tries: int = 1
 
 
-PRESETS = {"fast": Preset("shared"), "faithful": Preset("surface", tries=len(LADDER))}
+PRESETS = {"fast": Preset("shared"), "faithful": Preset("surface", tries=TRIES)}
 """fast: all views have the same noise, in a single pass. It is exact for objects that look alike from all sides; those
 that differ from side to side come out too alike.
 

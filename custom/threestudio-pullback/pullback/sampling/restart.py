@@ -2,7 +2,9 @@
 
 Views with different noises may become different objects of the model; the renders then end as a blend, which a check of
 self-consistency detects. Views with the same noise never disagree, but they cannot differ where they should. So a run
-begins with noise that leaves far views independent, and the noises agree more with each further try.
+begins with noise that leaves far views independent. Where a part of the object disagrees, that part alone gets new
+noise, as in partial rejection sampling (Guo, Jerrum & Liu 2017): what agrees has not failed. Where all of it disagrees,
+all noise is new, and after some such tries the views' noises agree more.
 
 A try that fails is seen early, at no call. Views decide where what the model makes of them is about 2σ from the render,
 as vectors; from there on an exact step multiplies that distance by σ'/σ where the views agree. Where they disagree no
@@ -17,6 +19,8 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
+from torch import Tensor
+
 from ..constraints import CONSTRAINTS, Constraint, Visit
 from ..errors import UserError
 from ..fitting import DiffRep, Solver
@@ -28,11 +32,15 @@ from .state import State
 
 
 def ladder(noise: Surface) -> tuple[Coupling | str, ...]:
-    """Noise on the sphere for 16 tries: the views also share none, then half, then all of its variance."""
-    return (*[noise] * 12, *[replace(noise, share=0.5)] * 3, "shared")
+    """Noise on the sphere; after each failure all over the next: views also share none of its variance, half, all."""
+    return (*[noise] * 4, *[replace(noise, share=0.5)] * 4, "shared")
 
 
 LADDER = ladder(Surface())
+TRIES = 24
+"""Attempts with noise on the sphere."""
+ALL_OVER = 0.9
+"""Where more of the surface disagrees than this share, no part of it can be kept."""
 
 
 class Run(Protocol):
@@ -45,6 +53,10 @@ class Run(Protocol):
 
     def check(self, draws: int = 1) -> Verdict:
         """Whether the present renders are a blend."""
+        ...
+
+    def coupling(self, state: State) -> Coupling:
+        """What makes the views' noises of the state's source."""
         ...
 
 
@@ -60,8 +72,9 @@ class Restart:
 
     Args:
         constraint: Deprecated: `constraint=Restart(constraint)` was the way of 0.1.
-        noises: Coupling of each try, in place of the sampler's `noise`; the last one is for all further tries. If
-            empty, all tries have the sampler's.
+        noises: Couplings, in place of the sampler's `noise`: of the first try, and then one further after each try
+            that fails at its end or all over; the last one is for all further tries. Where a part of a `Surface` fails,
+            that part is drawn again, of the same coupling. If empty, all tries have the sampler's.
         sigma: A new try begins at the first level at or below it, except for the very first level, with the parameters
             that the first try had there, so that a failed try leaves no trace. It should lie above the σ where scenes
             part, which is about half the distance between their images as vectors; 0.4 √d if None, which is that of
@@ -81,7 +94,7 @@ class Restart:
     constraint: Constraint | None = None
     noises: tuple[Coupling | str, ...] = LADDER
     sigma: float | None = None
-    tries: int = len(LADDER)
+    tries: int = TRIES
     checks: int = 2
     limit: float | None = None
     apart: float = 3.0
@@ -91,13 +104,14 @@ class Restart:
         if self.tries < 1 or self.checks < 1 or not all(x > 0 for x in above):
             raise UserError(f"Restart needs sigma, limit and apart above 0 and at least 1 try and check, not {self}")
 
-    def review(self, run: Run, state: State, visit: Visit) -> State:
+    def review(self, run: Run, state: State, visit: Visit, views: Any) -> State:
         """Keeps the parameters of the first try at `sigma`, and sends a try whose views disagree back there.
 
         Args:
             run: The run.
             state: Its state after a visit.
             visit: The visit.
+            views: Its views.
 
         Returns:
             The state from which the run goes on.
@@ -108,7 +122,7 @@ class Restart:
         last = state.attempt + 1 >= self.tries
         if state.sigma > 0:
             early = not last and state.anchor is not None and self.limit is None
-            return self._on_the_way(run, state, visit) if early else state
+            return self._on_the_way(run, state, visit, views) if early else state
         verdict = run.check(self.checks)
         verdict = verdict if self.limit is None else replace(verdict, threshold=self.limit, floor=0.0)
         record = {
@@ -118,11 +132,12 @@ class Restart:
         state = replace(state, nfe=state.nfe + verdict.calls, record=record, verdict=verdict)
         return state if verdict.passed or last or not verdict.tells else _again(run, state)
 
-    def _on_the_way(self, run: Run, state: State, visit: Visit) -> State:
+    def _on_the_way(self, run: Run, state: State, visit: Visit, views: Any) -> State:
         """Goes back where the renders stay behind; the first time, a check says whether the model can tell."""
         if visit.sigma < 1:  # what a good fit leaves is no longer small against σ
             return state
-        (behind,) = run.space.read((visit.x0 - visit.clean).square().flatten(1).sum(1).mean().sqrt() / visit.sigma)
+        off = (visit.x0 - visit.clean).square().sum(1) / visit.sigma**2  # [V,H,W]
+        (behind,) = run.space.read(off.flatten(1).sum(1).mean().sqrt())
         state = replace(state, record={**state.record, "apart": behind})
         if behind <= self.apart:
             return state
@@ -131,7 +146,16 @@ class Restart:
             verdict = run.check()
             anchor = {**anchor, "tells": verdict.tells}
             state = replace(state, nfe=state.nfe + verdict.calls, anchor=anchor)
-        return _again(run, state) if anchor["tells"] else state
+        return _again(run, state, self._renewed(run, state, visit, views, off)) if anchor["tells"] else state
+
+    def _renewed(self, run: Run, state: State, visit: Visit, views: Any, off: Tensor) -> Tensor | None:
+        """The source with new noise where the surface is worse than its mean; None if it disagrees all over."""
+        coupling = run.coupling(state)
+        if not isinstance(coupling, Surface):
+            return None
+        wrong, seen = coupling.average(off, views)  # as if all of an image were like the point's neighbourhood
+        fails, mean = run.space.read((wrong[seen] * off[0].numel() > self.apart**2).float().mean(), wrong[seen].mean())
+        return None if fails >= ALL_OVER else coupling.renew(visit.source, visit.draw(), seen & (wrong > mean))
 
 
 def separate(
@@ -149,12 +173,12 @@ def _keep(run: Run, level: int) -> dict[str, Any]:
     return {"level": level, "params": params, "solver": copy.deepcopy(run.solver.state_dict())}
 
 
-def _again(run: Run, state: State) -> State:
-    """The state at the anchor, with the next try's noise still to be drawn."""
+def _again(run: Run, state: State, noise: Tensor | None = None) -> State:
+    """The state at the anchor, with the next try's source, or with one of the next coupling still to be drawn."""
     anchor = cast(dict[str, Any], state.anchor)
     run.diffrep.load_state_dict(anchor["params"])
     run.solver.load_state_dict(anchor["solver"])
     return replace(
-        state, level=anchor["level"], cycle=0, sigma=run.sigmas[anchor["level"]], noise=None, memory=None,
-        denoiser=None, past=(), attempt=state.attempt + 1,
+        state, level=anchor["level"], cycle=0, sigma=run.sigmas[anchor["level"]], noise=noise, memory=None,
+        denoiser=None, past=(), attempt=state.attempt + 1, coupling=state.coupling + (noise is None),
     )  # fmt: skip

@@ -113,25 +113,25 @@ class Sampler:
             solution, past = self.integrate(self.space, fit, visit, views, target, state.past)
             source, memory = self.constraint.renoise(visit)  # what the next visit's noise is made of
             state = self._next(state, visit, solution, source, memory, past)
-            return self._with_run(state if self.restart is None else self.restart.review(self, state, visit))
+            return self._with_run(state if self.restart is None else self.restart.review(self, state, visit, views))
 
     def _noise(self, state: State, views: Any, clean: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """The coupling's source, the noise [V,C,H,W] of the views, and a function that draws another source."""
-        coupling, shape = self._coupling(state), tuple(clean.shape)
+        coupling, shape = self.coupling(state), tuple(clean.shape)
         draw = partial(coupling.draw, couplings.white(self.generator, clean), shape)
         source = draw() if state.noise is None or not coupling.kept else state.noise.to(clean)
         return source, self.space.finite(coupling.at(source, views, shape), "the noise"), draw
 
-    def _coupling(self, state: State) -> Coupling:
-        """The coupling of the state's try."""
-        return self.couplings[min(state.attempt, len(self.couplings) - 1)]
+    def coupling(self, state: State) -> Coupling:
+        """What makes the views' noises of the state's source."""
+        return self.couplings[min(state.coupling, len(self.couplings) - 1)]
 
     def _next(
         self, state: State, visit: Visit, solution: Solution, source: Tensor, memory: Tensor | None, past: Past
     ) -> State:
         """The state after a visit."""
         nfe = state.nfe + self.space.nfe
-        kept = self._coupling(state).kept and source is visit.source  # the past of other noise leads elsewhere
+        kept = self.coupling(state).kept and source is visit.source  # the past of other noise leads elsewhere
         record = {
             "level": state.level, "cycle": state.cycle, "sigma": visit.sigma, "sigma_next": visit.sigma_next,
             "residual": solution.residual, "residual_before": solution.start, "fit_steps": solution.steps,

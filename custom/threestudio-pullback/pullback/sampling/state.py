@@ -13,7 +13,7 @@ from .consistency import Verdict
 
 SAVED = (
     "level", "cycle", "noise", "memory", "residual", "nfe", "rng", "attempt", "anchor", "sigmas", "cycles",
-    "denoiser", "past",
+    "denoiser", "past", "coupling",
 )  # fmt: skip
 """The fields of a state that its `state_dict` holds unchanged."""
 
@@ -34,6 +34,7 @@ class State:
         rng: The generator's state.
         attempt: Restarts so far.
         anchor: The place that a restart goes back to.
+        coupling: Index of the noise's coupling in `Restart.noises`; the last one's where it is larger.
         verdict: Of the check at the end, if there was one.
         sigmas: The run's levels; a resumed run must have the same.
         cycles: The run's visits per level; a resumed run must have the same.
@@ -59,6 +60,7 @@ class State:
     cycles: int = 1
     denoiser: Any = None
     past: tuple[dict[str, Any], ...] = field(default=(), repr=False, compare=False)
+    coupling: int = 0
     params: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     solver: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
