@@ -11,6 +11,7 @@ import pullback
 import pytest
 import torch
 from pullback import diffreps, priors
+from pullback.diffreps import orbit
 from pullback.errors import UserError
 from pullback.sampling import consistency
 from pullback.sampling.restart import Restart
@@ -215,6 +216,57 @@ def test_both_scenes_come_up_as_often():
         run(made)
         counts[int(rep.values.mean() > 0)] += 1
     assert min(counts) >= 8
+
+
+class TwoSides(nn.Module):
+    """A front and a back image, each seen by its own two cameras."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(2, 1, 12, 12, dtype=D))
+
+    def render(self, views: Tensor) -> Tensor:
+        return self.values[(views[:, 0, 3] < 0).long()]
+
+
+SIDES = orbit(torch.tensor([0.0, 20.0, 0.0, 20.0]), torch.tensor([0.0, 0.0, 180.0, 180.0])).double()
+
+
+def voting(*votes: float):
+    """A denoiser that is always sure of these images, one for each view."""
+    answers = torch.tensor(votes, dtype=D)[:, None, None, None].expand(-1, 1, 12, 12)
+    return lambda noisy, sigma, views: answers
+
+
+def until_it_fails(votes: tuple[float, ...]) -> tuple[State, State, pullback.Sampler]:
+    """The states before and after a first try fails."""
+    made = pullback.Sampler(
+        TwoSides(), SIDES, voting(*votes), SIGMAS, restart=Restart(sigma=20.0), solver=pullback.GaussNewton(),
+        generator=seeded(),
+    )  # fmt: skip
+    return next((a, b, made) for a, b in pairwise([made.initial(), *run(made)]) if b.attempt)
+
+
+def test_where_one_side_disagrees_that_side_alone_gets_new_noise():
+    before, after, made = until_it_fails((1.0, -1.0, 1.0, 1.0))
+    assert after.coupling == before.coupling == 0
+    assert before.noise is not None and after.noise is not None
+    kept, new = (made.coupling(state).at(state.noise, SIDES, (4, 1, 12, 12)) for state in (before, after))
+    assert torch.equal(kept[2:], new[2:])  # the back, and the outline of all
+    changed = (kept != new)[:2].double().mean((1, 2, 3))
+    assert (changed > 0.9 * math.pi * 2.5**2 / 144).all()  # the sphere has a radius of 3.35 pixels in these images
+    other = pullback.Sampler(
+        TwoSides(), SIDES, voting(1.0, -1.0, 1.0, 1.0), SIGMAS, restart=Restart(sigma=20.0),
+        solver=pullback.GaussNewton(), generator=seeded(9),
+    )  # fmt: skip
+    again = other.visit(other.restore(after.state_dict()))
+    made.restore(after.state_dict())
+    assert torch.equal(again.noise, made.visit(after).noise)
+
+
+def test_where_all_sides_disagree_all_noise_is_new_and_of_the_next_coupling():
+    before, after, _ = until_it_fails((1.0, -1.0, 1.0, -1.0))
+    assert (before.coupling, after.coupling, after.noise) == (0, 1, None)
 
 
 def test_a_limit_takes_the_place_of_the_threshold():

@@ -107,3 +107,28 @@ def test_a_voxel_field_is_sampled_with_it():
         field, POSES, prior.denoise, pullback.karras_sigmas(3, 0.1, 5.0), **pullback.preset("faithful")
     )
     assert result.renders.shape == (4, 3, 8, 8) and math.isfinite(result.consistency)
+
+
+def test_errors_are_averaged_over_what_each_point_is_seen_in():
+    coupling = Surface()
+    views = POSES[[0, 3]]  # front and back
+    front = (evenly(coupling.points) * views[0, :3, 3]).sum(-1) > 0
+    even, seen = coupling.average(torch.full((2, 48, 48), 3.0), views)
+    assert torch.allclose(even[seen], torch.tensor(3.0)) and not even[~seen].any() and 0.7 < seen.double().mean() < 0.9
+    error = torch.zeros(2, 48, 48)
+    error[0, 24:] = 1.0  # the lower half of the front
+    found, seen = coupling.average(error, views)
+    below = evenly(coupling.points)[:, 2] < 0
+    assert not found[seen & ~front].any()
+    assert found[seen & front & below].mean() > 0.7 and found[seen & front & ~below].mean() < 0.3
+
+
+def test_renewed_points_are_as_white_and_the_rest_is_as_it_was():
+    coupling = Surface(0.3)
+    old, fresh = draw(coupling), draw(coupling, seed=1)
+    where = evenly(coupling.points)[:, 0] > 0
+    new = coupling.renew(old, fresh, where)
+    image = 48 * 48
+    assert torch.equal(new[..., :image], old[..., :image])
+    assert torch.equal(new[..., image:][..., where], fresh[..., image:][..., where])
+    assert torch.equal(new[..., image:][..., ~where], old[..., image:][..., ~where])

@@ -79,8 +79,9 @@ class Options(BaseObject.Config):
     # the integrator: 1 Euler, 2 Heun (two calls a visit), multistep (of second order in one call, needs kept noise)
     order: Any = 1
     # maximum number of attempts where views disagree, including the first (1: no restart); with noise=surface the
-    # views' noises agree more in later ones; restart_sigma: the level at which a try begins, null: 0.4 √d for d numbers
-    # a view, see pullback.Restart; restart_limit: of self-consistency, null: derived from the model's own noise floor
+    # part that disagrees gets new noise, and noises agree more after failures all over; restart_sigma: the level at
+    # which a try begins, null: 0.4 √d for d numbers a view, see pullback.Restart; restart_limit: of self-consistency,
+    # null: derived from the model's own noise floor
     tries: Any = None
     restart_sigma: Any = None
     restart_limit: Any = None

@@ -176,7 +176,8 @@ class PullbackSystem(Pictures, BaseLift3DSystem):
         attempt = self.state.attempt
         self.state = self.sampler.visit(self.state, batch_of_step(self, batch))
         if self.state.attempt > attempt:
-            info(f"The views disagree: try {self.state.attempt + 1} begins at sigma {self.state.sigma:.3g}")
+            where = "" if self.state.noise is None else ", with new noise where they do"
+            info(f"The views disagree: try {self.state.attempt + 1} begins at sigma {self.state.sigma:.3g}{where}")
         self._plan(self.true_global_step + 1)
         for name in ("level", "sigma", "residual"):
             self.log(name, float(self.state.record[name]), prog_bar=True)

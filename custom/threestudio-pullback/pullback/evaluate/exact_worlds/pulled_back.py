@@ -58,8 +58,8 @@ def pullback(
         fresh: Share of new noise, for projection.
         momentum: For langevin.
         step: For langevin.
-        tries: The maximum number of attempts, including the first; 1 disables retries. With surface noise, each retry
-            ties the noises of the views more closely.
+        tries: The maximum number of attempts, including the first; 1 disables retries. With surface noise, the part
+            that disagrees gets new noise, and noises are tied after failures all over.
         limit: The self-consistency above which there is another attempt; 0 for the derived threshold.
         start: fog, or dense for a representation with a density, whose sides then hardly show through one another.
         schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin.
