@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 import family_contract as contract
+import first_layout as first
 import pytest
 import tiny_parts as tiny
 import torch
@@ -68,6 +69,15 @@ def test_it_ends_where_the_pipeline_does(folder: Path, tmp_path: Path, kind: str
     held = 2 * sum(p.numel() for p in models.load(folder).network.parameters())
     assert single.quantised("transformer") and single.size("transformer") < 0.8 * held
     assert 0 < distance(answer(model), answer(models.load(folder))) < error
+    if kind == "nf4":
+        now = models.load(folder, enable_4bit_weights=True)
+        assert torch.uint8 in {p.dtype for p in now.network.parameters()} and now.dtype == torch.float32
+        text = model.encode_prompt(["a red cube"])
+        y = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(now.predict_x0(y, 2.0, text), model.predict_x0(y, 2.0, text), atol=1e-5)
+        file = first.save(tmp_path / "m.safetensors", first.stable_diffusion_3(first.read(folder, "transformer")))
+        with pytest.raises(models.ModelError, match=r"^enable_4bit_weights is for folders, and the model is one file"):
+            models.load(file, single_file_config=folder, enable_4bit_weights=True)
     brought = models.load(made, enable_group_offload=True)
     assert torch.equal(answer(brought), answer(model))
     assert tiny.refusal(made, enable_layerwise_casting=True).startswith("is set, but the model's weights are quantised")

@@ -34,6 +34,9 @@ def test_what_is_chosen_by_hand_stays():
     assert chosen(24, None, True, 0, 0) == Thrift(offload=True)
     assert chosen(8, False, None, 5 * GIB, 0) == Thrift() and chosen(8, True, None, 40 * GIB, 0) == Thrift(casting=True)
     assert chosen(8, None, True, 5 * GIB, 0) == Thrift(offload=True)
+    assert chosen(12, None, None, 22.2 * GIB, 0, four_bits=True) == Thrift(four_bits=True)  # FLUX.1: 6.2 GiB of 8
+    assert chosen(8, None, None, 22.2 * GIB, 0, four_bits=True) == Thrift(offload=True, four_bits=True)
+    assert Thrift(four_bits=True).weights(64) == 18
 
 
 def test_a_preset_sets_what_is_null():

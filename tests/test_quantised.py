@@ -12,6 +12,7 @@ import family_contract as contract
 import first_layout as first
 import gguf_file
 import pytest
+import tiny_parts as tiny
 import torch
 from gguf_file import Kind
 from pullback import models
@@ -199,10 +200,20 @@ def test_a_folder_of_bitsandbytes_needs_it_and_a_gpu(folder: Path, tmp_path: Pat
         f"{place} has weights quantised with bitsandbytes, which diffusers reads on a machine with a GPU alone, and "
         "PyTorch finds none here; use the plain ones, or a .gguf file"
     )
+    said = tiny.refusal(folder, enable_4bit_weights=True)
+    assert said == "needs a GPU, and PyTorch finds none here; set it to false"
     without(monkeypatch, "bitsandbytes")
     assert refused(quantised) == (
         f"{place} has quantised weights, which need the package bitsandbytes; install it with `pip install "
         "bitsandbytes`"
+    )
+    four_bits = {"enable_4bit_weights": True}
+    assert tiny.refusal(folder, **four_bits) == (
+        "needs the package bitsandbytes; install it with `pip install bitsandbytes` or set it to false"
+    )
+    assert tiny.refusal(quantised, **four_bits).startswith("is set, but the model's weights are quantised already")
+    assert refused(folder, enable_layerwise_casting=True, **four_bits) == (
+        "enable_4bit_weights is set beside enable_layerwise_casting, and weights can be kept in one way; leave one out"
     )
     edit(place / "config.json", quantization_config={"quant_method": "torchao"})
     assert refused(quantised) == (

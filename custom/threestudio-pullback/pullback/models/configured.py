@@ -14,7 +14,7 @@ from .protocol import LatentModel
 
 ARGUMENTS = (
     "vae", "single_file_config", "lora", "textual_inversion", "memory", "enable_layerwise_casting",
-    "enable_group_offload",
+    "enable_group_offload", "enable_4bit_weights",
 )  # fmt: skip
 """Keys that are arguments of `load`; a block may lack some."""
 MEMORY = (

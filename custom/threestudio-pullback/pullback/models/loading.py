@@ -40,6 +40,7 @@ def load(
     memory: int | None = None,
     enable_layerwise_casting: bool | None = None,
     enable_group_offload: bool | None = None,
+    enable_4bit_weights: bool = False,
     config_path: str | None = None,
 ) -> LatentModel:
     """Loads a text-to-image model, frozen, of any family. Weights are read from safetensors and GGUF only.
@@ -61,6 +62,7 @@ def load(
         memory: Of the GPU, in GB, 8, 12, 16 or 24: keeps the network as `memory.fitting` says; without effect on a CPU.
         enable_layerwise_casting: See `memory.Thrift`; by default as `memory` says.
         enable_group_offload: See `memory.Thrift`; by default as `memory` says.
+        enable_4bit_weights: See `memory.Thrift`.
         config_path: Deprecated; use `with models.config_key(…)`.
 
     Raises:
@@ -77,7 +79,8 @@ def load(
         for change in changes:
             change.check(folder, family.parts)
         small = memory if at.type == "cuda" else None
-        kept = thrift(folder, family.parts, small, enable_layerwise_casting, enable_group_offload)
+        ways = enable_layerwise_casting, enable_group_offload, enable_4bit_weights
+        kept = thrift(folder, family.parts, small, *ways)
         folder = replace(folder, other=other, changes=changes, embeddings=inversion.files(textual_inversion), kept=kept)
         return family.load(folder, at, dtype or torch.float32)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from . import quantised
 from .libraries import quiet
 from .model_error import ModelError
 from .reading import ModelFolder
@@ -22,7 +23,9 @@ TILED = 12
 OTHERS = 4
 """GB that are left to everything but the network."""
 NETWORKS = ("unet", "transformer")
-CASTING = "enable_layerwise_casting"
+CASTING, QUANTISING = "enable_layerwise_casting", "enable_4bit_weights"
+FOUR_BITS = (0.5 + 4 / 64) / 2
+"""Bytes of weights of 4 bits, of which 64 share a float32, per byte of half precision."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,17 @@ class Thrift(Kept):
         casting: As float8; each layer's are cast to the network's dtype when it is called. It costs accuracy.
         offload: In the CPU's memory; each layer's are brought to the GPU when it is called. It costs time.
         text_on_cpu: Whether the text encoders run on the CPU. They run once a prompt.
+        four_bits: Quantised by bitsandbytes (nf4) as they are read. It costs more accuracy.
     """
 
     casting: bool = False
     offload: bool = False
     text_on_cpu: bool = False
+    four_bits: bool = False
+
+    def options(self, part: str, dtype: torch.dtype) -> dict[str, Any]:
+        """Options of diffusers' `from_pretrained` for a part's weights."""
+        return quantised.four_bits(dtype) if self.four_bits and part in NETWORKS else {}
 
     def place(self, network: Any, device: torch.device) -> Any:
         """The network, ready for calls on a device.
@@ -61,7 +70,8 @@ class Thrift(Kept):
 
     def weights(self, network: float) -> float:
         """Bytes of the network's weights on the GPU, of as many in half precision, or as they are quantised."""
-        return 0.0 if self.offload else network / 2 if self.casting else network
+        share = 0.0 if self.offload else FOUR_BITS if self.four_bits else 0.5 if self.casting else 1.0
+        return share * network
 
 
 def fitting(memory: int, network: float, text: float, quantised: bool = False) -> Thrift:
@@ -85,6 +95,7 @@ def chosen(
     network: float,
     text: float,
     quantised: bool = False,
+    four_bits: bool = False,
 ) -> Thrift:
     """How a model is kept: as in `fitting`, but for what was chosen.
 
@@ -95,15 +106,23 @@ def chosen(
         network: See `fitting`.
         text: See `fitting`.
         quantised: See `fitting`.
+        four_bits: See `Thrift`; no preset chooses it.
     """
+    if four_bits:
+        network, quantised, casting = FOUR_BITS * network, True, False
     usual = Thrift() if memory is None else fitting(memory, network, text, quantised)
     own = usual.casting and not offload, usual.offload and not casting
     casting, offload = own[0] if casting is None else casting, own[1] if offload is None else offload
-    return Thrift(casting, offload, usual.text_on_cpu)
+    return Thrift(casting, offload, usual.text_on_cpu, four_bits)
 
 
 def thrift(
-    folder: ModelFolder, parts: Iterable[str], memory: int | None, casting: bool | None, offload: bool | None
+    folder: ModelFolder,
+    parts: Iterable[str],
+    memory: int | None,
+    casting: bool | None,
+    offload: bool | None,
+    four_bits: bool = False,
 ) -> Thrift:
     """How a folder's model is kept.
 
@@ -113,17 +132,26 @@ def thrift(
         memory: See `chosen`.
         casting: See `chosen`.
         offload: See `chosen`.
+        four_bits: See `chosen`.
 
     Raises:
-        ModelError: `memory` is none of `SIZES`, weights cannot be read, or quantised ones are to be float8.
+        ModelError: `memory` is none of `SIZES`, weights cannot be read, quantised ones are to be float8 or quantised
+            again, or 4 bits cannot be had here.
     """
     networks = [part for part in NETWORKS if part in parts]
-    if casting and any(map(folder.quantised, networks)):
-        raise ModelError("is set, but the model's weights are quantised already; leave it out", CASTING)
+    for argument, wanted in ((CASTING, casting), (QUANTISING, four_bits)):
+        if wanted and any(map(folder.quantised, networks)):
+            raise ModelError("is set, but the model's weights are quantised already; leave it out", argument)
+    if four_bits:
+        if casting:
+            raise ModelError(f"is set beside {CASTING}, and weights can be kept in one way; leave one out", QUANTISING)
+        if folder.source.is_file():  # which diffusers takes as quantised already
+            raise ModelError("is for folders, and the model is one file; leave it out, or use a GGUF file", QUANTISING)
+        quantised.check_four_bits(QUANTISING)
     if memory is None:
-        return chosen(None, casting, offload, 0, 0)
+        return chosen(None, casting, offload, 0, 0, four_bits=four_bits)
     if memory not in SIZES:
         raise ModelError(f"must be one of {', '.join(map(str, SIZES))} (GB), not {memory!r}", "memory")
     text = sum(folder.size(part) for part in parts if part.startswith("text_encoder"))
-    quantised = any(map(folder.quantised, networks))
-    return chosen(memory, casting, offload, sum(map(folder.size, networks)), text, quantised)
+    small = any(map(folder.quantised, networks))
+    return chosen(memory, casting, offload, sum(map(folder.size, networks)), text, small, four_bits)

@@ -72,6 +72,22 @@ def options(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": class_of("diffusers.GGUFQuantizationConfig")(compute_dtype=dtype)}
 
 
+def four_bits(dtype: torch.dtype) -> dict[str, Any]:
+    """The options of diffusers that quantise plain weights to 4 bits as they are read, with products of a dtype."""
+    kinds = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    return {"quantization_config": class_of("diffusers.BitsAndBytesConfig")(**kinds)}
+
+
+def check_four_bits(argument: str) -> None:
+    """Raises ModelError where weights cannot be quantised to 4 bits here, which an argument asks for."""
+    if importlib.util.find_spec(FOLDERS) is None:
+        raise ModelError(
+            f"needs the package {FOLDERS}; install it with `pip install {FOLDERS}` or set it to false", argument
+        )
+    if not has_gpu():
+        raise ModelError("needs a GPU, and PyTorch finds none here; set it to false", argument)
+
+
 def restore(network: Any, dtype: torch.dtype) -> Any:
     """The network of a GGUF file, in which only linear layers stay quantised.
 

@@ -124,6 +124,7 @@ class ModelFolder:
         options: dict[str, Any] = {"variant": variant_of(place, STEMS.get(root, STEMS["diffusers"]), self.variant)}
         if root != "transformers":
             options |= {"use_safetensors": True, **({} if dtype is None else dtype_option(dtype))}
+            options |= self.kept.options(part, dtype or torch.float32)
         with self.reading(part):
             network, info = class_of(kind).from_pretrained(
                 str(place), local_files_only=True, output_loading_info=True, **options

@@ -27,6 +27,10 @@ class Change(Protocol):
 class Kept:
     """How a model's networks are kept: whole, on their device. `memory.Thrift` is another way."""
 
+    def options(self, part: str, dtype: torch.dtype) -> dict[str, Any]:
+        """Options of diffusers' `from_pretrained` for a part's weights."""
+        return {}
+
     def place(self, network: Any, device: torch.device) -> Any:
         """The network that predicts, ready for calls on a device."""
         return network.to(device)

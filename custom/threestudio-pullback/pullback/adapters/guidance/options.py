@@ -59,6 +59,8 @@ class Options(BaseObject.Config):
     enable_vae_tiling: bool | None = None
     enable_layerwise_casting: bool | None = None
     enable_group_offload: bool | None = None
+    # quantised as they are read, by bitsandbytes; no preset of memory chooses it
+    enable_4bit_weights: bool = False
     token_merging: bool = False
     # noise levels, in VE coordinates (σ); null: the model's own range, where sigma_max is so low that at most 15 % of
     # the levels lie above 14.6

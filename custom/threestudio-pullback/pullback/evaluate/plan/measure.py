@@ -71,7 +71,7 @@ def measure(cfg: Any, described: Described, half: bool, only: Sequence[str] | No
         return bill
     options = run.guidance.cfg
     keys = options.memory, options.enable_layerwise_casting, options.enable_group_offload
-    kept = chosen(*keys, whole, 2 * bill.text, bill.quantised)
+    kept = chosen(*keys, whole, 2 * bill.text, bill.quantised, options.enable_4bit_weights)
     if kept.text_on_cpu:
         phases[EMBED] = dataclasses.replace(phases[EMBED], activations=0)
     held = round(kept.weights(whole))

@@ -25,7 +25,7 @@ _FREE = (
     "guidance.fit_rays", "guidance.views_per_call", "renderer.eval_chunk_size",
     "guidance.enable_attention_slicing", "guidance.enable_sequential_cpu_offload",
     "guidance.enable_memory_efficient_attention", "guidance.memory", "guidance.enable_vae_tiling",
-    "guidance.enable_layerwise_casting", "guidance.enable_group_offload",
+    "guidance.enable_layerwise_casting", "guidance.enable_group_offload", "guidance.enable_4bit_weights",
 )  # fmt: skip
 
 
