@@ -23,6 +23,7 @@ from pullback.host.data.cameras import RandomCameras
 from pullback.host.parts import load_parts
 from pullback.models.any_size import AnySize
 from pullback.resources import CONFIGS, TINY_CONFIG, TINY_MODEL
+from test_family_stable_diffusion_3 import build as build_3
 from test_system import arguments, folder
 from tiny_pipeline import build
 
@@ -256,6 +257,18 @@ def test_a_vocabulary_larger_than_the_table(model: Path, tmp_path: Path, capsys:
             load(tmp_path / "sd")
     said = refused(capsys, *arguments(tmp_path / "sd", tmp_path / "out"))
     assert "`system." in said and "pretrained_model_name_or_path`" in said and "embeddings" in said
+
+
+def test_a_vocabulary_larger_than_the_table_of_one_of_several_encoders(tmp_path: Path) -> None:
+    folder = build_3(tmp_path)
+    file = folder / "tokenizer_2" / "vocab.json"
+    vocabulary = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**vocabulary, "cube</w>": len(vocabulary) + 7}), encoding="utf-8")
+    model = models.load(folder)
+    assert len(model.encode_prompt(["a red ball"])) == 1
+    wrong = rf"tokenizer_2 has a token numbered {len(vocabulary) + 7}.*has {len(vocabulary)} emb"
+    with pytest.raises(models.ModelError, match=wrong):
+        model.encode_prompt(["a ball", "a red cube"])
 
 
 def test_a_package_for_another_pytorch_is_named() -> None:

@@ -70,6 +70,27 @@ class PipelineText:
             with torch.no_grad():
                 yield self._pipe
 
+    def check(self, pipe: Any, prompts: list[str]) -> None:
+        """Checks that the encoders have an embedding for each token of some prompts.
+
+        Args:
+            pipe: The pipeline of `loaded`.
+            prompts: The prompts.
+
+        Raises:
+            ModelError: One has not; on a GPU the call would end the process.
+        """
+        for name in self.parts():
+            encoder = getattr(pipe, name.replace("tokenizer", "text_encoder"), None)
+            if not name.startswith("tokenizer") or encoder is None:
+                continue
+            highest = max((token for row in getattr(pipe, name)(prompts)["input_ids"] for token in row), default=0)
+            if highest >= (rows := len(encoder.get_input_embeddings().weight)):
+                raise ModelError(
+                    f"{self.folder.place(name)} has a token numbered {highest}, but its text encoder has {rows} "
+                    f"embeddings; {AGAIN}, or save it after resize_token_embeddings"
+                )
+
     def release(self) -> None:
         """Frees the encoders' memory; they are read again when they are needed."""
         self._pipe = None

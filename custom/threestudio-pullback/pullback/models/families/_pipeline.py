@@ -106,6 +106,7 @@ class PipelineModel(FrozenModel):
 
     def _encode(self, embed: Callable[[Any, list[str]], dict[str, Tensor]], prompts: list[str]) -> Conditioning:
         with self.text.loaded() as pipe:
+            self.text.check(pipe, prompts)
             tensors = embed(pipe, prompts)
         return Conditioning({name: self._placed(tensor) for name, tensor in tensors.items()})
 
