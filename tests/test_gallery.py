@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from browsing import Unavailable, violations
 from pullback import cli
+from pullback.sweep.folder import Folder
+from pullback.sweep.plan import Plan, Variant
 from test_report_page import NASTY, Reader
 from test_run_page import browser, make, visit  # noqa: F401  (fixtures)
 
@@ -48,6 +50,19 @@ def test_a_row_is_a_prompt_and_the_lowest_self_consistency_is_its_first(tmp_path
     assert (first, second) == ("a", "b")
     assert [seed for seed, _ in left] == [seed for seed, _ in right] == ["1", "3", "0", "2"]  # none of its own: last
     assert all((tmp_path / str(link)).is_file() for _, link in [*left, *right])
+
+
+def test_runs_of_a_sweep_say_how_they_were_made(tmp_path: Path) -> None:
+    plain, other = Variant("pullback", ""), Variant("sds levels=4", "")
+    folder = Folder(tmp_path)
+    folder.add(Plan((plain, other), ("a",), (0,)))
+    for variant in (plain, other):
+        make(tmp_path / "runs" / variant.name / "a-0", "a")
+    assert len(cards(tmp_path)) == 1
+    page = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    assert ">pullback<" in page and ">sds levels=4<" in page
+    cards(tmp_path, str(tmp_path / "runs" / plain.name), "--out", str(tmp_path / "gallery.html"))
+    assert ">pullback<" not in (tmp_path / "gallery.html").read_text(encoding="utf-8")  # one way needs no name
 
 
 def test_patterns_and_folders_name_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

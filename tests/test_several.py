@@ -187,15 +187,18 @@ def test_the_launcher_ends_all_with_the_status_of_the_first_that_fails(tmp_path:
     assert time.monotonic() - began < 50
 
 
-def test_the_first_process_tells_where_the_launcher_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_is_left_tells_where_the_launcher_is_gone(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(launcher.port), "WORLD_SIZE": "2", "RANK": "0"}
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(launcher.port), "WORLD_SIZE": "2", "RANK": f"{rank}"}
     for name, value in {**where, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
         monkeypatch.setenv(name, value)
-    first = several.Together()
-    assert first.tells(130) == (True, 130)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # that of all but the first is closed
+    one = several.Together()
+    assert one.tells(130) == (rank == 0, 130)
     del launcher
-    assert first.tells(1) == (True, 1)
+    assert one.tells(1) == (True, 1)
+    assert one.tells(130) == (rank == 0, 130)
 
 
 def test_a_process_that_is_gone_is_one_sentence(tmp_path: Path) -> None:

@@ -281,19 +281,21 @@ def test_mixed_versions_are_refused_by_name(tmp_path: Path) -> None:
     assert work(job) is None
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", ["cannot write the checkpoint", None])
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(reason: str | None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to the sweep's folder .*: Not a directory; free space"):
         Folder(tmp_path / "file" / "out").check()
     folder, job = begun(tmp_path / "out")
     reader, writer = os.pipe()
     pid = os.fork()
-    if pid == 0:  # a disk that takes small files alone
+    if pid == 0:  # a disk that takes small files alone, or none at all
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
         def fills(folder: Folder, unit: Unit) -> Outcome:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-            return Outcome({}, "cannot write the checkpoint")
+            limit = 4096 if reason else 0
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return Outcome({}, reason)
 
         os.write(writer, (work(replace(job, making=fills)) or "").encode())
         os._exit(0)
@@ -396,6 +398,20 @@ def test_a_driver_whose_workers_die_before_they_claim_gives_up(tmp_path: Path) -
 
 def command(*words: str) -> int:
     return cli.main(["sweep", *words])
+
+
+def test_a_long_prompt_is_shown_by_its_beginning_and_kept_whole(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.add(Plan((CONFIG,), ("a red cube " * 90, "a blue ball"), (0,)))
+    units = folder.units()
+    for unit in units:
+        folder.write(unit, {"status": "failed", "reason": "none"})
+    lines = status(folder).splitlines()
+    shown = "a red cube " * 7
+    assert f"  tiny · {shown}a · seed 0: none" in [line.replace(" …", "") for line in lines]
+    assert "  tiny · a blue ball · seed 0: none" in lines
+    table(folder)
+    assert units[0].prompt in (tmp_path / "table.csv").read_text()
 
 
 def test_a_plan_can_be_listed_and_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,14 @@ cuts at any byte; the other two cut at a page. Those mount, which takes root, an
 from __future__ import annotations
 
 import functools
+import json
 import os
 import random
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ EXPORTED = {"glb": ["model.glb"], "obj-mtl": ["model.obj", "model.mtl", ".jpg"],
 OPTIONAL = {"metrics.csv": "ends here: ", "events.out": "ends here: ", ".tmp": "are not cached: "}
 """Logs and a cache of embeddings: one that cannot be written is a warning with these words, and the run goes on."""
 COMPARED = ["compare.json", "runs.csv", "table.md", "sheet.png", "report.html"]
+BY_WORKERS = [".webp", "-0.json", "-0.1"]
+"""What a comparison's worker writes beside the run: turntable, result and claim."""
 
 
 class Disk:
@@ -130,6 +134,10 @@ def run(results: Results, args: Any) -> None:
             way = list(WAYS)[number % len(WAYS)]
             name = f"{way}: {ending} of a comparison"
             cases[name] = functools.partial(compared, work, sd, way, ending, f"{args.seed} {name}")
+        for way in WAYS:
+            for ending in BY_WORKERS:
+                name = f"{way}: {ending} of a comparison's worker"
+                cases[name] = functools.partial(compared, work, sd, way, ending, f"{args.seed} {name}", True)
         results.run(cases, args.only)
 
 
@@ -164,12 +172,34 @@ def sizes_below(top: Path) -> dict[str, int]:
     return {f"{file.parent.name}/{file.name}": file.stat().st_size for file in top.rglob("*") if file.is_file()}
 
 
-def attempt(disk: Disk, log: Path, command: list[str], ending: str, draw: random.Random, sizes: dict[str, int]) -> Row:
+def refused_in_workers(disk: Disk, *which: Any) -> None:
+    """The same in the processes that a comparison's server forks: Python runs what it finds as sitecustomize first."""
+    own = disk.folder / "first"
+    own.mkdir()
+    given = {"way": next(n for n, kind in WAYS.items() if type(disk) is kind), "state": disk.__dict__, "which": which}
+    (own / "given.json").write_text(json.dumps(given, default=str))
+    said = f"import sys; sys.path[:0] = {sys.path!r}; from campaign import disks; disks.begin({str(own)!r})\n"
+    (own / "sitecustomize.py").write_text(said)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(own), os.environ.get("PYTHONPATH", "")])
+
+
+def begin(own: str) -> None:
+    """What that file calls."""
+    given = json.loads((Path(own) / "given.json").read_text())
+    disk = object.__new__(WAYS[given["way"]])
+    disk.__dict__ = {name: Path(value) for name, value in given["state"].items()}
+    refused(disk, *given["which"])
+
+
+def attempt(
+    disk: Disk, log: Path, command: list[str], ending: str, draw: random.Random, sizes: dict[str, int],
+    where: Callable[..., None] = refused,
+) -> Row:  # fmt: skip
     """One run on a disk that refuses: its status, its sentence, and what is wrong with what it left."""
     log.unlink(missing_ok=True)
     number = draw.randrange({".ckpt": 4, "last.ckpt": 3, "-val.png": 2}.get(ending, 1))
     share = 0.0 if ending in OPTIONAL else draw.random()  # else a file that is needed may be cut first
-    before = functools.partial(refused, disk, ending, number, share, sizes)
+    before = functools.partial(where, disk, ending, number, share, sizes)
     status = runs.finish(runs.fork(command, log, before))
     disk.relent()
     text = nameless(log.read_text(errors="replace"))
@@ -246,15 +276,20 @@ def exported(work: Path, sd: Path, way: str, fmt: str, ending: str, seed: str) -
         disk.end()
 
 
-def compared(work: Path, sd: Path, way: str, ending: str, seed: str) -> Row:
-    """A comparison whose runs are done; what its workers write is in the same way a run's."""
+def compared(work: Path, sd: Path, way: str, ending: str, seed: str, again: bool = False) -> Row:
+    """A comparison whose runs are done; or whose workers have runs at their last step, to end and to measure again."""
     wanted, _ = kills.undisturbed_comparison(work, sd)
     disk, log = WAYS[way](work / "disk"), work / "disk.log"
     try:
         out = disk.folder / "out"
         shutil.copytree(work / "compare-whole", out)
-        command = kills.compared(sd, out)
-        row = attempt(disk, log, command, ending, random.Random(seed), sizes_below(out))
+        command, sizes = kills.compared(sd, out), sizes_below(out)
+        for part in ("claims", "results", "turntables") if again else ():
+            for folder in (out / part).iterdir():
+                if "-short-run-" not in folder.name:
+                    shutil.rmtree(folder)
+        where = refused_in_workers if again else refused
+        row = attempt(disk, log, command, ending, random.Random(seed), sizes, where)
         status = runs.finish(runs.fork(command, log))
         more = [f"then status {status}"] * bool(status) or runs.difference(kills.comparison_end(out), wanted)
         return verdict(row, more)

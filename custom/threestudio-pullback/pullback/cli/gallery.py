@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import glob
 import os
 import re
@@ -56,8 +57,12 @@ def run_gallery(args: argparse.Namespace) -> int:
     found = [run for run in found if run.picture is not None]
     if not found:
         raise UserError(f"there is no run with pictures in {', '.join(args.runs)}; give the folder that holds the runs")
-    models = {run.model for run in found}
-    samples = [sample(run, out.parent, len(models) > 1) for run in found]
+    models, variants = {run.model for run in found}, [variant(run.folder) for run in found]
+    if len(set(variants)) == 1:
+        variants = [""] * len(found)
+    samples = [
+        sample(run, out.parent, len(models) > 1, own) for run, own in zip(found, variants, strict=True)
+    ]  # fmt: skip
     notes = []
     if any(page.cannot_tell(run) for run in found):
         notes.append(
@@ -86,13 +91,36 @@ def folders(patterns: list[str]) -> list[Path]:
     return [found[key] for key in sorted(found)]
 
 
-def sample(run: record.Record, where: Path, several: bool) -> gallery.Sample:
+def variant(folder: Path) -> str:
+    """What tells a run of a sweep, or of a comparison, from the others of its prompt and seed; "" of another run.
+
+    Raises:
+        UserError: A plan of the sweep is damaged.
+    """
+    own = Path(os.path.abspath(folder)).parent
+    return _labels(own.parents[1]).get(own.name, "") if own.parent.name == "runs" else ""
+
+
+@functools.cache
+def _labels(out: Path) -> dict[str, str]:
+    """Name of a variant → its label, where a folder is a sweep's."""
+    from ..sweep.folder import Folder
+
+    if not (out / "plans").is_dir():
+        return {}
+    sweep = Folder(out)
+    sweep.units()
+    return {name: variant.label for name, variant in sweep.variants.items()}
+
+
+def sample(run: record.Record, where: Path, several: bool, variant: str = "") -> gallery.Sample:
     """A run as the gallery shows it.
 
     Args:
         run: Has a picture.
         where: The gallery's folder.
         several: Whether the gallery has runs of several models.
+        variant: How it was made, where the gallery has runs of several ways.
     """
     from ..host.page import NAME
     from ..output import gallery
@@ -100,7 +128,8 @@ def sample(run: record.Record, where: Path, several: bool) -> gallery.Sample:
     assert run.picture is not None
     own = run.folder / NAME
     views = [run.picture] if run.panorama else sorted(run.picture.parent.glob("*.png"), key=_number)
-    kind = [os.path.basename(run.model.rstrip("/"))] if several else []
+    kind = [variant] if variant else []
+    kind += [os.path.basename(run.model.rstrip("/"))] if several else []
     if run.picture.parent.name == "save":
         views, kind = [run.picture], [*kind, "not at its end"]  # a grid as it went
     return gallery.Sample(

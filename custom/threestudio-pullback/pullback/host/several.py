@@ -73,6 +73,7 @@ def start(command: Sequence[str], count: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a launcher that is gone is told of by a sentence of ours
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, run_id="pullback",
@@ -113,8 +114,8 @@ class Together:
     def tells(self, status: int) -> tuple[bool, int]:
         """Whether this process says what has ended the run, and the exit status of the run.
 
-        The first that fails says it; the others end since they miss it. Where all are stopped, or the launcher that
-        knows who was first is gone, rank 0 does.
+        The first that fails says it; the others end since they miss it. Where all are stopped, rank 0 does. Where the
+        launcher is gone, nobody knows who was first, and each that is left says it: rank 0 may be the one that is not.
 
         Args:
             status: This process's own.
@@ -128,7 +129,7 @@ class Together:
             self._notes.wait(["status"], timedelta(seconds=5))
             return False, int(self._notes.get("status"))
         except RuntimeError:  # the launcher is gone
-            return self.rank == 0, status
+            return self.rank == 0 or status <= 128, status
 
 
 def settings() -> dict[str, Any]:

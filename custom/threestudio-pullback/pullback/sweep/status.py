@@ -16,6 +16,8 @@ COLUMNS = ("steps", "nfe", "residual", "consistency", "parameters", "reason")
 """What the table has of a result: what every making of the run gives alike."""
 SHOWN = 20
 """How many units of a kind are named."""
+LONGEST = 80
+"""Characters of a prompt that a line shows."""
 
 
 def table(folder: Folder) -> None:
@@ -41,7 +43,12 @@ def sentence(folder: Folder, unit: Unit, row: dict[str, Any]) -> str:
 
 def describe(folder: Folder, unit: Unit) -> str:
     """A unit by its variant's label, prompt and seed."""
-    return f"{folder.variants[unit.variant].label} · {unit.prompt} · seed {unit.seed}"
+    return f"{folder.variants[unit.variant].label} · {shortened(unit.prompt)} · seed {unit.seed}"
+
+
+def shortened(prompt: str) -> str:
+    """A prompt for a line of progress: of a long one, the beginning."""
+    return prompt if len(prompt) <= LONGEST else prompt[: LONGEST - 2].rstrip() + " …"
 
 
 def status(folder: Folder) -> str:

@@ -99,7 +99,12 @@ def work(job: Job) -> str | None:
         folder.check()
         _check_version(job, folder.claims)
         with _Stop() as stop, keeping():
-            _loop(job, folder, stop)
+            try:
+                _loop(job, folder, stop)
+            except OSError as error:  # of a claim's file, or a result's
+                folder.check()
+                what = error.filename or "a file of the sweep"
+                return f"cannot use {what}: {error.strerror or first_line(error)}; the same command goes on"
     except UserError as error:
         return str(error)
     return None
@@ -183,12 +188,17 @@ def _make(job: Job, folder: Folder, claim: Claim, unit: Unit, stop: _Stop) -> No
         stop.asked = True
         claim.say(RELEASED)
         return
-    if outcome.reason is not None:
-        folder.check()  # a full disk is no fault of the unit's; its claim is free when this process has ended
-        claim.say(FAILED, outcome.reason)
-        return  # it is tried again, or given up, as any unit that nobody has
-    history = claim.claims.history(unit.name, claim.number)
-    folder.write(unit, {"status": "done", **outcome.values, **_row(claim.content, history)})
+    try:
+        if outcome.reason is not None:
+            folder.check()  # a full disk is no fault of the unit's
+            claim.say(FAILED, outcome.reason)
+            return  # it is tried again, or given up, as any unit that nobody has
+        history = claim.claims.history(unit.name, claim.number)
+        folder.write(unit, {"status": "done", **outcome.values, **_row(claim.content, history)})
+    except (UserError, OSError):
+        with contextlib.suppress(OSError):  # else it is free when this process has ended
+            claim.say(RELEASED)
+        raise
 
 
 def _row(claim: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:

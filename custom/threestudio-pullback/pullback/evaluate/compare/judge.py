@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import NonFiniteError, check_finite
 from ...output import whole
 from ...output.pictures import save_image, to_image
+from ...sweep.status import shortened
 from .. import metrics
 from ..metrics import features
 from ..saved_run import SavedRun
@@ -133,7 +134,7 @@ def sentence(row: dict[str, Any]) -> str:
              "seconds": "{:.0f} s"}  # fmt: skip
     parts = [text.format(row["measures"][name]) for name, text in shown.items() if name in row["measures"]]
     verdict = ", ".join(parts) if row["status"] == "done" else f"{row['status']}: {row['reason']}"
-    return f"{row['method']} · {row['prompt']} · seed {row['seed']}: {verdict}"
+    return f"{row['method']} · {shortened(row['prompt'])} · seed {row['seed']}: {verdict}"
 
 
 def save_strip(path: Path, frames: Tensor) -> None:

@@ -29,6 +29,8 @@ SHOWN = 8
 """How many test views a run renders at most."""
 CHECKPOINTS = 6
 """How many checkpoints a run saves, for the curves."""
+_UNSEEN = {"checkpoint.every_n_train_steps": 10**6, "trainer.limit_test_batches": 0}
+"""Settings of a short run, which nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def make(comparison: Comparison, variants: dict[Variant, Method]) -> Made:
 def short_runs(comparison: Comparison) -> dict[Variant, Method]:
     """The short runs, whose names have their lengths, and their methods."""
     return {
-        variant(comparison, method, {"checkpoint.every_n_train_steps": 10**6}, length): method
+        variant(comparison, method, _UNSEEN, length): method
         for method in comparison.methods for length in CALIBRATION
     }  # fmt: skip
 

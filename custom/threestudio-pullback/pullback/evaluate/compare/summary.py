@@ -17,6 +17,7 @@ from torch import Tensor
 from ... import models
 from ...output import whole
 from ...output.file_names import slug
+from ...sweep.status import shortened
 from ...version import commit
 from .. import metrics
 from ..campaign import write_json
@@ -223,7 +224,7 @@ class Reference:
         """The features [PICTURES,D] of the pictures of a prompt."""
         file = self.out / f"{slug(prompt)}-{self.scale:g}.safetensors"
         if not file.exists():
-            print(f"For KID: {PICTURES} pictures of the model for '{prompt}'", flush=True)
+            print(f"For KID: {PICTURES} pictures of the model for '{shortened(prompt)}'", flush=True)
             self.model = self.model or models.load(self.path)
             views = held_out_cameras().repeat(-(-PICTURES // len(held_out_cameras())), 1, 1)[:PICTURES]
             pictures = pictures_from_all_round(self.model, prompt, views, self.scale)
