@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py same      # 24 small runs on 2 local workers and on a Ray cluster of 2: one table?
     python benchmarks/scale.py kills     # the same 24, with 20 SIGKILLs of workers and of the driver: that table?
-    python benchmarks/scale.py speed     # runs of the tiny config: one process a run, or workers that keep the model
+    python benchmarks/scale.py speed     # runs of the demo's config: one process a run, or workers that keep the model
     python benchmarks/scale.py memory    # 100 small runs in one worker: its memory after each
     python benchmarks/scale.py long      # 10,000 units whose runs are simulated: planned and listed
 
@@ -13,21 +13,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
+import itertools
 import json
 import os
 import random
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 PULLBACK = [sys.executable, "-m", "pullback"]
+DEMO = "pullback-nerf-tiny-mv.yaml"
 PROMPTS = "a red cube;a blue ball;a green cone;a yellow torus;a purple diamond;a cyan cylinder"
 SMALL = [
     "data.width=16", "data.height=16", "data.eval_width=16", "data.eval_height=16", "data.n_test_views=2",
@@ -120,32 +125,69 @@ def kills(work: Path, args: Any) -> dict[str, Any]:
 
 
 def speed(work: Path, args: Any) -> dict[str, Any]:
-    """Seconds of `--runs` runs, by one process a run, two at a time, and by two workers."""
-    settings = [f"system.guidance.levels={args.visits // 2}", *args.words]
-    prompts = [prompt.strip() for prompt in PROMPTS.split(";")][: args.runs]
-    began = time.monotonic()
-    for start in range(0, len(prompts), 2):
-        pair = [
-            subprocess.Popen(
-                [
-                    *PULLBACK, "launch", "--config", "pullback-nerf-tiny.yaml", "--train",
-                    f"system.prompt_processor.prompt={prompt}", f"exp_root_dir={work}", "name=alone", *settings,
-                ],
-                stdout=subprocess.DEVNULL,
-            )
-            for prompt in prompts[start : start + 2]
-        ]  # fmt: skip
-        statuses = [one.wait() for one in pair]
+    """Seconds a run of the demo's config, by rounds of three ways: with launch.py one run after the other, with two of
+    them at a time, and with a sweep of two workers. CPU seconds are those of all processes that a way has started."""
+    from pullback.evaluate.trial import read_course
+
+    settings = [f"system.guidance.levels={args.visits}", *args.words]
+    names = [prompt.strip() for prompt in PROMPTS.split(";")]
+    prompts = [f"a {a} front and a {b} back" for a, b in itertools.permutations(("red", "green", "blue", "purple"), 2)]
+    prompts = [f"{name} with {sides}" for sides in prompts for name in ("a cube", "a cone", "a cylinder")] + names
+    rows: dict[str, list[tuple[float, float]]] = {"one after the other": [], "two at a time": [], "two workers": []}
+    own: list[float] = []
+
+    def alone(count: int, threads: int) -> None:
+        processes = [subprocess.Popen(
+            [
+                *PULLBACK, "launch", "--config", DEMO, "--train", f"system.prompt_processor.prompt={prompts.pop()}",
+                f"exp_root_dir={work}", f"name=alone{count}", *settings,
+            ],
+            stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        ) for _ in range(count)]  # fmt: skip
+        statuses = [one.wait() for one in processes]
         if any(statuses):
             raise SystemExit("a run failed")
-    alone = time.monotonic() - began
-    together = run(sweep(work / "speed", "--prompts", ";".join(prompts), "--workers", "2", *settings), work / "s.log")
-    each = [json.loads(file.read_text())["seconds"] for file in work.glob("speed/results/*/*.json")]
+
+    def swept() -> None:
+        chosen, out = ";".join(prompts.pop() for _ in range(args.runs)), work / f"speed{len(own)}"
+        run(sweep(out, "--config", DEMO, "--prompts", chosen, "--workers", "2", *settings), work / "s.log")
+        own.extend(json.loads(file.read_text())["seconds"] for file in out.glob("results/*/*.json"))
+
+    for _ in range(args.rounds):
+        for name, count, way in (
+            ("one after the other", 1, lambda: alone(1, os.cpu_count() or 1)),
+            ("two at a time", 2, lambda: alone(2, 1)), ("two workers", args.runs, swept),
+        ):  # fmt: skip
+            wall, cpu = spent(way)
+            rows[name].append((wall / count, cpu / count))
+            print(name, [round(value, 1) for value in rows[name][-1]], flush=True)
+    each = {name: [[round(value, 1) for value in row] for row in found] for name, found in rows.items()}
+    wall, cpu = ({name: statistics.median(row[k] for row in found) for name, found in rows.items()} for k in (0, 1))
+    best = wall["two workers"]
+    visits = [read_course(folder, 0).seconds[-1] for folder in work.glob("alone2/*")]
     return {
-        "visits": args.visits, "runs": len(prompts), "settings": args.words, "one process a run": round(alone, 1),
-        "sweep": round(together, 1), "times faster": round(alone / together, 2),
-        "ideal of two workers": round(sum(each) / 2, 1), "over ideal": round(together / (sum(each) / 2) - 1, 3),
+        "visits": args.visits, "settings": args.words, "runs of a sweep": args.runs, "rounds": args.rounds,
+        "seconds a run, and CPU seconds": each, "of a worker's run, s": [round(value, 1) for value in own],
+        "two workers, times faster than one after the other": round(wall["one after the other"] / best, 2),
+        "than two at a time": round(wall["two at a time"] / best, 2),
+        "less CPU than two at a time, times": round(cpu["two at a time"] / cpu["two workers"], 2),
+        "of the visits alone, two at a time, s": [round(value, 1) for value in visits],
+        "over half of a worker's run": round(best / (statistics.mean(own) / 2) - 1, 3),
+        "over half of the visits": round(best / (statistics.mean(visits) / 2) - 1, 3),
     }  # fmt: skip
+
+
+def spent(way: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of the wall and of the CPUs of what starts processes; theirs that outlive their parents count as well."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    way()
+    wall = time.monotonic() - began
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def memory(work: Path, args: Any) -> dict[str, Any]:
@@ -218,8 +260,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pause", type=float, default=1.0, help="most seconds between a claim and a kill")
-    parser.add_argument("--runs", type=int, default=6, help="of speed and memory")
+    parser.add_argument("--runs", type=int, default=6, help="of memory, and of a sweep of speed")
     parser.add_argument("--visits", type=int, default=60, help="of a run of speed")
+    parser.add_argument("--rounds", type=int, default=3, help="of speed")
     parser.add_argument("--units", type=int, default=10_000, help="of long")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

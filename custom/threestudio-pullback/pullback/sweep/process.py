@@ -1,4 +1,4 @@
-"""Processes that make runs: what they import ahead, whom they end with, and where what they print goes."""
+"""Processes that make runs: what they import ahead, whom they end with, what stops them, and where they print."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PRELOADED = [
     "pullback.host.launch", "pullback.host.training.systems", "pytorch_lightning", "torch.utils.tensorboard",
@@ -33,6 +34,37 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Stop:
+    """SIGINT and SIGTERM: the run at work ends in good order, and no other begins."""
+
+    def __init__(self) -> None:
+        self.asked, self.running = False, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        self.asked = True
+        if self.running:  # the host has handlers of its own from its first step to its last
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def during(self) -> Iterator[None]:
+        """A context in which a signal ends what runs."""
+        self.running = True
+        try:
+            yield
+        finally:
+            self.running = False
 
 
 @contextlib.contextmanager

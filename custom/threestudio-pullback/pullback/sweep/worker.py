@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from .claims import FAILED, HELD, RELEASED, Claim, Claims, hopeless, stamp, vers
 from .folder import EXPIRE, Folder
 from .making import Outcome, make
 from .plan import Unit
+from .process import Stop
 
 
 @dataclass(frozen=True)
@@ -47,37 +46,6 @@ class Job:
     making: Callable[[Folder, Unit], Outcome] = make
 
 
-class _Stop:
-    """SIGINT and SIGTERM: the run at work ends in good order, and no other begins."""
-
-    def __init__(self) -> None:
-        self.asked, self.running = False, False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _on_signal(self, *_: object) -> None:
-        self.asked = True
-        if self.running:  # the host has handlers of its own from its first step to its last
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def during(self) -> Iterator[None]:
-        """A context in which a signal ends what runs."""
-        self.running = True
-        try:
-            yield
-        finally:
-            self.running = False
-
-
 def work(job: Job) -> str | None:
     """Makes units until none is left that this worker could make.
 
@@ -98,7 +66,7 @@ def work(job: Job) -> str | None:
         folder = Folder(Path(job.out), job.expire)
         folder.check()
         _check_version(job, folder.claims)
-        with _Stop() as stop, keeping():
+        with Stop() as stop, keeping():
             try:
                 _loop(job, folder, stop)
             except OSError as error:  # of a claim's file, or a result's
@@ -125,7 +93,7 @@ def _check_version(job: Job, claims: Claims) -> None:
             )
 
 
-def _loop(job: Job, folder: Folder, stop: _Stop) -> None:
+def _loop(job: Job, folder: Folder, stop: Stop) -> None:
     claims = folder.claims
     idle: float | None = None
     while not stop.asked:
@@ -167,7 +135,7 @@ def _claim(job: Job, folder: Folder, claims: Claims, todo: list[Unit]) -> Claim 
     return None
 
 
-def _make(job: Job, folder: Folder, claim: Claim, unit: Unit, stop: _Stop) -> None:
+def _make(job: Job, folder: Folder, claim: Claim, unit: Unit, stop: Stop) -> None:
     with claim.beating():
         try:
             with stop.during():
