@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import itertools
 import json
 import os
@@ -25,9 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from spent import Spent, spent
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -126,15 +126,16 @@ def kills(work: Path, args: Any) -> dict[str, Any]:
 
 def speed(work: Path, args: Any) -> dict[str, Any]:
     """Seconds a run of the demo's config, by rounds of three ways: with launch.py one run after the other, with two of
-    them at a time, and with a sweep of two workers. CPU seconds are those of all processes that a way has started."""
+    them at a time, and with a sweep of two workers. What was measured while others used the machine does not count."""
     from pullback.evaluate.trial import read_course
 
     settings = [f"system.guidance.levels={args.visits}", *args.words]
     names = [prompt.strip() for prompt in PROMPTS.split(";")]
     prompts = [f"a {a} front and a {b} back" for a, b in itertools.permutations(("red", "green", "blue", "purple"), 2)]
     prompts = [f"{name} with {sides}" for sides in prompts for name in ("a cube", "a cone", "a cylinder")] + names
-    rows: dict[str, list[tuple[float, float]]] = {"one after the other": [], "two at a time": [], "two workers": []}
+    rows: dict[str, list[tuple[int, Spent]]] = {"one after the other": [], "two at a time": [], "two workers": []}
     own: list[float] = []
+    visits: list[float] = []
 
     def alone(count: int, threads: int) -> None:
         processes = [subprocess.Popen(
@@ -148,46 +149,45 @@ def speed(work: Path, args: Any) -> dict[str, Any]:
         if any(statuses):
             raise SystemExit("a run failed")
 
-    def swept() -> None:
-        chosen, out = ";".join(prompts.pop() for _ in range(args.runs)), work / f"speed{len(own)}"
+    def swept() -> list[float]:
+        chosen, out = ";".join(prompts.pop() for _ in range(args.runs)), work / f"speed{len(prompts)}"
         run(sweep(out, "--config", DEMO, "--prompts", chosen, "--workers", "2", *settings), work / "s.log")
-        own.extend(json.loads(file.read_text())["seconds"] for file in out.glob("results/*/*.json"))
+        return [json.loads(file.read_text())["seconds"] for file in out.glob("results/*/*.json")]
+
+    def pair() -> list[float]:
+        before = set(work.glob("alone2/*"))
+        alone(2, 1)
+        return [read_course(folder, 0).seconds[-1] for folder in set(work.glob("alone2/*")) - before]
 
     for _ in range(args.rounds):
         for name, count, way in (
-            ("one after the other", 1, lambda: alone(1, os.cpu_count() or 1)),
-            ("two at a time", 2, lambda: alone(2, 1)), ("two workers", args.runs, swept),
+            ("one after the other", 1, lambda: alone(1, os.cpu_count() or 1)), ("two at a time", 2, pair),
+            ("two workers", args.runs, swept),
         ):  # fmt: skip
-            wall, cpu = spent(way)
-            rows[name].append((wall / count, cpu / count))
-            print(name, [round(value, 1) for value in rows[name][-1]], flush=True)
-    each = {name: [[round(value, 1) for value in row] for row in found] for name, found in rows.items()}
-    wall, cpu = ({name: statistics.median(row[k] for row in found) for name, found in rows.items()} for k in (0, 1))
+            seconds, cost = spent(way)
+            rows[name].append((count, cost))
+            print(f"{name}, {count}: {cost}, {seconds}", flush=True)
+            if cost.quiet:
+                {"two at a time": visits, "two workers": own}.get(name, []).extend(seconds or [])
+    good = {name: [(count, cost) for count, cost in found if cost.quiet] for name, found in rows.items()}
+    if not all(good.values()):
+        raise SystemExit("others used the machine in every round; run it again")
+    wall = {name: statistics.median(cost.wall / count for count, cost in found) for name, found in good.items()}
+    cpu = {name: statistics.median(cost.cpu / count for count, cost in found) for name, found in good.items()}
     best = wall["two workers"]
-    visits = [read_course(folder, 0).seconds[-1] for folder in work.glob("alone2/*")]
+    each = {name: [round(cost.wall / count, 1) for count, cost in found] for name, found in good.items()}
     return {
-        "visits": args.visits, "settings": args.words, "runs of a sweep": args.runs, "rounds": args.rounds,
-        "seconds a run, and CPU seconds": each, "of a worker's run, s": [round(value, 1) for value in own],
+        "visits": args.visits, "settings": args.words, "runs of a sweep": args.runs,
+        "rounds that counted": each,
+        "seconds a run": {name: round(value, 1) for name, value in wall.items()},
+        "CPU seconds a run": {name: round(value, 1) for name, value in cpu.items()},
         "two workers, times faster than one after the other": round(wall["one after the other"] / best, 2),
         "than two at a time": round(wall["two at a time"] / best, 2),
-        "less CPU than two at a time, times": round(cpu["two at a time"] / cpu["two workers"], 2),
+        "of a worker's run, s": [round(value, 1) for value in own],
         "of the visits alone, two at a time, s": [round(value, 1) for value in visits],
         "over half of a worker's run": round(best / (statistics.mean(own) / 2) - 1, 3),
         "over half of the visits": round(best / (statistics.mean(visits) / 2) - 1, 3),
     }  # fmt: skip
-
-
-def spent(way: Callable[[], None]) -> tuple[float, float]:
-    """Seconds of the wall and of the CPUs of what starts processes; theirs that outlive their parents count as well."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    way()
-    wall = time.monotonic() - began
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def memory(work: Path, args: Any) -> dict[str, Any]:
