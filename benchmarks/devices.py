@@ -22,6 +22,7 @@ import pullback
 import torch
 from compare import by_turns
 from pullback import models, processes
+from pullback.host.training.memory import keep_freed_memory
 from spent import spent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,8 +49,12 @@ def built(work: Path, widths: tuple[int, ...]) -> Any:
     return model
 
 
-def visit(model: Any, views: int) -> tuple[float, torch.Tensor, int]:
-    """Seconds of one visit of a sample of latents, its renders, and the calls that this process computed."""
+def visit(model: Any, views: int) -> tuple[float, float, int]:
+    """Seconds of a sample's second visit, on the wall and on a CPU, and the calls of a visit that this process made.
+
+    In the first a process gets its memory, which launch.py then keeps.
+    """
+    keep_freed_memory()
     shared: Any = models.Sharded(model) if processes.count() > 1 else model
     text = torch.randn(2, 77, TEXT, generator=torch.Generator().manual_seed(1))
     calls = models.GuidedDenoiser(shared, lambda _: (text[:1], text[1:]), 7.5)
@@ -59,9 +64,10 @@ def visit(model: Any, views: int) -> tuple[float, torch.Tensor, int]:
         generator=torch.Generator().manual_seed(2),
     )  # fmt: skip
     state = sampler.initial()
-    began = time.monotonic()
-    sampler.visit(state)
-    return time.monotonic() - began, sampler.space.render(sampler.views), getattr(shared, "views", 2 * views)
+    for _ in range(2):
+        began, used = time.monotonic(), time.process_time()
+        state = sampler.visit(state)
+    return time.monotonic() - began, time.process_time() - used, getattr(shared, "views", 4 * views) // 2
 
 
 def main() -> None:
@@ -77,37 +83,46 @@ def main() -> None:
         work = Path(temporary)
         model = built(work, tuple(args.widths))
 
-        def alone(name: str, count: int) -> float:
-            """Seconds of a visit by each of so many processes that share nothing, the slowest of them."""
+        def alone(name: str, count: int) -> tuple[float, float]:
+            """Seconds of a visit by each of so many processes that share nothing: the most of them."""
 
             def act(rank: int) -> int:
-                (work / f"{name}.{rank}").write_text(str(visit(model, args.views)[0]))
+                (work / f"{name}.{rank}").write_text(json.dumps(visit(model, args.views)))
                 return 0
 
             assert not any(ended(started(count, work / "said", act)))
-            return max(float((work / f"{name}.{rank}").read_text()) for rank in range(count))
+            found = [json.loads((work / f"{name}.{rank}").read_text()) for rank in range(count)]
+            return max(row[0] for row in found), max(row[1] for row in found)
 
-        def shared() -> tuple[float, torch.Tensor, int]:
-            def act(rank: int) -> list[Any]:
-                return list(visit(model, args.views))
+        def shared() -> tuple[float, float]:
+            found = together(2, work / f"two{time.monotonic()}", lambda _: list(visit(model, args.views)))
+            assert [row[2] for row in found] == [args.views] * 2  # half of the calls each
+            return max(row[0] for row in found), max(row[1] for row in found)
 
-            found = together(2, work / f"two{time.monotonic()}", act)
-            return max(row[0] for row in found), found[0][1], found[0][2]
-
-        visit(model, args.views)  # the first call reserves memory
-        ways = {"one": lambda: alone("one", 1), "two": lambda: alone("two", 2), "shared": lambda: shared()[0]}
-        calls, rows = shared()[2], by_turns({name: partial(spent, way) for name, way in ways.items()}, args.repeats)
-    good = {name: [value for value, cost in found if cost.quiet] for name, found in rows.items()}
-    print({name: [round(cost.others, 3) for _, cost in found] for name, found in rows.items()})
-    if not all(good.values()):
-        raise SystemExit("others used the machine in every turn; run it again")
-    one, two, both = (statistics.median(found) for found in good.values())
+        ways = {"one": lambda: alone("one", 1), "two": lambda: alone("two", 2), "shared": shared}
+        rows = by_turns({name: partial(spent, way) for name, way in ways.items()}, args.repeats)
+    good = {name: [value for (value, _), cost in found if cost.quiet] for name, found in rows.items()}
+    used = {name: [value for (_, value), _ in found] for name, found in rows.items()}
     found = {
         "parameters": sum(value.numel() for value in model.unet.parameters()), "views": args.views,
+        "share of the CPUs that others took": {
+            name: [round(cost.others, 3) for _, cost in found] for name, found in rows.items()
+        },
+        "CPU seconds of a visit of one process, of each of two that share nothing, of each of two that share it": [
+            [round(value, 2) for value in found] for found in used.values()
+        ],
+        "CPU of one process, of that of each of two": round(
+            statistics.median(used["one"]) / statistics.median(used["shared"]), 2
+        ),
+    }  # fmt: skip
+    if not all(good.values()):
+        print(json.dumps(found, indent=1))
+        raise SystemExit("others used the machine in every turn; run it again")
+    one, two, both = (statistics.median(found) for found in good.values())
+    found |= {
         "a visit by one process, s": [round(value, 2) for value in good["one"]],
         "each of two that share nothing, s": [round(value, 2) for value in good["two"]],
         "a visit shared by two, s": [round(value, 2) for value in good["shared"]],
-        "calls of one of the two": calls, "of": 2 * args.views,
         "the machine gains by a second process": round(2 * one / two, 2), "times faster": round(one / both, 2),
         "of what the machine gains": round(two / 2 / both, 3),
     }  # fmt: skip
