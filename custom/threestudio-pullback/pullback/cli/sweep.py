@@ -64,6 +64,7 @@ def add_sweep(commands: Any) -> None:
 
 def run_sweep(args: argparse.Namespace) -> int:
     """Makes the runs, or says how far they are."""
+    from ..sweep import process
     from ..sweep.folder import Folder
     from ..sweep.status import status
 
@@ -76,6 +77,8 @@ def run_sweep(args: argparse.Namespace) -> int:
     folder = Folder(out, args.expire)
     if args.prompts is None and (args.overrides or args.methods):
         raise UserError("--prompts is missing: give a file with a prompt a line, or --out alone to go on with a sweep")
+    if not args.dry_run:
+        process.server()  # its imports take as long as the plan's
     plan = None if args.prompts is None else _plan(args)
     ahead = folder.check()
     if plan is not None:

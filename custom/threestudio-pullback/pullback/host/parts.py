@@ -17,11 +17,16 @@ GROUP = "pullback.parts"
 
 def load_parts(imports: Sequence[str] = ()) -> None:
     """Fills the registry with the host's parts, the adapters, and what `load_own` finds."""
+    load_shipped()
+    load_own(imports)
+
+
+def load_shipped() -> None:
+    """Fills the registry with the host's parts and the adapters."""
     package = importlib.import_module("pullback.host")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     importlib.import_module("pullback.adapters._framework").load_adapters()
-    load_own(imports)
 
 
 def load_own(imports: Sequence[str] = ()) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 from ..errors import UserError
 from .folder import Folder
 from .making import command
 from .plan import Unit
-from .process import PRELOADED
+from .process import server
 
 
 def check(folder: Folder, units: list[Unit]) -> None:
@@ -20,8 +19,7 @@ def check(folder: Folder, units: list[Unit]) -> None:
     """
     first = {unit.variant: unit for unit in reversed(units)}
     commands = [(folder.variants[unit.variant].label, command(folder, unit)) for unit in reversed(first.values())]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = server()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_check, args=(commands, theirs))
     process.start()

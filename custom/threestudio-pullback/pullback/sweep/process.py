@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -16,9 +17,18 @@ from typing import Any
 PRELOADED = [
     "pullback.host.launch", "pullback.host.training.systems", "pytorch_lightning", "torch.utils.tensorboard",
     "imageio_ffmpeg", "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
-    "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
+    "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip", "pullback.sweep.worker",
+    "pullback.sweep.ready",
 ]  # fmt: skip
 """What a run imports: half of the time of a short one."""
+
+
+def server() -> Any:
+    """The way to fork processes from one that has done the imports, which begins them now where it is not there."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    multiprocessing.forkserver.ensure_running()
+    return context
 
 
 def end_with_parent() -> None:

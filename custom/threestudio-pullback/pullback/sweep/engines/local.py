@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..process import PRELOADED, end_with_parent
+from ..process import end_with_parent, server
 from ..worker import Job, work
 from . import KILLED
 
@@ -30,8 +29,7 @@ class Engine:
         self.job, self.gpus = job, torch.cuda.device_count()
         self.workers = workers or self.gpus or max(1, len(os.sched_getaffinity(0)) // job.threads)
         self._numbers = itertools.count()
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["pullback.sweep.worker", "pullback.host.parts", *PRELOADED])
+        self._context = server()
         self._workers: list[tuple[Any, Any]] = []
 
     def start(self, count: int) -> None:
