@@ -33,7 +33,7 @@ from .state import State
 
 def ladder(noise: Surface) -> tuple[Coupling | str, ...]:
     """Noise on the sphere; after each failure all over the next: views also share none of its variance, half, all."""
-    return (*[noise] * 4, *[replace(noise, share=0.5)] * 4, "shared")
+    return (*[noise] * 3, *[replace(noise, share=0.5)] * 3, "shared")
 
 
 LADDER = ladder(Surface())
@@ -41,6 +41,9 @@ TRIES = 24
 """Attempts with noise on the sphere."""
 ALL_OVER = 0.9
 """Where more of the surface disagrees than this share, no part of it can be kept."""
+CLEARLY = 1.5
+"""Thresholds of self-consistency, 2σ each, beyond which a try is taken again: 3σ, as on its way. In between, a view
+that shows a sliver of what tells two images apart may fail by the noise of the check alone."""
 
 
 class Run(Protocol):
@@ -79,9 +82,10 @@ class Restart:
             that the first try had there, so that a failed try leaves no trace. It should lie above the σ where scenes
             part, which is about half the distance between their images as vectors; 0.4 √d if None, which is that of
             images 0.8 apart in the root mean square over their d entries.
-        tries: Maximum number of attempts, including the first; the last one is kept in any case.
+        tries: Maximum number of attempts, including the first; the last one is kept in any case. A try fails at its end
+            where self-consistency is above 1.5 times the threshold, 3σ.
         checks: Fresh draws of views in a check.
-        limit: Threshold of self-consistency, in place of the derived one, for a representation that reaches the model's
+        limit: Bound of self-consistency, in place of the derived one, for a representation that reaches the model's
             images less closely. A try is then looked at only at its end.
         apart: A try fails where, at a σ of 1 or more, its renders are farther than this many σ from x̂0, as vectors, in
             the root mean square over the views. At 2 votes are cast; the rest is for the lag of fits. inf: it is looked
@@ -130,7 +134,11 @@ class Restart:
             "consistency": verdict.consistency, "threshold": verdict.threshold,
         }  # fmt: skip
         state = replace(state, nfe=state.nfe + verdict.calls, record=record, verdict=verdict)
-        return state if verdict.passed or last or not verdict.tells else _again(run, state)
+        bound = verdict.threshold * (CLEARLY if self.limit is None else 1)
+        if verdict.consistency <= bound or last or not verdict.tells:
+            return state
+        off = (visit.x0 - visit.clean).square()
+        return _again(run, state, _renewed(run, state, visit, views, off.sum(1), bound**2 * off[0].numel()))
 
     def _on_the_way(self, run: Run, state: State, visit: Visit, views: Any) -> State:
         """Goes back where the renders stay behind; the first time, a check says whether the model can tell."""
@@ -146,16 +154,9 @@ class Restart:
             verdict = run.check()
             anchor = {**anchor, "tells": verdict.tells}
             state = replace(state, nfe=state.nfe + verdict.calls, anchor=anchor)
-        return _again(run, state, self._renewed(run, state, visit, views, off)) if anchor["tells"] else state
-
-    def _renewed(self, run: Run, state: State, visit: Visit, views: Any, off: Tensor) -> Tensor | None:
-        """The source with new noise where the surface is worse than its mean; None if it disagrees all over."""
-        coupling = run.coupling(state)
-        if not isinstance(coupling, Surface):
-            return None
-        wrong, seen = coupling.average(off, views)  # as if all of an image were like the point's neighbourhood
-        fails, mean = run.space.read((wrong[seen] * off[0].numel() > self.apart**2).float().mean(), wrong[seen].mean())
-        return None if fails >= ALL_OVER else coupling.renew(visit.source, visit.draw(), seen & (wrong > mean))
+        if not anchor["tells"]:
+            return state
+        return _again(run, state, _renewed(run, state, visit, views, off, self.apart**2))
 
 
 def separate(
@@ -171,6 +172,19 @@ def separate(
 def _keep(run: Run, level: int) -> dict[str, Any]:
     params = {name: value.detach().clone() for name, value in run.diffrep.state_dict().items()}
     return {"level": level, "params": params, "solver": copy.deepcopy(run.solver.state_dict())}
+
+
+def _renewed(run: Run, state: State, visit: Visit, views: Any, off: Tensor, bound: float) -> Tensor | None:
+    """The source with new noise where the surface is worse than its mean; None if it disagrees all over.
+
+    That is judged by the squares `off` [V,H,W] of how far renders are from x̂0, whose sum over a view `bound` is for.
+    """
+    coupling = run.coupling(state)
+    if not isinstance(coupling, Surface):
+        return None
+    wrong, seen = coupling.average(off, views)  # as if all of an image were like the point's neighbourhood
+    fails, mean = run.space.read((wrong[seen] * off[0].numel() > bound).float().mean(), wrong[seen].mean())
+    return None if fails >= ALL_OVER else coupling.renew(visit.source, visit.draw(), seen & (wrong > mean))
 
 
 def _again(run: Run, state: State, noise: Tensor | None = None) -> State:

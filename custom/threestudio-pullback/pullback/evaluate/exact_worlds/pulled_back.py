@@ -33,6 +33,7 @@ def pullback(
     step: float = 1.5,
     tries: int = 0,
     limit: float = 0.0,
+    views: int = 0,
     start: str = "fog",
     schedule: str = "karras",
     levels: int = 20,
@@ -61,6 +62,7 @@ def pullback(
         tries: The maximum number of attempts, including the first; 1 disables retries. With surface noise, the part
             that disagrees gets new noise, and noises are tied after failures all over.
         limit: The self-consistency above which there is another attempt; 0 for the derived threshold.
+        views: How many of the 8 views that a world of scenes draws at each visit; 0 for all. Not for groups.
         start: fog, or dense for a representation with a density, whose sides then hardly show through one another.
         schedule: karras, the world's own levels, or settling, as many between the same σ, for langevin.
         levels: How many noise levels there are.
@@ -96,10 +98,13 @@ def pullback(
         "adam": lambda: Decaying(lr, steps, visits=levels * cycles, last=last) if last else FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
+    path = world.views_of_a_path(levels * cycles)
+    if views and not (callable(path) and 1 <= views <= 8 and getattr(world, "group", 1) == 1):
+        raise UserError("--method pullback: views is 1 to 8, in worlds of scenes without groups; leave it out")
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
-        diffrep, world.views_of_a_path(levels * cycles), world.denoise,
+        diffrep, (lambda generator: path(generator)[:views]) if views else path, world.denoise,
         _choice("schedule", schedule, schedules)(),
         noise=Slot(world.group) if noise == "slot" else noise,
         constraint=_choice("constraint", constraint, constraints)(),
