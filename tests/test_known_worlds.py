@@ -322,7 +322,7 @@ def test_a_misspelt_method_is_refused_with_what_there_is(text, message):
      ("schedule=cosine", "karras, settling"), ("start=clear", "fog, dense"), ("start=dense", "a density"),
      ("cycles=3", "constraint=repaint"), ("constraint=repaint", "cycles above 1"),
      ("order=1 noise=shared constraint=langevin", "independent"), ("constraint=langevin step=2", "step < 2"),
-     ("constraint=projection fresh=2", "share")],
+     ("constraint=projection fresh=2", "share"), ("views=6", "worlds of scenes")],
 )  # fmt: skip
 def test_what_the_sampler_cannot_do_is_refused(options, message):
     with pytest.raises(UserError, match=message):

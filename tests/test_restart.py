@@ -238,35 +238,53 @@ def voting(*votes: float):
     return lambda noisy, sigma, views: answers
 
 
-def until_it_fails(votes: tuple[float, ...]) -> tuple[State, State, pullback.Sampler]:
-    """The states before and after a first try fails."""
-    made = pullback.Sampler(
-        TwoSides(), SIDES, voting(*votes), SIGMAS, restart=Restart(sigma=20.0), solver=pullback.GaussNewton(),
-        generator=seeded(),
+def two_sides(votes: tuple[float, ...], apart: float, seed: int = 0) -> pullback.Sampler:
+    return pullback.Sampler(
+        TwoSides(), SIDES, voting(*votes), SIGMAS, restart=Restart(sigma=20.0, apart=apart),
+        solver=pullback.GaussNewton(), generator=seeded(seed),
     )  # fmt: skip
+
+
+def until_it_fails(votes: tuple[float, ...], apart: float) -> tuple[State, State, pullback.Sampler]:
+    """The states before and after a first try fails."""
+    made = two_sides(votes, apart)
     return next((a, b, made) for a, b in pairwise([made.initial(), *run(made)]) if b.attempt)
 
 
-def test_where_one_side_disagrees_that_side_alone_gets_new_noise():
-    before, after, made = until_it_fails((1.0, -1.0, 1.0, 1.0))
+@pytest.mark.parametrize("apart", [3.0, math.inf], ids=["on the way", "at the end"])
+def test_where_one_side_disagrees_that_side_alone_gets_new_noise(apart: float):
+    votes = (1.0, -1.0, 1.0, 1.0)
+    before, after, made = until_it_fails(votes, apart)
     assert after.coupling == before.coupling == 0
     assert before.noise is not None and after.noise is not None
     kept, new = (made.coupling(state).at(state.noise, SIDES, (4, 1, 12, 12)) for state in (before, after))
     assert torch.equal(kept[2:], new[2:])  # the back, and the outline of all
     changed = (kept != new)[:2].double().mean((1, 2, 3))
     assert (changed > 0.9 * math.pi * 2.5**2 / 144).all()  # the sphere has a radius of 3.35 pixels in these images
-    other = pullback.Sampler(
-        TwoSides(), SIDES, voting(1.0, -1.0, 1.0, 1.0), SIGMAS, restart=Restart(sigma=20.0),
-        solver=pullback.GaussNewton(), generator=seeded(9),
-    )  # fmt: skip
+    other = two_sides(votes, apart, seed=9)
     again = other.visit(other.restore(after.state_dict()))
     made.restore(after.state_dict())
     assert torch.equal(again.noise, made.visit(after).noise)
 
 
-def test_where_all_sides_disagree_all_noise_is_new_and_of_the_next_coupling():
-    before, after, _ = until_it_fails((1.0, -1.0, 1.0, -1.0))
+@pytest.mark.parametrize("apart", [3.0, math.inf], ids=["on the way", "at the end"])
+def test_where_all_sides_disagree_all_noise_is_new_and_of_the_next_coupling(apart: float):
+    before, after, _ = until_it_fails((1.0, -1.0, 1.0, -1.0), apart)
     assert (before.coupling, after.coupling, after.noise) == (0, 1, None)
+
+
+def test_a_try_is_kept_up_to_three_sigma():
+    """A view between 2σ and 3σ from the model's image fails the check, and no try is spent on it."""
+    for off, tries in ((2.9, 0), (3.1, 1)):
+        rep = diffreps.Pixels(1, 12, 12).double()
+        votes = torch.full((1, 1, 12, 12), off / 12, dtype=D)
+        made = pullback.Sampler(
+            rep, [0], lambda noisy, sigma, views, votes=votes: votes, SIGMAS, generator=seeded(),
+            solver=pullback.FirstOrder(lr=1e-12, steps=1), restart=Restart(noises=("shared",), apart=math.inf, tries=2),
+        )  # fmt: skip
+        rep.values.data.zero_()
+        last = run(made)[-1]
+        assert last.attempt == tries and not last.verdict.passed
 
 
 def test_a_limit_takes_the_place_of_the_threshold():
