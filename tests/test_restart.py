@@ -13,6 +13,7 @@ import torch
 from pullback import diffreps, priors
 from pullback.diffreps import orbit
 from pullback.errors import UserError
+from pullback.noise import Surface
 from pullback.sampling import consistency
 from pullback.sampling.restart import Restart
 from pullback.sampling.state import State
@@ -229,7 +230,7 @@ class TwoSides(nn.Module):
         return self.values[(views[:, 0, 3] < 0).long()]
 
 
-SIDES = orbit(torch.tensor([0.0, 20.0, 0.0, 20.0]), torch.tensor([0.0, 0.0, 180.0, 180.0])).double()
+SIDES = orbit(torch.zeros(4), torch.tensor([-10.0, 10.0, 170.0, 190.0])).double()  # front and back share no point
 
 
 def voting(*votes: float):
@@ -240,7 +241,8 @@ def voting(*votes: float):
 
 def two_sides(votes: tuple[float, ...], apart: float, seed: int = 0) -> pullback.Sampler:
     return pullback.Sampler(
-        TwoSides(), SIDES, voting(*votes), SIGMAS, restart=Restart(sigma=20.0, apart=apart),
+        TwoSides(), SIDES, voting(*votes), SIGMAS,
+        restart=Restart(noises=(Surface(points=4096), "shared"), sigma=20.0, apart=apart),
         solver=pullback.GaussNewton(), generator=seeded(seed),
     )  # fmt: skip
 
