@@ -42,7 +42,7 @@ TRIES = 24
 ALL_OVER = 0.9
 """Where more of the surface disagrees than this share, no part of it can be kept."""
 CLEARLY = 1.5
-"""Thresholds of self-consistency, 2σ each, beyond which a try is taken again: 3σ, as on its way. In between, a view
+"""Thresholds of self-consistency, 2σ each, beyond which a try is taken again at its end: 3σ. In between, a view
 that shows a sliver of what tells two images apart may fail by the noise of the check alone."""
 
 
@@ -88,8 +88,8 @@ class Restart:
         limit: Bound of self-consistency, in place of the derived one, for a representation that reaches the model's
             images less closely. A try is then looked at only at its end.
         apart: A try fails where, at a σ of 1 or more, its renders are farther than this many σ from x̂0, as vectors, in
-            the root mean square over the views. At 2 votes are cast; the rest is for the lag of fits. inf: it is looked
-            at only at its end.
+            the root mean square over the views. At 2 votes are cast; the rest is for the lag of fits and for views that
+            vote late, without which scenes that are decided late are given up. inf: it is looked at only at its end.
 
     Raises:
         UserError: `sigma`, `limit` or `apart` is not above 0, or `tries` or `checks` is below 1.
@@ -101,7 +101,7 @@ class Restart:
     tries: int = TRIES
     checks: int = 2
     limit: float | None = None
-    apart: float = 3.0
+    apart: float = 4.0
 
     def __post_init__(self) -> None:
         above = [self.apart, *(x for x in (self.sigma, self.limit) if x is not None)]
