@@ -98,7 +98,7 @@ def pullback(
         "adam": lambda: Decaying(lr, steps, visits=levels * cycles, last=last) if last else FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
-    path = world.views_of_a_path(levels * cycles)
+    path: Any = world.views_of_a_path(levels * cycles)
     if views and not (callable(path) and 1 <= views <= 8 and getattr(world, "group", 1) == 1):
         raise UserError("--method pullback: views is 1 to 8, in worlds of scenes without groups; leave it out")
     diffrep = world.diffrep()
