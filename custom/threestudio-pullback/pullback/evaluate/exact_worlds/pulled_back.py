@@ -98,13 +98,10 @@ def pullback(
         "adam": lambda: Decaying(lr, steps, visits=levels * cycles, last=last) if last else FirstOrder(lr, steps),
         "gauss-newton": lambda: GaussNewton(iterations, cg, damping),
     }
-    path: Any = world.views_of_a_path(levels * cycles)
-    if views and not (callable(path) and 1 <= views <= 8 and getattr(world, "group", 1) == 1):
-        raise UserError("--method pullback: views is 1 to 8, in worlds of scenes without groups; leave it out")
     diffrep = world.diffrep()
     _choice("start", start, {"fog": lambda: None, "dense": lambda: _make_dense(diffrep)})()
     result = sample(
-        diffrep, (lambda generator: path(generator)[:views]) if views else path, world.denoise,
+        diffrep, _views(world, levels * cycles, views), world.denoise,
         _choice("schedule", schedule, schedules)(),
         noise=Slot(world.group) if noise == "slot" else noise,
         constraint=_choice("constraint", constraint, constraints)(),
@@ -115,6 +112,16 @@ def pullback(
     if tries > 1:
         outcome.extra["tries"] = result.history[-1]["attempt"] + 1
     return outcome
+
+
+def _views(world: Any, visits: int, number: int) -> Any:
+    """The views of a path, the first few of those that are drawn at a visit unless the number is 0."""
+    path = world.views_of_a_path(visits)
+    if not number:
+        return path
+    if not callable(path) or not 1 <= number <= 8 or getattr(world, "group", 1) > 1:
+        raise UserError("--method pullback: views is 1 to 8, in worlds of scenes without groups; leave it out")
+    return lambda generator: world.views(generator)[:number]
 
 
 def _make_dense(diffrep: nn.Module) -> None:
