@@ -414,20 +414,45 @@ def test_a_long_prompt_is_shown_by_its_beginning_and_kept_whole(tmp_path: Path) 
     assert units[0].prompt in (tmp_path / "table.csv").read_text()
 
 
-def test_a_plan_can_be_listed_and_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--prompts", "a red cube;a blue ball", "--seeds", "0-3", "--out", str(tmp_path), "--dry-run"]
     assert command(*words, "system.guidance.levels=4,8", "seed=1") == 0
     assert capsys.readouterr().out == "16 runs of 2 variants, 0 of them there already\n"
+    assert not list(tmp_path.iterdir()) and command("status", str(tmp_path)) == 2
+    assert "is no folder of a sweep" in capsys.readouterr().err
+    folder = Folder(tmp_path)
+    variants = (CONFIG, replace(CONFIG, label="tiny levels=8", words=("system.guidance.levels=8",)))
+    folder.add(Plan(variants, ("a red cube", "a blue ball"), (0, 1, 2, 3)))
+    folder.write(folder.units()[0], {"status": "failed", "reason": "none"})
     assert command("status", str(tmp_path)) == 0
-    assert capsys.readouterr().out == "16 runs: 0 done, 0 running, 0 failed, 16 to do\n"
-    labels = {variant.label for variant in Folder(tmp_path)._plan(next((tmp_path / "plans").iterdir()))[0].variants}
-    assert labels == {"pullback-nerf-tiny levels=4", "pullback-nerf-tiny levels=8"}
-    assert command("--out", str(tmp_path), "--dry-run", "--shard", "1/3") == 0
-    assert capsys.readouterr().out.startswith("5 runs")
+    assert capsys.readouterr().out.startswith("16 runs: 0 done, 0 running, 1 failed, 15 to do\n")
+    assert command("--out", str(tmp_path), "--dry-run", "--shard", "1/3", "--retry-failed") == 0
+    assert capsys.readouterr().out.startswith("5 runs") and len(folder.ended()) == 1
     assert command("--out", str(tmp_path), "--dry-run", "--shard", "3/16") == 0
     assert capsys.readouterr().out.startswith("1 run of 2 variants")
     assert command(*words, "--methods", "pullback,sds") == 0
     assert capsys.readouterr().out.startswith("32 runs of 4 variants")
+    assert len(list((tmp_path / "plans").iterdir())) == 1
+
+
+def test_a_plan_that_is_refused_stays_out_of_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every later command would make its runs too, and be refused for them."""
+
+    def check(folder: Folder, missing: list[Unit]) -> None:
+        if any("typo" in word for unit in missing for word in folder.variants[unit.variant].words):
+            raise UserError("unknown key `typo`")
+
+    monkeypatch.setattr("pullback.sweep.check.check", check)
+    monkeypatch.setattr("pullback.sweep.drive.drive", lambda *_: None)
+    words = ["--prompts", "a red cube", "--out", str(tmp_path)]
+    for wrong in (["typo=1,2"], ["--on", "pbs"], ["--shard", "2/2"]):
+        assert command(*words, *wrong) == 2
+    assert capsys.readouterr().err.startswith("error: unknown key `typo`")
+    assert command(*words) == 0 and command(*words, "--seeds", "1") == 0
+    assert command("status", str(tmp_path)) == 0
+    assert "2 runs: 0 done, 0 running, 0 failed, 2 to do\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

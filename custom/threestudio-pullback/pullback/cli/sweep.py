@@ -50,7 +50,7 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--retries", type=at_least(0), default=2, help="of a run that fails (default 2)")
     sweep.add_argument("--retry-failed", action="store_true", help="make the runs again that have failed")
     sweep.add_argument("--shard", metavar="I/N", help="only every N-th run, from the I-th on; I from 0 to N - 1")
-    sweep.add_argument("--dry-run", action="store_true", help="print how many runs there are, and end")
+    sweep.add_argument("--dry-run", action="store_true", help="print how many runs there would be, and end")
     add_import(sweep)
     sweep.add_argument(
         "overrides",
@@ -82,10 +82,8 @@ def run_sweep(args: argparse.Namespace) -> int:
     plan = None if args.prompts is None else _plan(args)
     ahead = folder.check()
     if plan is not None:
-        folder.add(plan)
-    if args.retry_failed:
-        print(f"{counted(folder.retry_failed(folder.units()), 'failed run')} to be made again", flush=True)
-    return _run(args, folder, ahead)
+        folder.propose(plan)
+    return _run(args, folder, ahead, plan)
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -116,7 +114,7 @@ def _values_of(choices: list[tuple[str, ...]], key: str) -> set[str]:
     return {word for words in choices for word in words if word.startswith(f"{key}=")}
 
 
-def _run(args: argparse.Namespace, folder: Folder, ahead: float) -> int:
+def _run(args: argparse.Namespace, folder: Folder, ahead: float, plan: Plan | None) -> int:
     from ..evaluate import options
     from ..sweep import check, drive, engines
     from ..sweep.claims import version
@@ -135,9 +133,13 @@ def _run(args: argparse.Namespace, folder: Folder, ahead: float) -> int:
         counts = f"{counted(len(units), 'run')} of {counted(len(folder.variants), 'variant')}"
         print(f"{counts}, {len(folder.ended())} of them there already")
         return 0
+    if args.retry_failed:
+        print(f"{counted(folder.retry_failed(folder.units()), 'failed run')} to be made again", flush=True)
     present = folder.ended()
     if missing := [unit for unit in units if unit.name not in present]:
         check.check(folder, missing)
+    if plan is not None:
+        folder.add(plan)  # now that it can be run: a plan stays, and every later command would be refused for it
     job = Job(
         str(folder.out), args.threads, args.retries, args.expire, args.shard, version(), os.getcwd(),
     )  # fmt: skip

@@ -66,6 +66,11 @@ class Folder:
                 "--out; the same command then goes on"
             ) from error
 
+    def propose(self, plan: Plan) -> None:
+        """Counts what a command asks for among the units of this object; nothing is written."""
+        self._read[plan.name] = plan, list(plan.units())
+        self.variants |= {variant.name: variant for variant in plan.variants}
+
     def add(self, plan: Plan) -> None:
         """Adds what a command asks for; what is there stays."""
         file = self.out / "plans" / plan.name
@@ -73,7 +78,7 @@ class Folder:
             self.save(file, plan.text())
 
     def units(self, part: str | None = None, plan: str | None = None) -> list[Unit]:
-        """All units of all plans, each once.
+        """All units of all plans, each once; of those that are proposed too.
 
         Args:
             part: For those of a shard alone, see `plan.shard`.
@@ -83,8 +88,8 @@ class Folder:
             UserError: The folder has no plan, or one is damaged.
         """
         found: dict[str, Unit] = {}
-        files = sorted(entry.name for entry in entries(self.out / "plans") if entry.name.endswith(".json"))
-        files = [name for name in files if plan in (None, name)]
+        there = {entry.name for entry in entries(self.out / "plans") if entry.name.endswith(".json")}
+        files = [name for name in sorted(there | self._read.keys()) if plan in (None, name)]
         if not files:
             raise UserError(f"{self.out} is no folder of a sweep; give --prompts, or the --out of one that has begun")
         for name in files:

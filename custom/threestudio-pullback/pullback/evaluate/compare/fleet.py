@@ -88,12 +88,13 @@ def make(
         )
     folder = Folder(out, fleet.expire)
     folder.check()
-    folder.add(plan)
+    folder.propose(plan)
     units = folder.units(plan=plan.name)
     folder.retry_failed(units)
     present = folder.ended()
     if checked and (missing := [unit for unit in units if unit.name not in present]):
         check.check(folder, missing)
+    folder.add(plan)
     job = Job(
         str(folder.out), fleet.threads, expire=fleet.expire, version=version(), cwd=os.getcwd(), plan=plan.name,
         making=making,
