@@ -16,6 +16,7 @@ import tiny_parts as tiny
 import torch
 from gguf_file import Kind
 from pullback import models
+from pullback.errors import UserError
 from pullback.evaluate.plan.networks import describe
 from pullback.models.memory import Thrift, fitting, thrift
 from safetensors.torch import save_file
@@ -130,6 +131,8 @@ def test_memory(folder: Path, file: Path):
     assert thrift(single, ("transformer", "text_encoder"), 8, None, None) == whole
     planned = describe(str(file), None, "x", configs_of_file=str(folder))
     assert planned.quantised_size == file.stat().st_size
+    with pytest.raises(UserError, match=r"^`a\.single_file_config` is 'nowhere', which is no folder here"):
+        describe(str(file), None, "a.name", configs_of_file="nowhere")
 
 
 def test_the_layout_of_a_unet(tmp_path: Path):

@@ -121,10 +121,15 @@ def test_the_configs_are_diffusers_choice_where_the_hub_cache_has_them(
         f"single_file_config is not set, {file} has weights alone, and {name}, whose configs and tokenizers suit it, "
         "is not in the local hub cache and could not be downloaded; give a folder in diffusers' format that has them"
     )
+    assert refused(file, single_file_config="someone/model") == (
+        "single_file_config is 'someone/model', which is no folder here, and as a model id it is not in the local hub "
+        "cache and could not be downloaded; give a folder in diffusers' format that has them"
+    )
 
 
 def test_files_that_are_no_model(place: Path, tmp_path: Path):
     configs = {"single_file_config": place / "configs"}
+    remedy = "; copy or download the model again, or give the configs of a model like it as single_file_config"
     pickled = tmp_path / "model.ckpt"
     torch.save({}, pickled)
     assert refused(pickled).startswith(
@@ -132,24 +137,25 @@ def test_files_that_are_no_model(place: Path, tmp_path: Path):
     )
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((place / "model.safetensors").read_bytes()[:5000])
-    assert refused(cut).startswith(f"{cut} cannot be read (") and refused(cut, **configs).endswith("again")
+    assert refused(cut).startswith(f"{cut} cannot be read (") and refused(cut, **configs).endswith(remedy)
     lora = tmp_path / "lora.safetensors"
     save_file({"lora_unet_mid_block.lora_up.weight": torch.zeros(4, 4)}, lora)
     assert refused(lora).startswith(f"{lora} is a LoRA, which changes a model; name the model here")
     lacking = tmp_path / "lacking.safetensors"
     weights = load_file(place / "model.safetensors")
     save_file({k: v for k, v in weights.items() if k != "model.diffusion_model.out.2.bias"}, lacking)
-    assert refused(lacking, **configs) == f"the unet of {lacking} lacks weights; copy or download the model again"
+    assert refused(lacking, **configs) == f"the unet of {lacking} lacks weights{remedy}"
     wide = build(tmp_path / "wide", sample_size=8)
     tiny.unet(block_out_channels=(16, 16), attention_head_dim=4).save_pretrained(wide / "unet")
     said = refused(place / "model.safetensors", single_file_config=wide)
-    assert said.startswith(f"the unet of {place / 'model.safetensors'} cannot be loaded (")
+    assert said.startswith(f"the unet of {place / 'model.safetensors'} cannot be loaded (") and said.endswith(remedy)
 
 
 def test_configs_that_are_none(place: Path, tmp_path: Path):
     file = place / "model.safetensors"
     assert refused(file, single_file_config=tmp_path / "nowhere").startswith("single_file_config is '")
-    assert "(it has no model_index.json)" in refused(file, single_file_config=tmp_path)
+    said = refused(file, single_file_config=tmp_path)
+    assert said.startswith(f"single_file_config is '{tmp_path}', ") and "(it has no model_index.json)" in said
     assert refused(place / "folder", single_file_config=place / "configs").startswith(
         "single_file_config is for a model in one file, and"
     )

@@ -21,7 +21,7 @@ from .memory import thrift
 from .model_error import ModelError, config_key
 from .protocol import LatentModel
 from .reading import ModelFolder
-from .single_file import KEY, SingleFile, check_name, usual_configs
+from .single_file import ENDS, KEY, SingleFile, check_name, usual_configs
 from .text import TextEncoder
 from .weight_files import check_files
 
@@ -153,7 +153,9 @@ def _find(
     path = find(name)
     if not os.path.exists(path):
         if not looks_like_id(name):
-            raise ModelError(f"the path {name!r} does not exist; give a folder in diffusers' format")
+            raise ModelError(
+                f"the path {name!r} does not exist; give a folder in diffusers' format, or a {' or '.join(ENDS)} file"
+            )
         path = snapshot(name, local_files_only, variant)
     if os.path.isfile(path):
         folder = _single(path, configs, local_files_only, variant)
@@ -177,11 +179,12 @@ def _single(file: Path, configs: str | Path | None, local_files_only: bool, vari
         try:
             path = snapshot(name, local_files_only, variant, weights=False)
         except ModelError as error:
-            raise ModelError(
-                f"is not set, {file} has weights alone, and {name}, whose configs and tokenizers suit it, is not in "
-                "the local hub cache and could not be downloaded; give a folder in diffusers' format that has them",
-                KEY,
-            ) from error
+            missing = "is not in the local hub cache and could not be downloaded; give a folder in diffusers' format"
+            guess = f"is not set, {file} has weights alone, and {name}, whose configs and tokenizers suit it, {missing}"
+            named = f"is {name!r}, which is no folder here, and as a model id it {missing}"
+            raise ModelError(f"{named if configs else guess} that has them", KEY) from error
+    if not (path / "model_index.json").is_file():
+        raise ModelError(f"is {name!r}, which is no model's folder (it has no model_index.json); give a whole one", KEY)
     return SingleFile(path, variant, file=file)
 
 

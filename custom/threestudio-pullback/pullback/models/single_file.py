@@ -85,7 +85,7 @@ class SingleFile(ModelFolder):
         try:
             return network.from_single_file(str(self.file), **options)
         except NotImplementedError as error:  # of PyTorch, since weights without data cannot be moved
-            raise ModelError(f"{self.origin(part)} lacks weights; {AGAIN}") from error
+            raise ModelError(f"{self.origin(part)} lacks weights; {self._remedy(part)}") from error
 
     def _transformers(self, part: str) -> Any:
         """A text encoder, which only the pipeline can convert; all its other parts are left out."""
@@ -94,6 +94,10 @@ class SingleFile(ModelFolder):
         pipeline = class_of(f"diffusers.{index['_class_name']}")
         options: dict[str, Any] = {"config": str(self.path), "local_files_only": True, **dtype_option(torch.float32)}
         return getattr(pipeline.from_single_file(str(self.file), **options, **parts), part)
+
+    def _remedy(self, part: str) -> str:
+        """What helps where a part cannot be read; configs of another model are as likely as a damaged file."""
+        return f"{AGAIN}, or give the configs of a model like it as {KEY}" if self._has(part) else super()._remedy(part)
 
     def fingerprint(self, components: Iterable[str]) -> str:
         """SHA-256 over the file and the folder's components, as 64 hex digits."""

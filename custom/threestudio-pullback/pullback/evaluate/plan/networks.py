@@ -138,7 +138,12 @@ def describe(
     """
     file = find(name) if name and os.path.isfile(find(name)) else None
     if file is not None and config is None:
-        if not configs_of_file or not os.path.isdir(find(configs_of_file)):
+        if configs_of_file and not os.path.isdir(find(configs_of_file)):
+            raise UserError(
+                f"`{where.rpartition('.')[0]}.single_file_config` is {configs_of_file!r}, which is no folder here, and "
+                "a plan downloads nothing; give a folder that has the model's configs"
+            )
+        if not configs_of_file:
             raise UserError(
                 f"`{where}` is {name!r}, one file, and a plan needs its configs; give --model-config or "
                 "`single_file_config` with a folder that has them"
