@@ -121,7 +121,7 @@ def test_the_constraints_of_the_sampler_decide(folder: Path):
         ({"order": "multistep"}, ["`system.guidance.order` is multistep"]),
         ({"guidance_policy": "adaptive"}, ["`system.guidance.guidance_policy` is adaptive", "interval"]),
         ({"tries": 3}, ["`system.guidance.tries` is 3"]),
-        ({"preset": "faithful"}, ["`system.guidance.tries` is 16", "faithful"]),
+        ({"preset": "faithful"}, ["`system.guidance.tries` is 24", "faithful"]),
     ],
 )
 def test_what_a_loss_cannot_do_is_refused(folder: Path, options: dict[str, Any], words: list[str]):

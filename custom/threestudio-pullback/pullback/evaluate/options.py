@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,7 +29,7 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
         where: What the words belong to, such as "--method 'sds lr=2'"; messages begin with it.
 
     Raises:
-        UserError: A word is no option, or its value has another type.
+        UserError: A word is no option or one twice, or its value has another type or is no finite number.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -37,12 +38,16 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
             shown = ", ".join(f"{name}={_shown(default)}" for name, default in defaults.items())
             what = f"write key=value with one of {shown}" if defaults else "it has no options"
             raise UserError(f"{where}: {word!r} is no option; {what}")
+        if key in values:
+            raise UserError(f"{where}: {key} is given twice; give it once")
         kind: type = type(defaults[key])
         try:
             values[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (KeyError, ValueError):
             right = "true or false" if kind is bool else f"a number (type {kind.__name__})"
             raise UserError(f"{where}: {key} must be {right}, not {value!r}") from None
+        if kind is float and not math.isfinite(values[key]):
+            raise UserError(f"{where}: {key} must be a finite number, not {value!r}")
     return {key: values[key] for key in defaults if key in values}
 
 

@@ -91,7 +91,7 @@ class Folder:
         there = {entry.name for entry in entries(self.out / "plans") if entry.name.endswith(".json")}
         files = [name for name in sorted(there | self._read.keys()) if plan in (None, name)]
         if not files:
-            raise UserError(f"{self.out} is no folder of a sweep; give --prompts, or the --out of one that has begun")
+            raise UserError(f"{self.out} is no folder of a sweep; name one that has begun, or begin it with --prompts")
         for name in files:
             if name not in self._read:
                 self._read[name] = self._plan(self.out / "plans" / name)

@@ -70,8 +70,8 @@ def status(folder: Folder) -> str:
             tried += 1
     waiting = len(units) - len(rows) - len(running)
     lines = [
-        f"{len(units)} runs: {len(rows) - len(failed)} done, {len(running)} running, {len(failed)} failed, "
-        f"{waiting} to do" + (f" ({tried} of them begun)" if tried else "")
+        f"{len(units)} run{'s' * (len(units) != 1)}: {len(rows) - len(failed)} done, {len(running)} running, "
+        f"{len(failed)} failed, {waiting} to do" + (f" ({tried} of them begun)" if tried else "")
     ]
     lines += _listed(
         "running", [f"{describe(folder, u)}, on {c.get('host', 'an unknown machine')}" for u, c in running]

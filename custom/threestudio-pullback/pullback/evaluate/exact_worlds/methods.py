@@ -91,7 +91,12 @@ class Variant:
 
     def __call__(self, world: Any, seed: int) -> Outcome:
         """Samples the world with a seed."""
-        return METHODS[self.name].function(world, seed, **self.settings(world))
+        try:
+            return METHODS[self.name].function(world, seed, **self.settings(world))
+        except UserError as error:
+            if type(error) is not UserError or str(error).startswith("--method"):
+                raise
+            raise UserError(f"--method {self.label!r}: {error}") from error
 
 
 def parse(text: str) -> Variant:
