@@ -95,7 +95,7 @@ def test_they_stand_in_the_table(name, tmp_path):
 
 @pytest.mark.parametrize(
     "text,message",
-    [("sds steps=0", "steps >= 1"), ("sjc lr=-1", "lr > 0"), ("sds lr=nan", "lr > 0"),
+    [("sds steps=0", "steps >= 1"), ("sjc lr=-1", "lr > 0"), ("sds lr=nan", "finite"),
      ("sds sigma_min=3 sigma_max=2", "sigma_min < sigma_max"), ("sjc sigma_min=0", "0 < sigma_min"),
      ("sdi levels=0", "at least 1"), ("sds weight=dreamfusion", "fantasia3d"),
      ("sdi inversion_steps=0", "at least 1 inversion step"), ("sjc weight=sds", "no option"),

@@ -21,7 +21,7 @@ def of(owner: Callable[..., Any]) -> dict[str, Any]:
 
 
 def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str, Any]:
-    """Reads words "key=value" into a dict, in the order of `defaults`.
+    """Reads words "key=value" into a dict, in the order of `defaults`; the last one of a key counts.
 
     Args:
         words: Words of the command line.
@@ -29,7 +29,7 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
         where: What the words belong to, such as "--method 'sds lr=2'"; messages begin with it.
 
     Raises:
-        UserError: A word is no option or one twice, or its value has another type or is no finite number.
+        UserError: A word is no option, or its value has another type or is no finite number.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -38,8 +38,6 @@ def read(words: Iterable[str], defaults: dict[str, Any], where: str) -> dict[str
             shown = ", ".join(f"{name}={_shown(default)}" for name, default in defaults.items())
             what = f"write key=value with one of {shown}" if defaults else "it has no options"
             raise UserError(f"{where}: {word!r} is no option; {what}")
-        if key in values:
-            raise UserError(f"{where}: {key} is given twice; give it once")
         kind: type = type(defaults[key])
         try:
             values[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)

@@ -91,12 +91,7 @@ class Variant:
 
     def __call__(self, world: Any, seed: int) -> Outcome:
         """Samples the world with a seed."""
-        try:
-            return METHODS[self.name].function(world, seed, **self.settings(world))
-        except UserError as error:
-            if type(error) is not UserError or str(error).startswith("--method"):
-                raise
-            raise UserError(f"--method {self.label!r}: {error}") from error
+        return METHODS[self.name].function(world, seed, **self.settings(world))
 
 
 def parse(text: str) -> Variant:
