@@ -330,6 +330,12 @@ def test_what_the_sampler_cannot_do_is_refused(options, message):
         methods.parse(f"pullback levels=2 {options}")(world_of("mixture"), 0)
 
 
+@pytest.mark.parametrize("name", ["panorama", "joint-shapes"])
+def test_fewer_views_are_for_scenes_seen_singly(name: str):
+    with pytest.raises(UserError, match="worlds of scenes without groups"):
+        methods.parse("pullback views=4 levels=2")(world_of(name), 0)
+
+
 @pytest.mark.parametrize(
     "options,constraint,sigmas,expected",
     [("constraint=repaint cycles=3", pullback.Repaint(3), pullback.karras_sigmas(40, 0.01, 40.0), 120),

@@ -116,10 +116,10 @@ def pullback(
 
 def _views(world: Any, visits: int, number: int) -> Any:
     """The views of a path, the first few of those that are drawn at a visit unless the number is 0."""
-    path = world.views_of_a_path(visits)
     if not number:
-        return path
-    if not callable(path) or not 1 <= number <= 8 or getattr(world, "group", 1) > 1:
+        return world.views_of_a_path(visits)
+    poses = isinstance(getattr(world, "cameras", None), Tensor)  # those of a panorama are crops
+    if not poses or world.group > 1 or not 1 <= number <= 8:
         raise UserError("--method pullback: views is 1 to 8, in worlds of scenes without groups; leave it out")
     return lambda generator: world.views(generator)[:number]
 
