@@ -9,12 +9,6 @@ from collections.abc import Callable
 
 from ..host.arguments import KNOWS as KNOWS
 
-
-def counted(number: int, thing: str) -> str:
-    """A number and what it counts, such as "1 run" and "2 runs"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
 LARGEST_SEED = 2**32 - 1  # NumPy's, and with it Lightning's
 MOST_SEEDS = 10**5
 

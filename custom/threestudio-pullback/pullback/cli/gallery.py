@@ -60,9 +60,8 @@ def run_gallery(args: argparse.Namespace) -> int:
     models, variants = {run.model for run in found}, [variant(run.folder) for run in found]
     if len(set(variants)) == 1:
         variants = [""] * len(found)
-    samples = [
-        sample(run, out.parent, len(models) > 1, own) for run, own in zip(found, variants, strict=True)
-    ]  # fmt: skip
+    several = len(models) > 1
+    samples = [sample(run, out.parent, several, own) for run, own in zip(found, variants, strict=True)]
     notes = []
     if any(page.cannot_tell(run) for run in found):
         notes.append(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..host.arguments import add_import
+from ..output.words import counted
 from ..resources import TINY_CONFIG
-from .arguments import at_least, counted, parse_seeds
+from .arguments import at_least, parse_seeds
 from .engine import add_engine
 
 if TYPE_CHECKING:  # they need packages that `pullback --help` does without

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, first_line
+from ..output.words import counted
 from .base import use_device
 from .several import launched
 
@@ -47,7 +48,7 @@ def choose_device(accelerator: Any) -> tuple[torch.device, str]:
     if device.type == "cuda":
         return device, f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return device, f"the CPU ({threads} thread{'s' * (threads > 1)}){since}"
+    return device, f"the CPU ({counted(threads, 'thread')}){since}"
 
 
 def _trouble() -> str | None:

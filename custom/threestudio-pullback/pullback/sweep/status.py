@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from typing import Any
 
+from ..output.words import counted
 from .claims import HELD
 from .folder import Folder
 from .plan import Unit
@@ -70,7 +71,7 @@ def status(folder: Folder) -> str:
             tried += 1
     waiting = len(units) - len(rows) - len(running)
     lines = [
-        f"{len(units)} run{'s' * (len(units) != 1)}: {len(rows) - len(failed)} done, {len(running)} running, "
+        f"{counted(len(units), 'run')}: {len(rows) - len(failed)} done, {len(running)} running, "
         f"{len(failed)} failed, {waiting} to do" + (f" ({tried} of them begun)" if tried else "")
     ]
     lines += _listed(

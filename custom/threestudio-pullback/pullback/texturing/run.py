@@ -26,6 +26,7 @@ from ..output import gallery, whole
 from ..output.file_names import slug
 from ..output.mesh_files import AXES, MeshData, save
 from ..output.pictures import save_png
+from ..output.words import counted
 from ..version import describe
 from .seen import SeenTexture
 
@@ -152,7 +153,7 @@ class Scene:
         weights = sum(os.path.getsize(file) for file in files) / 1e6
         seen = self.count * self.height * self.width * 16 * 12 * 3 + self.resolution**2 * 60 + len(self.vertices) * 200
         return (
-            f"{seeds} texture{'s' * (seeds > 1)} of {self.resolution} × {self.resolution} texels, {calls} calls of the "
+            f"{counted(seeds, 'texture')} of {self.resolution} × {self.resolution} texels, {calls} calls of the "
             f"model each{most}; memory: {weights:.0f} MB for the model's weights as saved, {seen / 1e6:.0f} MB for "
             "mesh and views, about 900 MB for PyTorch and its libraries"
         )
